@@ -1,0 +1,234 @@
+"""Files that can be believed: atomic writes, content hashes, stages that are skipped when their key matches, a lock.
+
+A *stage* turns inputs into one folder of files. Its key is the hash of everything that could change the result: the
+configuration fields it reads, its inputs' content hashes, the seed, its own version and the versions of the packages
+it runs on. Its folder appears under that key in one rename, or not at all, and holds a `stage.json` that says what it
+is; arms of an experiment that share a prefix therefore share its folders exactly. Wall-clock stands under `timing`,
+outside every hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from optune.types import UserError
+
+PACKAGES = ("torch", "transformers", "trl", "numpy", "pyarrow")
+STAGE_FILE = "stage.json"
+
+
+# --- hashes ----------------------------------------------------------------------------------------------------------
+
+
+def canonical_json(value: Any) -> str:
+    """The one text of a JSON value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def stable_hash(*parts: Any) -> str:
+    """SHA-256 (hex) of JSON values; the same on every machine and in every process."""
+    return hashlib.sha256(canonical_json(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def stable_seed(*parts: Any) -> int:
+    """A 63-bit seed for a random stream that depends on `parts` alone."""
+    return int(stable_hash(*parts)[:16], 16) >> 1
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of one file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of every file below `folder`, but for its `stage.json`."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != STAGE_FILE)
+    return {p.relative_to(folder).as_posix(): sha256_of(p) for p in files}
+
+
+def content_hash(path: str | Path) -> str:
+    """The identity of an input: a stage's recorded digest, a file's or folder's content, or a hub name as it stands."""
+    path = Path(path)
+    if path.is_file():
+        return sha256_of(path)
+    if path.is_dir():
+        return stable_hash(hash_files(path))
+    return stable_hash("hub", str(path))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """`write_bytes` for text, as UTF-8."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write readable JSON; NaN and infinity are written as null, since JSON has neither."""
+    return write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read JSON; raises UserError naming the file where it is not JSON."""
+    try:
+        return json.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}).") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+# --- stages ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One finished stage: where its files lie, what they are, what was counted and how long it took."""
+
+    path: Path
+    key: str
+    digest: str
+    counts: dict[str, Any]
+    timing: dict[str, float]
+    reused: bool
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+
+@cache
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a stage's result."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+class StageStore:
+    """Folders of finished stages below `root`, by stage name and key."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def run(
+        self,
+        stage: str,
+        build: Callable[[Path], dict[str, Any]],
+        *,
+        fields: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        version: int = 1,
+    ) -> Artefact:
+        """The stage's artefact: the one that is there under the same key, or else the one `build` makes now.
+
+        `build(folder)` writes the stage's files and returns its counts; `counts["seconds"]`, where it gives them, and
+        the stage's wall-clock go to `timing`. A folder that no longer holds what it recorded is set aside and made
+        again. Two processes that want the same stage build it once.
+        """
+        identity = {
+            "stage": stage,
+            "version": version,
+            "fields": dict(fields),
+            "inputs": dict(inputs),
+            "packages": package_versions(),
+        }
+        key = stable_hash(identity)[:20]
+        folder = self.root / stage / key
+        with _exclusive(self.root / stage / f".{key}.lock"):
+            found = self._load(folder)
+            if found:
+                return found
+            temporary = self.root / stage / f".{key}.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            started = time.perf_counter()
+            counts = build(temporary)
+            timing = {"wall_s": time.perf_counter() - started, **counts.pop("seconds", {})}
+            files = hash_files(temporary)
+            record = {**identity, "key": key, "digest": stable_hash(files), "files": files, "counts": counts}
+            write_json(temporary / STAGE_FILE, {**record, "timing": timing})
+            os.replace(temporary, folder)
+        return Artefact(folder, key, record["digest"], counts, timing, reused=False)
+
+    def _load(self, folder: Path) -> Artefact | None:
+        if not folder.exists():
+            return None
+        if not intact(folder):
+            aside = folder.with_name(f"{folder.name}.damaged-{int(time.time())}")
+            os.replace(folder, aside)
+            print(f"{folder}: its files are not what it recorded; set aside as {aside.name} and made again.")
+            return None
+        record = read_json(folder / STAGE_FILE)
+        return Artefact(folder, record["key"], record["digest"], record["counts"], record["timing"], reused=True)
+
+
+def intact(folder: Path) -> bool:
+    """Whether a stage's folder holds exactly the files, byte for byte, that its `stage.json` records."""
+    try:
+        record = json.loads((folder / STAGE_FILE).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("files") == hash_files(folder)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Hold `path` as an advisory lock; waits for another holder, and a dead holder's lock is free at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def run_lock(run_dir: Path) -> Iterator[None]:
+    """One process per run directory: a second one is refused with the first one's identity."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / "lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{run_dir}: in use by {holder}; wait for it, or give another run directory.") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        file.flush()
+        yield

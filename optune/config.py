@@ -1,0 +1,281 @@
+"""What a run is: typed, strict configuration. An unknown, misspelt or impossible value is an error that names it.
+
+A configuration is a preset (`optune/presets/*.yaml`), a YAML file of one's own that may name a preset to start from
+(`preset: tiny`), and dotted overrides (`selection.ratio=0.4`), in this order. Scale is data: no code asks which preset
+it runs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from optune.types import UserError
+
+PRESETS = Path(__file__).parent / "presets"
+Dtype = Literal["float32", "bfloat16", "auto"]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, and closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+
+
+class PolicyConfig(Section):
+    """The policy to start from (pi_SFT): a `transformers` folder or hub name."""
+
+    model: str
+    dtype: Dtype = "float32"
+    trust_remote_code: bool = False
+
+
+class RewardConfig(Section):
+    """What ranks responses: r(x, y) of Eq. 1."""
+
+    kind: str = "sequence_classifier"
+    model: str | None = None
+    batch_size: int = Field(64, ge=1, description="rows in one forward pass")
+    max_length: int = Field(1024, ge=1, description="tokens of prompt and response together")
+    dtype: Dtype = "float32"
+    trust_remote_code: bool = False
+    noise: float = Field(0.0, ge=0, description="`gold` only: standard deviation added to each score")
+
+
+class PromptsConfig(Section):
+    """Where prompts come from: the set P of Algorithm 1."""
+
+    source: str = "fixed"
+    path: str = Field(description="JSONL or Parquet file, or a hub data set's name")
+    split: str = Field("train", description="hub data sets only")
+    limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
+    sample_seed: int = Field(0, description="of that sample; the same for every run seed")
+    max_tokens: int = Field(512, ge=1, description="longer prompts are left out and counted, never cut")
+
+
+class GenerationConfig(Section):
+    """Algorithm 1, line 8."""
+
+    engine: str = "hf"
+    n: int = Field(2, ge=1, description="responses per prompt")
+    temperature: float = Field(1.0, ge=0, description="0 is greedy decoding")
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_new_tokens: int = Field(512, ge=1)
+    max_prompt_tokens: int = Field(512, ge=1)
+    batch_size: int = Field(64, ge=1, description="rows in one forward pass")
+    dtype: Dtype = "float32"
+    trust_remote_code: bool = False
+
+
+class SelectionConfig(Section):
+    """Algorithm 1, lines 4-7: which prompts are regenerated."""
+
+    strategy: str = "lowest_reward"
+    ratio: float = Field(0.5, description="rho, in (0, 1]")
+
+    @model_validator(mode="after")
+    def _check(self) -> SelectionConfig:
+        if not 0 < self.ratio <= 1:
+            raise ValueError(f"ratio must lie in (0, 1], not {self.ratio}")
+        if self.strategy == "all" and self.ratio != 1:
+            raise ValueError("strategy 'all' regenerates every prompt; set ratio to 1")
+        return self
+
+
+class PairsConfig(Section):
+    """Algorithm 1, lines 12-18 and 20: which responses train, and how they pair."""
+
+    view: Literal["latest", "fresh", "all"] = "latest"
+    pairing: str = "best_vs_worst"
+
+
+class LossConfig(Section):
+    """Eq. 5 (`dpo`) and Eq. 6 (`wdpo`)."""
+
+    name: str = "wdpo"
+    beta_1: float = Field(0.1, gt=0)
+    beta_2: float | Literal["auto"] = Field("auto", description="auto: 1 / the median reward gap of iteration 0")
+
+    @model_validator(mode="after")
+    def _check(self) -> LossConfig:
+        if isinstance(self.beta_2, float) and not (math.isfinite(self.beta_2) and self.beta_2 >= 0):
+            raise ValueError("beta_2 must be at least 0 and finite (loss 'dpo' is its limit at infinity)")
+        return self
+
+
+class TrainingConfig(Section):
+    """Algorithm 1, line 22."""
+
+    learning_rate: float = Field(5e-7, gt=0)
+    optimizer: Literal["rmsprop", "adamw_torch"] = "rmsprop"
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    warmup_ratio: float = Field(0.1, ge=0, lt=1)
+    batch_size: int = Field(128, ge=1, description="pairs per update")
+    micro_batch_size: int = Field(8, ge=1, description="pairs per forward pass")
+    epochs: int = Field(1, ge=1)
+    max_grad_norm: float = Field(1.0, ge=0)
+    reference: Literal["iteration_start", "sft"] = "iteration_start"
+    dtype: Dtype = "float32"
+    gradient_checkpointing: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainingConfig:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
+            )
+        return self
+
+
+class JudgeConfig(Section):
+    """Who compares two answers; the key comes from the environment alone."""
+
+    name: str = "sandbox"
+    model: str = "sandbox-judge"
+    base_url: str | None = None
+    temperature: float = Field(0.0, ge=0)
+    max_tokens: int = Field(1024, ge=1)
+
+
+class EvaluationConfig(Section):
+    """How final policies are measured. The loop never reads it."""
+
+    baseline: str
+    prompts: str = "lima"
+    max_new_tokens: int = Field(512, ge=1)
+    batch_size: int = Field(64, ge=1)
+    dtype: Dtype = "float32"
+    judge: JudgeConfig = JudgeConfig()
+
+
+class RunConfig(Section):
+    """One run of Algorithm 1: one arm, one seed."""
+
+    preset: str | None = None
+    seed: int = Field(0, ge=0)
+    iterations: int = Field(3, ge=0, description="after iteration 0, which regenerates every prompt")
+    threads: int | None = Field(None, ge=1, description="CPU threads; part of the result in its last bits")
+    policy: PolicyConfig
+    reward: RewardConfig
+    prompts: PromptsConfig
+    generation: GenerationConfig = GenerationConfig()
+    selection: SelectionConfig = SelectionConfig()
+    pairs: PairsConfig = PairsConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    evaluation: EvaluationConfig | None = None
+
+    def with_overrides(self, **dotted: Any) -> RunConfig:
+        """A copy with `{"selection.ratio": 0.4}`-style changes, validated again."""
+        data = self.model_dump()
+        for name, value in dotted.items():
+            _set(data, name, value)
+        return parse_config(data, "overrides")
+
+
+def load_config(
+    preset: str | None = None, file: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()
+) -> RunConfig:
+    """Preset, then file, then `name=value` overrides. Raises UserError naming the field and the nearest known name."""
+    data: dict[str, Any] = {}
+    if file is not None:
+        data = _read_yaml(Path(file))
+        preset = preset or data.get("preset")
+    if preset is not None:
+        data = _merge(_read_yaml(preset_path(preset)), data) | {"preset": preset}
+    for override in overrides:
+        name, separator, text = override.partition("=")
+        if not separator:
+            raise UserError(f"Override {override!r}: write it as name=value, for example selection.ratio=0.4.")
+        try:
+            _set(data, name.strip(), yaml.safe_load(text))
+        except yaml.YAMLError:
+            raise UserError(f"Override {override!r}: {text!r} is not a value that YAML can read.") from None
+    return parse_config(data, str(file or preset or "configuration"))
+
+
+def preset_path(name: str) -> Path:
+    """The file of a preset; raises UserError listing the known ones."""
+    path = PRESETS / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PRESETS.glob("*.yaml")))
+        raise UserError(f"Unknown preset {name!r}; known: {known}.")
+    return path
+
+
+def parse_config(data: dict[str, Any], where: str) -> RunConfig:
+    """Validate; every problem is told as `section.field: what is wrong`, all in one message."""
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Which fields two configurations differ in, as `field: old -> new`."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return found
+
+
+def _explain(error: dict[str, Any]) -> str:
+    place = [str(p) for p in error["loc"] if not str(p).startswith(("literal[", "float", "function-"))]
+    name = ".".join(place) or "configuration"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1]), n=1)
+        hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
+        return f"{name} is not an option{hint}"
+    message = error["msg"].removeprefix("Value error, ")
+    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    return f"{name}: {message}{given}"
+
+
+def _fields_at(place: list[str]) -> list[str]:
+    model: Any = RunConfig
+    for part in place:
+        annotation = model.model_fields[part].annotation
+        options = [annotation, *getattr(annotation, "__args__", ())]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
+
+
+def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
+    *sections, name = dotted.split(".")
+    for section in sections:
+        inner = data.get(section)
+        if not isinstance(inner, dict):
+            inner = data[section] = {}
+        data = inner
+    data[name] = value
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = _merge(merged[name], value) if both else value
+    return merged
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such configuration file.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: a configuration is a mapping of names to values; see optune/presets/tiny.yaml.")
+    return data
