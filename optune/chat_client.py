@@ -1,0 +1,457 @@
+"""The one client for OpenAI-compatible endpoints: asynchronous, patient, capped, and it never pays twice.
+
+    replies = ChatClient(ChatSettings(model="gpt-4"), "run/replies.jsonl").ask(requests)
+
+Every call has a content key. A key that the reply log answers is not asked again, so a run stopped at any moment and
+started again asks only for what is missing. Failures that may pass (429, 5xx, timeouts, resets, broken or empty
+replies) are retried with exponential backoff, and a Retry-After holds back the whole run; calls that still fail are
+logged as failures, which are not answers. A refused key or model stops the run once, in one sentence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import json
+import math
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+from tqdm import tqdm
+
+from optune.artefacts import stable_hash
+from optune.reply_log import Reply, ReplyLog
+from optune.types import Message, UserError
+
+# A 400 with one of these codes is about one request's text; any other is about the run (a parameter, the model).
+TEXT_REFUSED = {"context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length"}
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """Where to ask, how hard to try, and what it may cost (prices per million tokens, any one currency)."""
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: int = 16
+    timeout: float = 120.0
+    max_attempts: int = 8
+    backoff: float = 0.5
+    max_backoff: float = 30.0
+    max_retry_after: float = 300.0
+    price_in: float | None = None
+    price_out: float | None = None
+    max_cost: float | None = None
+    offline: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "max_attempts", "timeout"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        for name in ("price_in", "price_out", "max_cost"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} must be a number of at least 0, not {value}.")
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One call. `label` names it to people and is no part of its key."""
+
+    messages: tuple[Message, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    template_hash: str = ""
+    order: str = ""
+    label: str = ""
+
+    def key(self, model: str) -> str:
+        """SHA-256 of everything that makes this call what it is."""
+        return stable_hash(model, self.template_hash, dict(self.parameters), list(self.messages), self.order)
+
+    @property
+    def prompt_tokens(self) -> int:
+        """About how many tokens go in: a quarter of the UTF-8 bytes, and four per message."""
+        return sum(4 + len(m["content"].encode("utf-8", "replace")) // 4 for m in self.messages)
+
+    @property
+    def completion_tokens(self) -> int:
+        """At most how many tokens come out."""
+        return self.parameters.get("max_completion_tokens") or self.parameters.get("max_tokens") or 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost at most. `cost` is None where no price was given."""
+
+    calls: int
+    logged: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+
+    def __str__(self) -> str:
+        price = "price unknown (give --price-in and --price-out)" if self.cost is None else f"at most {self.cost:.2f}"
+        return (
+            f"{self.calls} calls to make, {self.logged} replies there already; about {self.prompt_tokens:,} tokens in "
+            f"(bytes / 4), at most {self.completion_tokens:,} out; {price}"
+        )
+
+
+class ChatClient:
+    """Asks an endpoint, through the reply log at `log_path`. `transport` replaces the network (an in-process judge)."""
+
+    def __init__(
+        self, settings: ChatSettings, log_path: str | Path, *, transport: httpx2.AsyncBaseTransport | None = None
+    ):
+        self.settings = settings
+        self.log_path = Path(log_path)
+        self._transport = transport
+
+    def estimate(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> Estimate:
+        """What `ask` would do with the same arguments."""
+        wanted = self._by_key(requests)
+        with ReplyLog(self.log_path) as log:
+            missing = _missing(wanted, log, again)
+        return self._estimate(wanted, missing)
+
+    def ask(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> dict[str, Reply]:
+        """A reply per request, by key: logged ones as they are, the missing ones (and the keys in `again`) asked now.
+
+        Raises UserError when the budget, the key, the model or an offline log does not allow it, and KeyboardInterrupt
+        on Ctrl-C or SIGTERM; in each case calls under way are let finish and everything answered is kept.
+        """
+        wanted = self._by_key(requests)
+        with ReplyLog(self.log_path) as log:
+            missing = _missing(wanted, log, again)
+            if self.settings.offline:
+                self._check_replay(wanted, log)
+            elif missing:
+                self._check_budget(self._estimate(wanted, missing))
+                asyncio.run(_Session(self, log, missing).run())
+            return {key: log.replies[key] for key in wanted}
+
+    def open(self) -> openai.AsyncOpenAI:
+        """The `openai` client behind this one; its own retries are off, since ours log and honour pauses."""
+        settings = self.settings
+        local = settings.base_url is not None and urlsplit(settings.base_url).hostname in ("localhost", "127.0.0.1")
+        http = httpx2.AsyncClient(
+            transport=self._transport,
+            trust_env=not local,
+            timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
+            limits=httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
+        )
+        key = self.api_key() or ("none" if local or self._transport else None)
+        if key is None:
+            raise UserError(f"No key: set the environment variable {settings.api_key_env} to the endpoint's key.")
+        base_url = settings.base_url or ("http://in-process/v1" if self._transport else None)
+        return openai.AsyncOpenAI(
+            api_key=key, base_url=base_url, max_retries=0, timeout=settings.timeout, http_client=http
+        )
+
+    def api_key(self) -> str | None:
+        return os.environ.get(self.settings.api_key_env) or None
+
+    def tell(self, error: Exception | str) -> str:
+        """An error in one short line, without the key."""
+        text = " ".join(str(error).split())[:300]
+        key = self.api_key()
+        return text.replace(key, "***") if key else text
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        price_in, price_out = self.settings.price_in, self.settings.price_out
+        if price_in is None or price_out is None:
+            return None
+        return (prompt_tokens * price_in + completion_tokens * price_out) / 1e6
+
+    def _by_key(self, requests: Iterable[ChatRequest]) -> dict[str, ChatRequest]:
+        return {request.key(self.settings.model): request for request in requests}
+
+    def _estimate(self, wanted: Mapping[str, ChatRequest], missing: Mapping[str, ChatRequest]) -> Estimate:
+        tokens_in = sum(r.prompt_tokens for r in missing.values())
+        tokens_out = sum(r.completion_tokens for r in missing.values())
+        calls = len(missing)
+        return Estimate(calls, len(wanted) - calls, tokens_in, tokens_out, self.cost(tokens_in, tokens_out))
+
+    def _check_budget(self, estimate: Estimate) -> None:
+        limit = self.settings.max_cost
+        if limit is None:
+            return
+        if estimate.cost is None:
+            raise UserError(
+                f"A budget of {limit:g} cannot be kept without prices: {estimate.calls} calls are missing; give "
+                "--price-in and --price-out per million tokens."
+            )
+        if estimate.cost > limit:
+            raise UserError(
+                f"The budget of {limit:g} does not cover the {estimate.calls} missing calls, which cost up to "
+                f"{estimate.cost:.2f}; nothing was asked."
+            )
+
+    def _check_replay(self, wanted: Mapping[str, ChatRequest], log: ReplyLog) -> None:
+        absent = [r for key, r in wanted.items() if key not in log.replies]
+        if absent:
+            raise UserError(
+                f"{self.log_path}: {len(absent)} of the {len(wanted)} replies needed are not there (first: "
+                f"{absent[0].label or 'unnamed call'}); run once without --offline, or with the settings it was made."
+            )
+
+
+def _missing(wanted: Mapping[str, ChatRequest], log: ReplyLog, again: Collection[str]) -> dict[str, ChatRequest]:
+    return {key: request for key, request in wanted.items() if key in again or not log.answered(key)}
+
+
+class _Retry(Exception):
+    """A failure that may pass; `wait` is what the endpoint asked for, in seconds."""
+
+    def __init__(self, reason: str, wait: float | None = None):
+        super().__init__(reason)
+        self.wait = wait
+
+
+class _GiveUp(Exception):
+    """A failure of this one call that asking again cannot mend."""
+
+
+class _Session:
+    """One asynchronous run over the missing calls."""
+
+    def __init__(self, client: ChatClient, log: ReplyLog, missing: Mapping[str, ChatRequest]):
+        self.client, self.settings, self.log, self.missing = client, client.settings, log, missing
+        self.reason: Exception | KeyboardInterrupt | None = None  # why the run stops early
+        self.reached = any(reply.answered for reply in log.replies.values())  # the endpoint is known to work
+        self.not_before = 0.0  # of the next call, on the monotonic clock, as a Retry-After asked
+        self.spent, self.reserved = 0.0, 0.0
+        self.unsynced: list[Reply] = []
+
+    async def run(self) -> None:
+        self.stopping, self.news = asyncio.Event(), asyncio.Event()
+        self.slots = asyncio.Semaphore(self.settings.concurrency)
+        async with self.client.open() as self.api:
+            with tqdm(total=len(self.missing), desc="calls", unit="call", disable=None) as self.bar, self._signals():
+                syncing = asyncio.create_task(self._sync())
+                self.calls = asyncio.gather(*(self._call(key, request) for key, request in self.missing.items()))
+                try:
+                    await self.calls
+                except asyncio.CancelledError:
+                    if self.reason is None:
+                        raise
+                finally:
+                    self.stopping.set()
+                    self.news.set()
+                    await syncing
+        if self.reason is not None:
+            raise self.reason
+
+    # --- one call ---
+
+    async def _call(self, key: str, request: ChatRequest) -> None:
+        """Ask until there is an answer, a failure for good, or a reason to stop; log what came of it."""
+        for attempt in range(1, self.settings.max_attempts + 1):
+            try:
+                async with self.slots:
+                    await self._wait_for_pause()
+                    if self.stopping.is_set():
+                        return
+                    reply = await self._attempt(key, request)
+                self._log(replace(reply, attempts=attempt))
+                return
+            except _Retry as error:
+                failure = error
+                if attempt < self.settings.max_attempts:
+                    await self._sleep(self._backoff(key, attempt) if error.wait is None else error.wait)
+            except _GiveUp as error:
+                failure = error
+                break
+            except UserError as error:
+                self._stop(error)
+                return
+        if not self.reached:
+            self._stop(UserError(f"The endpoint never answered: {failure}."))
+        self._log(Reply(key, None, error=str(failure), attempts=attempt))
+
+    async def _attempt(self, key: str, request: ChatRequest) -> Reply:
+        worst = self.client.cost(request.prompt_tokens, request.completion_tokens) or 0.0
+        limit = self.settings.max_cost
+        if limit is not None and self.spent + self.reserved + worst > limit:
+            raise UserError(f"The budget of {limit:g} is used up ({self.spent:.4f} spent); the rest was not asked.")
+        self.reserved += worst
+        try:
+            # The raw response: the typed one would accept a wrong schema silently, and costs half the throughput.
+            response = await self.api.post(
+                "/chat/completions",
+                cast_to=httpx2.Response,
+                body={"model": self.settings.model, "messages": list(request.messages), **request.parameters},
+            )
+            self.reached = True
+            self.spent += worst  # corrected below by what the endpoint says it used
+            reply = read_completion(key, response.content)
+            if reply.prompt_tokens is not None and reply.completion_tokens is not None:
+                self.spent += (self.client.cost(reply.prompt_tokens, reply.completion_tokens) or 0.0) - worst
+            return reply
+        except openai.APIStatusError as error:
+            raise self._judge_status(error) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            raise _Retry(self.client.tell(f"{error} {error.__cause__ or ''}")) from None
+        except ValueError as error:
+            raise _Retry(str(error)) from None
+        finally:
+            self.reserved -= worst
+
+    def _judge_status(self, error: openai.APIStatusError) -> Exception:
+        """What an HTTP error means: stop everything, give this call up, or try again."""
+        status, code, told = error.status_code, str(error.code or ""), self.client.tell(error.message)
+        if status in (401, 403):
+            return UserError(f"The endpoint refuses the key in {self.settings.api_key_env} ({status}: {told}).")
+        if status == 404 or code == "model_not_found":
+            return UserError(f"The endpoint does not know the model {self.settings.model!r} ({status}: {told}).")
+        if code == "insufficient_quota":
+            return UserError(f"The account at the endpoint has no credit left ({status}: {told}).")
+        if status == 429 or status in (408, 409) or status >= 500:
+            wait = retry_after(error.response.headers)
+            if wait is not None and wait > self.settings.max_retry_after:
+                return UserError(f"The endpoint asks to wait {wait:.0f} s ({status}: {told}); continue after that.")
+            if wait is not None:
+                self.not_before = max(self.not_before, time.monotonic() + wait)
+            return _Retry(f"{status}: {told}", wait)
+        if self.reached or code in TEXT_REFUSED:
+            return _GiveUp(f"{status}: {told}")
+        return UserError(f"The endpoint refuses the calls as they are ({status}: {told}).")
+
+    # --- waiting and stopping ---
+
+    def _backoff(self, key: str, attempt: int) -> float:
+        """Exponential, with jitter that depends on the call and the attempt alone."""
+        ceiling = min(self.settings.max_backoff, self.settings.backoff * 2 ** (attempt - 1))
+        return ceiling * random.Random(f"{key}/{attempt}").uniform(0.5, 1.0)
+
+    async def _wait_for_pause(self) -> None:
+        while not self.stopping.is_set() and (wait := self.not_before - time.monotonic()) > 0:
+            await self._sleep(wait)
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()
+        except TimeoutError:
+            pass
+
+    def _stop(self, reason: Exception | KeyboardInterrupt) -> None:
+        """Start no more calls; those under way may finish, since they are paid for. A second signal does not wait."""
+        if self.reason is None:
+            self.reason = reason
+        elif isinstance(reason, KeyboardInterrupt):
+            self.calls.cancel()
+        self.stopping.set()
+
+    def _signals(self) -> _Signals:
+        told = f"stopped; the replies so far are kept in {self.client.log_path}; the same command continues"
+        return _Signals(lambda: self._stop(KeyboardInterrupt(told)))
+
+    # --- on disk before it counts ---
+
+    def _log(self, reply: Reply) -> None:
+        try:
+            self.log.append(reply)
+        except UserError as error:
+            self._stop(error)
+            return
+        self.unsynced.append(reply)
+        self.news.set()
+
+    async def _sync(self) -> None:
+        """Sync in groups, off the event loop; only then do the replies count and the bar moves."""
+        while not self.stopping.is_set() or self.unsynced or not self.calls.done():
+            await self.news.wait()
+            self.news.clear()
+            group, self.unsynced = self.unsynced, []
+            if group:
+                await asyncio.to_thread(self.log.sync)
+            for reply in group:
+                self.log.count(reply)
+            self.bar.update(len(group))
+
+
+class _Signals:
+    """Calls `stop` on SIGINT and SIGTERM while entered; the handlers before come back afterwards."""
+
+    def __init__(self, stop: Any):
+        self.stop = stop
+
+    def __enter__(self) -> None:
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.getsignal(number)
+                loop.add_signal_handler(number, self.stop)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, handler)
+
+
+def read_completion(key: str, body: bytes | Mapping[str, Any]) -> Reply:
+    """The reply in a chat completion's body. Raises ValueError where it is broken, of another schema, or empty."""
+    if not isinstance(body, Mapping):
+        try:
+            body = json.loads(body)
+        except ValueError:
+            raise ValueError("the reply is not valid JSON") from None
+    try:
+        choice = body["choices"][0]
+        message = choice["message"]
+        text = message.get("content") or message.get("refusal")
+        usage = body.get("usage") or {}
+        tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise ValueError("the reply is not a chat completion") from None
+    if text is not None and not isinstance(text, str):
+        raise ValueError("the reply's content is not text")
+    if not text or not text.strip():
+        raise ValueError("the reply is empty")
+    return Reply(
+        key,
+        text,
+        finish_reason=_of(str, choice.get("finish_reason")),
+        model=_of(str, body.get("model")),
+        prompt_tokens=_of(int, tokens[0]),
+        completion_tokens=_of(int, tokens[1]),
+        logprobs=choice.get("logprobs"),
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from Retry-After as seconds or as a date; None where it is absent or unreadable."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (ValueError, TypeError):
+            return None
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def conversation(system: str | None, user: str) -> tuple[Message, ...]:
+    """The usual two messages."""
+    turns: Sequence[tuple[str, str]] = [("system", system), ("user", user)] if system else [("user", user)]
+    return tuple({"role": role, "content": content} for role, content in turns)
+
+
+def _of(kind: type, value: Any) -> Any:
+    return value if isinstance(value, kind) else None

@@ -1,0 +1,125 @@
+"""Replies that were paid for: one JSON line each, appended as they come, believed only when whole.
+
+A line is written the moment its reply arrives (it then survives a killed process) and counts once it has been synced
+(it then survives a power cut). Each line carries a checksum of itself. The last line may be torn by a kill: it is set
+aside in a file beside the log, and its call is asked again. Damage anywhere else is refused, never used or dropped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from optune.types import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What an endpoint answered to the call `key`; `text` is None where it never did, and `error` then says why."""
+
+    key: str
+    text: str | None
+    error: str | None = None
+    finish_reason: str | None = None
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    attempts: int = 1
+    logprobs: Any = None
+
+    @property
+    def answered(self) -> bool:
+        return self.text is not None
+
+
+class ReplyLog:
+    """The replies in one JSONL file, by key. Open for one process at a time; a context manager.
+
+    `replies` holds the latest answer per key, or the latest failure where there was never an answer.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.replies: dict[str, Reply] = {}
+
+    def __enter__(self) -> ReplyLog:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (closed by __exit__)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be opened for writing ({error.strerror}).") from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._load()
+        except BlockingIOError:
+            self._file.close()
+            raise UserError(f"{self.path}: another process is writing to it; wait until it has ended.") from None
+        except BaseException:
+            self._file.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, reply: Reply) -> None:
+        """Write one line at once. Raises UserError on a full disk, leaving no part of the line behind."""
+        line = _encode(reply)
+        try:
+            written = os.write(self._file.fileno(), line)
+            reason = "the disk is full"
+        except OSError as error:
+            written, reason = 0, error.strerror
+        if written != len(line):
+            os.ftruncate(self._file.fileno(), self._size)
+            raise UserError(f"{self.path}: cannot be written ({reason}); what was answered before is kept.")
+        self._size += written
+
+    def sync(self) -> None:
+        """Return when every appended line is on the disk."""
+        os.fsync(self._file.fileno())
+
+    def count(self, reply: Reply) -> None:
+        """Let a synced reply count; a failure never replaces an answer."""
+        if reply.answered or not self.answered(reply.key):
+            self.replies[reply.key] = reply
+
+    def answered(self, key: str) -> bool:
+        return key in self.replies and self.replies[key].answered
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        data = self._file.read()
+        self._size = data.rfind(b"\n") + 1
+        if self._size < len(data):
+            torn = self.path.with_name(f"{self.path.name}.torn")
+            with open(torn, "ab") as aside:
+                aside.write(data[self._size :] + b"\n")
+            self._file.truncate(self._size)
+        for number, line in enumerate(data[: self._size].splitlines(), start=1):
+            reply = _decode(line)
+            if reply is None:
+                raise UserError(
+                    f"{self.path}: line {number} is not as it was written; move that line elsewhere to ask again for "
+                    "its reply, or restore the file."
+                )
+            self.count(reply)
+
+
+def _encode(reply: Reply) -> bytes:
+    body = json.dumps({k: v for k, v in asdict(reply).items() if v is not None})
+    return f'{{"crc": {zlib.crc32(body.encode())}, "reply": {body}}}\n'.encode()
+
+
+def _decode(line: bytes) -> Reply | None:
+    try:
+        row = json.loads(line)
+        body = line.decode().split('"reply": ', 1)[1][:-1]
+        return Reply(**{"text": None, **row["reply"]}) if row["crc"] == zlib.crc32(body.encode()) else None
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
