@@ -1,0 +1,40 @@
+"""OPTune: efficient online preference tuning. The names below are the public interface."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from optune.config import RunConfig
+    from optune.losses import dpo_loss, wdpo_loss
+    from optune.pairs import make_pairs
+    from optune.run import run_optune
+    from optune.selection import select_prompts
+    from optune.trainer import WeightedDPOTrainer
+
+# Loaded on first use: importing optune must not import torch.
+_HOME = {
+    "RunConfig": "config",
+    "dpo_loss": "losses",
+    "make_pairs": "pairs",
+    "run_optune": "run",
+    "select_prompts": "selection",
+    "WeightedDPOTrainer": "trainer",
+    "wdpo_loss": "losses",
+}
+__all__ = [
+    "RunConfig",
+    "WeightedDPOTrainer",
+    "dpo_loss",
+    "make_pairs",
+    "run_optune",
+    "select_prompts",
+    "wdpo_loss",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'optune' has no attribute {name!r}")
+    return getattr(import_module(f"optune.{_HOME[name]}"), name)

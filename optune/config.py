@@ -66,9 +66,14 @@ class GenerationConfig(Section):
     temperature: float = Field(1.0, ge=0, description="0 is greedy decoding")
     top_p: float = Field(0.9, gt=0, le=1)
     max_new_tokens: int = Field(512, ge=1)
-    max_prompt_tokens: int = Field(512, ge=1)
     batch_size: int = Field(64, ge=1, description="rows in one forward pass")
     dtype: Dtype = "float32"
+
+
+class SamplingSettings(GenerationConfig):
+    """What an engine is told: how to decode, and what it may take in."""
+
+    max_prompt_tokens: int = Field(512, ge=1)
     trust_remote_code: bool = False
 
 
@@ -153,6 +158,13 @@ class EvaluationConfig(Section):
     judge: JudgeConfig = JudgeConfig()
 
 
+class SandboxConfig(Section):
+    """Which build of the embedded world `sandbox:` names stand for. Resolved before the loop, which never reads it."""
+
+    size: str = "tiny"
+    build: int = Field(0, ge=0, description="seed of SFT policy, reward model and baseline")
+
+
 class RunConfig(Section):
     """One run of Algorithm 1: one arm, one seed."""
 
@@ -169,9 +181,18 @@ class RunConfig(Section):
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig | None = None
+    sandbox: SandboxConfig | None = None
 
-    def with_overrides(self, **dotted: Any) -> RunConfig:
-        """A copy with `{"selection.ratio": 0.4}`-style changes, validated again."""
+    def sampling(self) -> SamplingSettings:
+        """The generation section with the limits and permissions that stand in other sections."""
+        return SamplingSettings(
+            **self.generation.model_dump(),
+            max_prompt_tokens=self.prompts.max_tokens,
+            trust_remote_code=self.policy.trust_remote_code,
+        )
+
+    def with_overrides(self, dotted: dict[str, Any]) -> RunConfig:
+        """A copy with changes such as `{"selection.ratio": 0.4}`, validated again."""
         data = self.model_dump()
         for name, value in dotted.items():
             _set(data, name, value)

@@ -1,0 +1,73 @@
+"""`python -m optune run | select`: the method from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from optune import quiet  # noqa: F401  (before any library that phones home)
+from optune.types import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0, 2 for bad input (one sentence on stderr), 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m optune", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="online DPO with selective regeneration, on a preset or your own YAML")
+    run.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
+    run.add_argument("--preset", help="nano, tiny, small or paper")
+    run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>-seed<seed>")
+    run.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
+    run.set_defaults(function=_run)
+
+    select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
+    select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
+    select.add_argument("--ratio", required=True, help="share of the prompts, in (0, 1]")
+    select.add_argument("--strategy", default="lowest_reward")
+    select.add_argument("--seed", type=int, default=0)
+    select.set_defaults(function=_select)
+
+    options = parser.parse_args(arguments)
+    try:
+        options.function(options)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    except KeyboardInterrupt:
+        print("\nStopped. Everything finished is kept: the same command continues from there.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    from optune.config import load_config
+    from optune.progress import Progress
+    from optune.run import run_optune
+
+    if not (options.config or options.preset):
+        raise UserError("Say what to run: --preset tiny, or --config FILE.")
+    config = load_config(options.preset, options.config, options.overrides)
+    name = Path(options.config).stem if options.config else options.preset
+    run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
+    if config.sandbox:
+        from optune.sandbox_models import resolve_sandbox
+
+        config = resolve_sandbox(config, Path("runs") / "sandbox")
+    with Progress(iterations=config.iterations + 1) as progress:
+        result = run_optune(config, run_dir, on_stage=progress.stage)
+    print(f"The policy is in {result.policies[-1]}; what every stage did is in {run_dir / 'manifest.json'}.")
+
+
+def _select(options: argparse.Namespace) -> None:
+    from optune.rewards_file import select_from_file
+
+    for prompt_id in select_from_file(Path(options.rewards), options.ratio, options.strategy, options.seed):
+        print(prompt_id)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,26 @@
+"""Seconds and tokens per phase of a run, from what its stages recorded (Table 1).
+
+A skipped stage keeps its original ledger: the time it took when it was made, by whichever arm made it first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
+
+
+def ledger(stages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled."""
+    rows: dict[int, dict[str, Any]] = {}
+    for entry in stages:
+        row = rows.setdefault(
+            entry["iteration"],
+            {"iteration": entry["iteration"], "generation_s": 0.0, "rewarding_s": 0.0, "training_s": 0.0, "tokens": 0},
+        )
+        if entry["stage"] in PHASES:
+            row[f"{PHASES[entry['stage']]}_s"] += entry["timing"]["wall_s"]
+        if entry["stage"] == "generate":
+            row["tokens"] += entry["counts"]["tokens"]
+    return list(rows.values())

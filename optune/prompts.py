@@ -1,0 +1,155 @@
+"""Where prompts come from: the set P of Algorithm 1.
+
+A source is `f(settings, *, iteration, policy, history, seed) -> list[Prompt]`, called at the start of every iteration;
+`fixed`, the paper's, returns the same set each time. Files are JSONL or Parquet with a text column `prompt`, or a chat
+in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any other name is a data
+set on the hub.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from optune.artefacts import stable_hash
+from optune.config import PromptsConfig
+from optune.types import Prompt, UserError
+
+SCHEMA = pa.schema([(name, pa.string()) for name in ("prompt_id", "prompt", "messages", "category")])
+
+
+def fixed(settings: PromptsConfig, **_: Any) -> list[Prompt]:
+    """The paper's source: one file or data set, the same prompts in every iteration."""
+    prompts = load_prompts(settings.path, settings.split)
+    if settings.limit is None or settings.limit >= len(prompts):
+        return prompts
+    rng = np.random.default_rng(settings.sample_seed)
+    keep = np.sort(rng.choice(len(prompts), size=settings.limit, replace=False))
+    return [prompts[i] for i in keep]
+
+
+SOURCES: dict[str, Callable[..., list[Prompt]]] = {"fixed": fixed}
+
+
+def load_prompts(path: str | Path, split: str = "train") -> list[Prompt]:
+    """All prompts of a file or hub data set, in order.
+
+    A row that repeats an earlier row's text but has no id of its own is dropped. Raises UserError naming file, row
+    and column for what cannot be read, for ids given twice, and for a file without prompts.
+    """
+    prompts: dict[str, Prompt] = {}
+    for number, row in enumerate(_rows(path, split), start=1):
+        prompt, has_id = _parse(row, f"{path}, row {number}")
+        if has_id and prompt.prompt_id in prompts:
+            raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")
+        prompts.setdefault(prompt.prompt_id, prompt)
+    if not prompts:
+        raise UserError(f"{path}: holds no prompts; expected one per row in a column `prompt` or `messages`.")
+    return list(prompts.values())
+
+
+def write_prompts(path: Path, prompts: list[Prompt]) -> None:
+    """Parquet that `load_prompts` and `datasets.load_dataset` read back."""
+    columns = {
+        "prompt_id": [p.prompt_id for p in prompts],
+        "prompt": [p.text for p in prompts],
+        "messages": [json.dumps(p.messages, ensure_ascii=False) if p.messages else None for p in prompts],
+        "category": [p.category for p in prompts],
+    }
+    pq.write_table(pa.table(columns, schema=SCHEMA), path)
+
+
+def _rows(path: str | Path, split: str) -> Iterator[Any]:
+    file = Path(path)
+    if file.suffix in (".jsonl", ".json"):
+        yield from _jsonl_rows(file)
+    elif file.suffix == ".parquet":
+        _must_exist(file)
+        try:
+            yield from pq.read_table(file).to_pylist()
+        except pa.ArrowInvalid as error:
+            raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
+    elif file.exists():
+        raise UserError(f"{file}: prompts are read from .jsonl or .parquet files.")
+    else:
+        yield from _hub_rows(str(path), split)
+
+
+def _must_exist(file: Path) -> None:
+    if not file.is_file():
+        raise UserError(f"{file}: there is no such prompt file.")
+
+
+def _jsonl_rows(file: Path) -> Iterator[Any]:
+    _must_exist(file)
+    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise UserError(f"{file}, row {number}: not valid UTF-8.") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{file}, row {number}: not a JSON object ({error}).") from None
+
+
+def _hub_rows(name: str, split: str) -> Iterator[Any]:
+    from datasets import load_dataset
+
+    try:
+        yield from load_dataset(name, split=split)
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"{name!r} is neither a prompt file nor a data set that can be loaded (split {split!r}: {reason})."
+        ) from None
+
+
+def _parse(row: Any, where: str) -> tuple[Prompt, bool]:
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with a column `prompt` or `messages`.")
+    value = row.get("prompt") if row.get("prompt") is not None else row.get("messages")
+    if isinstance(row.get("messages"), str) and isinstance(value, str):
+        value = json.loads(row["messages"])
+    if value is None:
+        raise UserError(f"{where}: no column `prompt` or `messages` (found: {', '.join(map(str, row)) or 'none'}).")
+    messages = () if isinstance(value, str) else _conversation(value, where)
+    text = messages[-1]["content"] if messages else value
+    _check_text(text, where)
+    given = row.get("prompt_id", row.get("id"))
+    prompt_id = str(given) if given is not None else stable_hash(text, messages)[:16]
+    keep_chat = len(messages) > 1
+    category = row.get("category")
+    prompt = Prompt(prompt_id, text, messages if keep_chat else (), "" if category is None else str(category))
+    return prompt, given is not None
+
+
+def _conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:
+    """The turns up to the last user turn: what the policy is to answer."""
+    if not isinstance(value, list | tuple) or not all(
+        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
+    ):
+        raise UserError(f"{where}: a chat is a list of {{role, content}} objects with text in both.")
+    turns = [{"role": m["role"], "content": m["content"]} for m in value]
+    while turns and turns[-1]["role"] != "user":
+        turns.pop()
+    if not turns:
+        raise UserError(f"{where}: the chat has no user turn to answer.")
+    for turn in turns:
+        _check_text(turn["content"], where)
+    return tuple(turns)
+
+
+def _check_text(text: str, where: str) -> None:
+    if not text.strip():
+        raise UserError(f"{where}: the prompt is empty.")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{where}: the prompt holds a lone surrogate, which is not text.") from None

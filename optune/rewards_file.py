@@ -1,0 +1,94 @@
+"""Selection alone: from a file of rewards to the prompts to regenerate, for other people's training loops."""
+
+from __future__ import annotations
+
+import json
+import math
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from optune.history import HistoryView
+from optune.selection import select_prompts
+from optune.types import UserError
+
+
+def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -> list[str]:
+    """The ids to regenerate in rank order. Rows are prompts; `reward` is the preferred response's."""
+    ids, rewards = read_rewards(path)
+    try:
+        exact = Fraction(str(ratio))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"The selection ratio must be a number in (0, 1], not {ratio!r}.") from None
+    view = HistoryView(
+        prompt_ids=np.asarray(ids, dtype=object),
+        rewards=np.asarray(rewards, dtype=float)[:, None],
+        sampled_at=np.zeros(len(ids), dtype=int),
+        gains=np.full((len(ids), 1), np.nan),
+        iteration=1,
+        seed=seed,
+    )
+    return select_prompts(view, exact, strategy)
+
+
+def read_rewards(path: Path) -> tuple[list[str], list[float]]:
+    """Ids and rewards of a JSONL, CSV or Parquet file; raises UserError naming the row that is wrong."""
+    ids, rewards, seen = [], [], set()
+    for number, row in enumerate(_rows(path), start=1):
+        where = f"{path}, row {number}"
+        missing = [name for name in ("prompt_id", "reward") if row.get(name) is None]
+        if missing:
+            raise UserError(f"{where}: no value for `{missing[0]}`; each row needs `prompt_id` and `reward`.")
+        prompt_id, reward = str(row["prompt_id"]), _number(row["reward"])
+        if not math.isfinite(reward):
+            raise UserError(f"{where}: the reward of prompt {prompt_id!r} is {row['reward']!r}, not a finite number.")
+        if prompt_id in seen:
+            raise UserError(f"{where}: prompt_id {prompt_id!r} was given before; give one row per prompt.")
+        seen.add(prompt_id)
+        ids.append(prompt_id)
+        rewards.append(reward)
+    if not ids:
+        raise UserError(f"{path}: holds no rows.")
+    return ids, rewards
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file.")
+    if path.suffix == ".jsonl":
+        return [_json_object(line, f"{path}, row {n}") for n, line in enumerate(_lines(path), start=1)]
+    try:
+        if path.suffix == ".csv":
+            return pd.read_csv(path, dtype=str, keep_default_na=False).replace("", None).to_dict("records")
+        if path.suffix == ".parquet":
+            return pd.read_parquet(path).to_dict("records")
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
+    raise UserError(f"{path}: rewards are read from .jsonl, .csv or .parquet files.")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text("utf-8").split("\n") if line.strip()]
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not valid UTF-8.") from None
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        raise UserError(f"{where}: not valid JSON.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object with `prompt_id` and `reward`.")
+    return row

@@ -1,0 +1,75 @@
+"""Algorithm 1: OPTune for iterative online DPO. Algorithm 2, vanilla online DPO, is the same loop at ratio 1."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optune.artefacts import run_lock
+from optune.config import RunConfig
+from optune.history import History
+from optune.stages import OnStage, Stages
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The policies pi_1 .. pi_T (checkpoint folders, one per iteration), the history, and the stages that made them."""
+
+    policies: list[str]
+    history: History
+    stages: list[dict[str, Any]]
+
+
+def run_optune(
+    config: RunConfig, run_dir: str | Path, store: str | Path | None = None, on_stage: OnStage | None = None
+) -> RunResult:
+    """Run, or continue, one arm with one seed in `run_dir`; finished stages are taken from `store`, never made again.
+
+    `store` (default: `run_dir/stages`) may be shared by many runs. Raises UserError if `run_dir` holds a run of another
+    configuration or is in use.
+    """
+    run_dir = Path(run_dir)
+    with run_lock(run_dir), _threads(config.threads):
+        stages = Stages(config, run_dir, Path(store or run_dir / "stages"), on_stage)
+        policies, history = loop(config, stages)
+        return RunResult(policies, history, stages.entries)
+
+
+def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
+    """Algorithm 1. Iteration 0 is the shared one at ratio 1; the numbers are the algorithm's lines."""
+    sft = policy = config.policy.model  # pi_0
+    history = History()
+    policies = []
+    for t in range(config.iterations + 1):  # 2
+        prompts = stages.prompts(t, policy, history)  # P_t
+        selected = stages.select(t, prompts, history)  # 4-7, 10
+        responses = stages.generate(t, policy, prompts, selected)  # 8-9
+        scored = stages.score(t, prompts, responses)  # 19: fresh responses only
+        history = history.append(scored / "history.parquet")  # 12-18, 21: the rest is reused
+        pairs = stages.pairs(t, prompts, history)  # 20
+        stages.kl(t, sft, prompts, scored)  # not the paper's: reward hacking shows here first
+        reference = sft if config.training.reference == "sft" else policy
+        trained = stages.train(t, policy, reference, prompts, pairs, stages.beta_2(history))  # 22, Eq. 6
+        policy = str(trained.path)
+        policies.append(policy)
+    return policies, history
+
+
+class _threads:
+    """CPU threads of torch for the length of a run; the last bits of a sum depend on them."""
+
+    def __init__(self, threads: int | None):
+        self.threads = threads
+
+    def __enter__(self) -> None:
+        import torch
+
+        self.before = torch.get_num_threads()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+
+    def __exit__(self, *_: object) -> None:
+        import torch
+
+        torch.set_num_threads(self.before)

@@ -1,0 +1,78 @@
+"""Which prompts to regenerate: Algorithm 1, lines 4-7 and 10.
+
+A strategy is `f(view, k, rng) -> ids`: it ranks the prompts of a `HistoryView` and returns the k to regenerate, first
+one first. To add one, write the function and its line in STRATEGIES; from outside, name it `package.module:function`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+
+from optune.artefacts import stable_seed
+from optune.history import HistoryView
+from optune.registry import resolve
+from optune.types import UserError
+
+Strategy = Callable[[HistoryView, int, np.random.Generator], np.ndarray]
+
+
+def lowest_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The paper: the prompts whose preferred response has the lowest reward."""
+    return view.ranked_by(view.preferred_reward)[:k]
+
+
+def highest_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The opposite ranking, as a control."""
+    return view.ranked_by(-view.preferred_reward)[:k]
+
+
+def random(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The paper's baseline: k prompts at random, without replacement."""
+    return rng.permutation(view.prompt_ids)[:k]
+
+
+def every(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Algorithm 2: all prompts, every iteration."""
+    return view.prompt_ids
+
+
+def nothing(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The static control: regenerates nothing after iteration 0."""
+    return view.prompt_ids[:0]
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "lowest_reward": lowest_reward,
+    "random": random,
+    "highest_reward": highest_reward,
+    "all": every,
+    "none": nothing,
+}
+
+
+def selection_count(ratio: float, n: int) -> int:
+    """N = ceil(rho |P|) of line 4, exactly: 7 of 100 at 0.07, where floating point says 8."""
+    exact = Fraction(str(ratio))
+    if not 0 < exact <= 1:
+        raise UserError(f"The selection ratio must lie in (0, 1], not {ratio}.")
+    return math.ceil(exact * n)
+
+
+def select_prompts(view: HistoryView, ratio: float, strategy: str = "lowest_reward") -> list[str]:
+    """The ids to regenerate, in rank order: prompts never sampled first, then the strategy's.
+
+    Raises UserError where a strategy returns an id twice, an unknown id, or more than it was asked for.
+    """
+    k = selection_count(ratio, len(view))
+    unsampled = view.where(view.sampled_at < 0)
+    sampled = view.where(view.sampled_at >= 0)
+    first = unsampled.ranked_by(np.zeros(len(unsampled)))[:k]
+    rng = np.random.default_rng(stable_seed("select", view.seed, view.iteration))
+    chosen = resolve(STRATEGIES, strategy, "selection strategy")(sampled, k - len(first), rng)
+    if len(set(chosen)) != len(chosen) or len(chosen) > k - len(first) or not set(chosen) <= set(sampled.prompt_ids):
+        raise UserError(f"Strategy {strategy!r} must return at most {k - len(first)} different ids of the view it got.")
+    return [*first, *chosen]

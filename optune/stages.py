@@ -1,0 +1,281 @@
+"""The steps of the loop as stages: what each reads and writes, and what its key depends on.
+
+`run.py` is Algorithm 1; this file is where its lines meet the files. Heavy libraries are imported inside the stage that
+needs them, so that a run whose stages are all there already costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_hash, write_json
+from optune.config import RunConfig, differences
+from optune.generate import ENGINES, encode_prompts
+from optune.history import History, read_responses, write_responses
+from optune.pairs import make_pairs, training_view, write_pairs
+from optune.prompts import SOURCES, load_prompts, write_prompts
+from optune.registry import resolve
+from optune.reward import REWARDS
+from optune.selection import select_prompts
+from optune.types import Response, UserError
+
+# Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
+VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 1, "kl": 1}
+KL_ROWS = 512
+
+OnStage = Callable[[dict[str, Any]], None]
+
+
+class Stages:
+    """The stages of one run, each skipped when its key matches; `manifest.json` lists them as they finish."""
+
+    def __init__(self, config: RunConfig, run_dir: Path, store: Path, on_stage: OnStage | None = None):
+        self.config = config
+        self.run_dir = run_dir
+        self.store = StageStore(store)
+        self.on_stage = on_stage or (lambda entry: None)
+        self.entries: list[dict[str, Any]] = []
+        self._check_same_configuration()
+
+    def prompts(self, t: int, policy: str, history: History) -> Artefact:
+        """This iteration's prompt set, without those longer than the limit (counted, never cut)."""
+        settings = self.config.prompts
+
+        def build(folder: Path) -> dict[str, Any]:
+            source = resolve(SOURCES, settings.source, "prompt source")
+            offered = source(settings, iteration=t, policy=policy, history=history, seed=self.config.seed)
+            _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
+            kept = [p for p in offered if p.prompt_id not in set(too_long)]
+            if not kept:
+                raise UserError(f"{settings.path}: every prompt is longer than {settings.max_tokens} tokens.")
+            write_prompts(folder / "prompts.parquet", kept)
+            return {"offered": len(offered), "used": len(kept), "too_long": len(too_long)}
+
+        inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **_files(history)}
+        return self._run(t, "prompts", build, {"prompts": settings.model_dump(), "seed": self.config.seed}, inputs)
+
+    def select(self, t: int, prompts: Artefact, history: History) -> Artefact:
+        """Lines 4-7 and 10. Iteration 0 regenerates every prompt, whatever the strategy, so that arms share it."""
+        chosen = {"strategy": "all", "ratio": 1.0} if t == 0 else self.config.selection.model_dump()
+
+        def build(folder: Path) -> dict[str, Any]:
+            ids = [p.prompt_id for p in load_prompts(prompts / "prompts.parquet")]
+            selected = select_prompts(history.view(ids, t, self.config.seed), chosen["ratio"], chosen["strategy"])
+            write_json(folder / "selected.json", selected)
+            return {"prompts": len(ids), "selected": len(selected), "reused": len(ids) - len(selected)}
+
+        fields = {**chosen, "seed": self.config.seed, "iteration": t}
+        return self._run(t, "select", build, fields, {"prompts": prompts.digest, **_files(history)})
+
+    def generate(self, t: int, policy: str, prompts: Artefact, selected: Artefact) -> Artefact:
+        """Line 8: fresh responses, in the prompts' order, so that the ranking does not enter the key."""
+        settings = self.config.sampling()
+        wanted = set(read_json(selected / "selected.json"))
+
+        def build(folder: Path) -> dict[str, Any]:
+            engine = resolve(ENGINES, settings.engine, "engine")
+            asked = [p for p in load_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted]
+            responses = engine(policy, asked, settings, seed=self.config.seed, iteration=t) if asked else []
+            write_responses(folder / "responses.parquet", responses)
+            return {"prompts": len(asked), **_length_counts(responses)}
+
+        inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
+        fields = {"generation": settings.model_dump(), "seed": self.config.seed, "iteration": t, **self._threads}
+        return self._run(t, "generate", build, fields, inputs)
+
+    def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
+        """Line 19: rewards of the fresh responses only. What it writes is the iteration's part of the history."""
+        settings = self.config.reward
+
+        def build(folder: Path) -> dict[str, Any]:
+            fresh = read_responses(responses / "responses.parquet")
+            scored = self._score(prompts, fresh) if fresh else []
+            write_responses(folder / "history.parquet", scored)
+            rewards = [r.reward for r in scored]
+            return {"rewards": len(rewards), "reward_mean": fmean(rewards) if rewards else None}
+
+        inputs = {"prompts": prompts.digest, "responses": responses.digest}
+        if settings.model:
+            inputs["reward_model"] = content_hash(settings.model)
+        fields = {"reward": _without_paths(settings.model_dump()), "seed": self.config.seed, **self._threads}
+        return self._run(t, "score", build, fields, inputs)
+
+    def pairs(self, t: int, prompts: Artefact, history: History) -> Artefact:
+        """Lines 12-18 and 20: fresh and reused responses as pairs; groups that make none are counted by reason."""
+        settings = self.config.pairs
+
+        def build(folder: Path) -> dict[str, Any]:
+            asked = load_prompts(prompts / "prompts.parquet")
+            view = training_view(history, settings.view, t, [p.prompt_id for p in asked])
+            pairs, left_out = make_pairs(view, settings.pairing)
+            write_pairs(folder / "pairs.parquet", pairs, asked)
+            gaps = [p.reward_gap for p in pairs]
+            counts = {"pairs": len(pairs), "left_out": left_out, "reused": sum(p.chosen.iteration < t for p in pairs)}
+            margins = {"reward_gap_mean": fmean(gaps), "reward_gap_median": median(gaps)} if gaps else {}
+            return {**counts, **margins}
+
+        fields = {**settings.model_dump(), "iteration": t}
+        return self._run(t, "pairs", build, fields, {"prompts": prompts.digest, **_files(history)})
+
+    def train(self, t: int, policy: str, reference: str, prompts: Artefact, pairs: Artefact, beta_2: float) -> Artefact:
+        """Line 22: the policy of the next iteration."""
+        config = self.config
+
+        def build(folder: Path) -> dict[str, Any]:
+            from optune.trainer import train_dpo
+
+            rows = self._training_rows(policy, prompts, pairs)
+            if not rows:
+                raise UserError(
+                    f"Iteration {t}: no pair is left to train on; see the counts in {pairs.path}/stage.json."
+                )
+            remote = config.policy.trust_remote_code
+            return train_dpo(
+                policy, reference, rows, config.loss, beta_2, config.training, config.seed + t, folder, remote
+            )
+
+        # What the loss does not read is no part of the key: arms that differ only there share the step.
+        loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
+        loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
+        fields = {"loss": loss, "training": config.training.model_dump(), "seed": config.seed + t, **self._threads}
+        inputs = {"pairs": pairs.digest, "policy": content_hash(policy), "reference": content_hash(reference)}
+        return self._run(t, "train", build, fields, inputs)
+
+    def kl(self, t: int, sft: str, prompts: Artefact, scored: Artefact) -> Artefact:
+        """KL(pi_t || pi_SFT) in nats per response, estimated on (at most KL_ROWS of) the fresh responses.
+
+        Log-probabilities are untruncated ones at temperature 1, while the responses were drawn as configured, so with
+        top_p < 1 it is an estimate on the nucleus. Null where the iteration sampled nothing.
+        """
+
+        def build(folder: Path) -> dict[str, Any]:
+            fresh = [r for r in read_responses(scored / "history.parquet") if r.logprob is not None][:KL_ROWS]
+            return {"rows": len(fresh), "kl_to_sft": self._kl(sft, prompts, fresh) if fresh else None}
+
+        return self._run(t, "kl", build, {"rows": KL_ROWS}, {"sft": content_hash(sft), "scored": scored.digest})
+
+    def beta_2(self, history: History) -> float:
+        """beta_2 of Eq. 6 as configured; `auto` is 1 / the median reward gap of iteration 0's pairs."""
+        if self.config.loss.beta_2 != "auto":
+            return self.config.loss.beta_2
+        pairs, _ = make_pairs(read_responses(history.files[0]), self.config.pairs.pairing)
+        if not pairs:
+            raise UserError("loss.beta_2=auto needs pairs with different rewards in iteration 0; there are none.")
+        return 1.0 / median(p.reward_gap for p in pairs)
+
+    # --- helpers ---------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        t: int,
+        stage: str,
+        build: Callable[[Path], dict[str, Any]],
+        fields: dict[str, Any],
+        inputs: dict[str, str],
+    ) -> Artefact:
+        artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=VERSIONS[stage])
+        entry = {
+            "iteration": t,
+            "stage": stage,
+            "path": str(artefact.path),
+            "key": artefact.key,
+            "digest": artefact.digest,
+            "counts": artefact.counts,
+            "timing": artefact.timing,
+        }
+        self.entries.append(entry)
+        write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+        self.on_stage({**entry, "reused": artefact.reused})
+        return artefact
+
+    def _check_same_configuration(self) -> None:
+        path = self.run_dir / "manifest.json"
+        if not path.exists():
+            return
+        changed = differences(read_json(path)["config"], self.config.model_dump())
+        if changed:
+            raise UserError(
+                f"{self.run_dir} was made with another configuration ({'; '.join(changed)}): "
+                "nothing was changed; give another run directory, or the old settings."
+            )
+
+    @property
+    def _threads(self) -> dict[str, Any]:
+        return {"threads": self.config.threads}
+
+    def _tokenizer(self, policy: str) -> Any:
+        from optune.checkpoints import load_tokenizer
+
+        return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
+
+    def _score(self, prompts: Artefact, fresh: list[Response]) -> list[Response]:
+        from dataclasses import replace
+
+        by_id = {p.prompt_id: p for p in load_prompts(prompts / "prompts.parquet")}
+        reward = resolve(REWARDS, self.config.reward.kind, "reward")(self.config.reward)
+        rewards = reward.score([by_id[r.prompt_id] for r in fresh], fresh, self.config.seed)
+        for response, value in zip(fresh, rewards, strict=True):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"Reward {value} for prompt {response.prompt_id!r}, response {response.index}: "
+                    "a reward must be a finite number; nothing was trained on it."
+                )
+        return [replace(r, reward=float(value)) for r, value in zip(fresh, rewards, strict=True)]
+
+    def _training_rows(self, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
+        asked = load_prompts(prompts / "prompts.parquet")
+        ids, _ = encode_prompts(self._tokenizer(policy), asked, self.config.prompts.max_tokens)
+        prompt_ids = dict(zip((p.prompt_id for p in asked), ids, strict=True))
+        columns = ["prompt_id", "chosen_token_ids", "rejected_token_ids", "score_chosen", "score_rejected"]
+        return [
+            {
+                "prompt_ids": prompt_ids[row["prompt_id"]],
+                "chosen_ids": row["chosen_token_ids"],
+                "rejected_ids": row["rejected_token_ids"],
+                "score_chosen": row["score_chosen"],
+                "score_rejected": row["score_rejected"],
+            }
+            for row in pq.read_table(pairs / "pairs.parquet", columns=columns).to_pylist()
+        ]
+
+    def _kl(self, sft: str, prompts: Artefact, fresh: list[Response]) -> float:
+        from transformers import AutoModelForCausalLM
+
+        from optune.checkpoints import load_model
+        from optune.trainer import sequence_logprobs
+
+        tokenizer = self._tokenizer(sft)
+        asked = {p.prompt_id: p for p in load_prompts(prompts / "prompts.parquet")}
+        ids, _ = encode_prompts(tokenizer, [asked[r.prompt_id] for r in fresh], self.config.prompts.max_tokens)
+        model = load_model(AutoModelForCausalLM, sft, trust_remote_code=self.config.policy.trust_remote_code)
+        rows = [(prompt, list(r.token_ids)) for prompt, r in zip(ids, fresh, strict=True)]
+        under_sft = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, self.config.generation.batch_size)
+        return fmean(r.logprob - logprob for r, logprob in zip(fresh, under_sft, strict=True))
+
+
+def _files(history: History) -> dict[str, str]:
+    return {f"history_{t}": content_hash(path) for t, path in enumerate(history.files)}
+
+
+def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
+    """A model's content hash is among the inputs; where it lies changes nothing."""
+    return {name: value for name, value in settings.items() if name != "model"}
+
+
+def _length_counts(responses: list[Response]) -> dict[str, Any]:
+    if not responses:
+        return {"responses": 0, "tokens": 0}
+    tokens = [len(r.token_ids) for r in responses]
+    truncated = sum(r.finish_reason == "length" for r in responses)
+    return {
+        "responses": len(responses),
+        "tokens": sum(tokens),
+        "response_length_mean": fmean(tokens),
+        "truncated_share": truncated / len(responses),
+    }
