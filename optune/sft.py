@@ -1,0 +1,166 @@
+"""Supervised fine-tuning on TRL's SFTTrainer, and what all training on TRL's trainers here has in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optune.types import Message, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """How to train; names as in transformers' TrainingArguments where it has them.
+
+    warmup_ratio: share of the steps. max_length: tokens of prompt and completion together; longer rows are left out and
+    counted. held_out: share of the *prompts* kept from training for the reported figures. bf16: mixed precision.
+    """
+
+    learning_rate: float
+    num_train_epochs: float = 1.0
+    batch_size: int = 64
+    warmup_ratio: float = 0.1
+    lr_scheduler_type: str = "cosine"
+    weight_decay: float = 0.0
+    max_length: int = 1024
+    held_out: float = 0.02
+    bf16: bool = False
+    seed: int = 0
+
+
+def train_sft(
+    model: PreTrainedModel | str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    settings: TrainingSettings,
+    out_dir: Path,
+) -> dict[str, Any]:
+    """Train `model` on the completions of `rows` and save it with its tokenizer as a transformers folder.
+
+    rows: columns `prompt` (a text, taken as one user turn, or chat messages) and `completion` (a text). The loss covers
+    the completion, its end token included. Returns rows used and left out, losses in nats per token on training and
+    held-out rows, and seconds under `timing`.
+    """
+    from transformers import AutoModelForCausalLM
+    from trl import SFTConfig, SFTTrainer
+
+    if isinstance(model, str | Path):
+        model = AutoModelForCausalLM.from_pretrained(model)
+    train_rows, held_out_rows = hold_out(rows, settings)
+    datasets = [
+        as_dataset([_with_labels(*pair) for pair in encode(tokenizer, part, "completion")], ["input_ids"], settings)
+        for part in (train_rows, held_out_rows)
+    ]
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**common_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1],
+        processing_class=tokenizer,
+    )
+    return train_and_save(trainer, tokenizer, len(rows), out_dir)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], column: str) -> list[tuple[list[int], list[int]]]:
+    """Token ids of each row's prompt, and of its prompt with `column` as the assistant's turn, by the chat template."""
+    if not tokenizer.chat_template:
+        raise UserError("The tokenizer has no chat template; set tokenizer.chat_template before training.")
+    prompts = [_conversation(row["prompt"]) for row in rows]
+    full = [[*prompt, {"role": "assistant", "content": row[column]}] for prompt, row in zip(prompts, rows, strict=True)]
+    if not rows:
+        return []
+    texts = [
+        *tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True),
+        *tokenizer.apply_chat_template(full, tokenize=False),
+    ]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    return list(zip(ids[: len(rows)], ids[len(rows) :], strict=True))
+
+
+def hold_out(rows: Sequence[Row], settings: TrainingSettings) -> tuple[list[Row], list[Row]]:
+    """Rows to train on, and rows of other prompts held out (at least one prompt)."""
+    import numpy as np
+
+    if not rows:
+        raise UserError("There are no rows to train on.")
+    prompts = list(dict.fromkeys(str(row["prompt"]) for row in rows))
+    if len(prompts) < 2:
+        raise UserError("Training needs rows of at least two prompts, because one is held out.")
+    order = np.random.default_rng(settings.seed).permutation(len(prompts))
+    held = {prompts[i] for i in order[: max(1, round(settings.held_out * len(prompts)))]}
+    return [row for row in rows if str(row["prompt"]) not in held], [row for row in rows if str(row["prompt"]) in held]
+
+
+def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings: TrainingSettings) -> Any:
+    """The rows whose sequences all fit into `max_length` tokens, as a `datasets.Dataset`."""
+    from datasets import Dataset
+
+    fitting = [row for row in rows if all(len(row[c]) <= settings.max_length for c in sequence_columns)]
+    if not fitting:
+        raise UserError(f"Each of the {len(rows)} rows is longer than max_length = {settings.max_length} tokens.")
+    return Dataset.from_list(fitting)
+
+
+def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any]:
+    """TrainingArguments shared by the trainers: no checkpoints, logs, reports or progress bars of their own."""
+    return {
+        "output_dir": str(out_dir),
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.num_train_epochs,
+        "per_device_train_batch_size": settings.batch_size,
+        "per_device_eval_batch_size": settings.batch_size,
+        "warmup_steps": settings.warmup_ratio,  # below 1, transformers 5 takes it as the ratio
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "weight_decay": settings.weight_decay,
+        "max_length": settings.max_length,
+        "bf16": settings.bf16,
+        "seed": settings.seed,
+        "gradient_checkpointing": False,
+        "remove_unused_columns": False,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def train_and_save(trainer: Any, tokenizer: PreTrainedTokenizerBase, n_rows: int, out_dir: Path) -> dict[str, Any]:
+    """Run a prepared trainer, measure it on its held-out rows, and save model and tokenizer (nothing else).
+
+    Every `eval_*` figure of the trainer is returned as `held_out_*`.
+    """
+    start = time.perf_counter()
+    train_loss = trainer.train().training_loss
+    held_out = trainer.evaluate()
+    trainer.model.save_pretrained(out_dir)
+    tokenizer.save_pretrained(out_dir)
+    used, held = len(trainer.train_dataset), len(trainer.eval_dataset)
+    skip = ("runtime", "per_second")
+    return {
+        "rows": {"train": used, "held_out": held, "too_long": n_rows - used - held},
+        "train_loss": train_loss,
+        **{
+            f"held_out_{key.removeprefix('eval_')}": value
+            for key, value in held_out.items()
+            if key.startswith("eval_") and not key.endswith(skip)
+        },
+        "timing": {"seconds": time.perf_counter() - start},
+    }
+
+
+def _conversation(prompt: str | Sequence[Message]) -> list[Message]:
+    return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+
+
+def _with_labels(prompt_ids: list[int], ids: list[int]) -> dict[str, list[int]]:
+    """The prompt is the context: -100 leaves its tokens out of the loss."""
+    start = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
+    return {"input_ids": ids, "labels": [-100] * start + ids[start:]}
