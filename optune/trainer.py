@@ -155,6 +155,7 @@ def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folde
         gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
         max_grad_norm=settings.max_grad_norm,
         bf16=settings.dtype == "bfloat16",
+        use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=settings.gradient_checkpointing,
         max_length=None,
         seed=seed % 2**32,

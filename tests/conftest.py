@@ -1,0 +1,83 @@
+"""Small real checkpoints and prompt sets, built once per test session."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may wait for a network
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}<user> {{ message['content'] }} "
+    "{% else %}<assistant> {{ message['content'] }} </s> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def random_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder: a random two-layer Llama with a word-level tokenizer over the sandbox's vocabulary."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from optune.sandbox.words import VOCABULARY
+
+    words = ["<pad>", "</s>", "<unk>", "<user>", "<assistant>", *VOCABULARY]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=128,
+            pad_token_id=0,
+            bos_token_id=None,
+            eos_token_id=1,
+        )
+    )
+    folder = tmp_path_factory.mktemp("random-llama")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """64 sandbox training prompts as Parquet."""
+    from optune.prompts import write_prompts
+    from optune.sandbox.prompts import prompts
+
+    path = tmp_path_factory.mktemp("prompts") / "train.parquet"
+    write_prompts(path, prompts("train", 64))
+    return path
+
+
+@pytest.fixture
+def config(random_llama: Path, prompt_file: Path):
+    """A two-iteration run on the random Llama with gold plus noise as its reward."""
+    from optune.config import parse_config
+
+    return parse_config(
+        {
+            "iterations": 1,
+            "threads": 1,
+            "policy": {"model": str(random_llama)},
+            "reward": {"kind": "gold", "noise": 0.5},
+            "prompts": {"path": str(prompt_file), "max_tokens": 32},
+            "generation": {"max_new_tokens": 8, "batch_size": 64},
+            "training": {"learning_rate": 1e-4, "batch_size": 16, "micro_batch_size": 16},
+        },
+        "test",
+    )
