@@ -120,26 +120,40 @@ class ChatClient:
 
     def estimate(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> Estimate:
         """What `ask` would do with the same arguments."""
-        wanted = self._by_key(requests)
+        return self._estimate(*self.wanted_and_missing(requests, again))
+
+    def logged(self, requests: Iterable[ChatRequest]) -> dict[str, Reply]:
+        """What the log has on these requests, by key: answers and failures."""
         with ReplyLog(self.log_path) as log:
-            missing = _missing(wanted, log, again)
-        return self._estimate(wanted, missing)
+            return {key: log.replies[key] for key in self._by_key(requests) if key in log.replies}
 
     def ask(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> dict[str, Reply]:
         """A reply per request, by key: logged ones as they are, the missing ones (and the keys in `again`) asked now.
 
-        Raises UserError when the budget, the key, the model or an offline log does not allow it, and KeyboardInterrupt
-        on Ctrl-C or SIGTERM; in each case calls under way are let finish and everything answered is kept.
+        A call that kept failing has a reply without text that says why; it is asked again the next time. Raises
+        UserError when the budget, the key, the model or an offline log does not allow it, and KeyboardInterrupt on
+        Ctrl-C or SIGTERM; in each case calls under way are let finish and everything answered is kept.
         """
         wanted = self._by_key(requests)
         with ReplyLog(self.log_path) as log:
             missing = _missing(wanted, log, again)
-            if self.settings.offline:
-                self._check_replay(wanted, log)
-            elif missing:
-                self._check_budget(self._estimate(wanted, missing))
+            if missing and not self.settings.offline:
+                self.check_budget(wanted, missing)
                 asyncio.run(_Session(self, log, missing).run())
-            return {key: log.replies[key] for key in wanted}
+            return self._replay(wanted, log)
+
+    def replay(self, wanted: Mapping[str, ChatRequest]) -> dict[str, Reply]:
+        """The logged reply per request. Raises UserError where one was never asked for."""
+        with ReplyLog(self.log_path) as log:
+            return self._replay(wanted, log)
+
+    def wanted_and_missing(
+        self, requests: Iterable[ChatRequest], again: Collection[str] = ()
+    ) -> tuple[dict[str, ChatRequest], dict[str, ChatRequest]]:
+        """The requests by key, and those of them that the log does not answer or that are to be asked again."""
+        wanted = self._by_key(requests)
+        with ReplyLog(self.log_path) as log:
+            return wanted, _missing(wanted, log, again)
 
     def open(self) -> openai.AsyncOpenAI:
         """The `openai` client behind this one; its own retries are off, since ours log and honour pauses."""
@@ -183,8 +197,9 @@ class ChatClient:
         calls = len(missing)
         return Estimate(calls, len(wanted) - calls, tokens_in, tokens_out, self.cost(tokens_in, tokens_out))
 
-    def _check_budget(self, estimate: Estimate) -> None:
-        limit = self.settings.max_cost
+    def check_budget(self, wanted: Mapping[str, ChatRequest], missing: Mapping[str, ChatRequest]) -> None:
+        """Raises UserError where the missing calls may cost more than `max_cost`."""
+        limit, estimate = self.settings.max_cost, self._estimate(wanted, missing)
         if limit is None:
             return
         if estimate.cost is None:
@@ -198,13 +213,14 @@ class ChatClient:
                 f"{estimate.cost:.2f}; nothing was asked."
             )
 
-    def _check_replay(self, wanted: Mapping[str, ChatRequest], log: ReplyLog) -> None:
+    def _replay(self, wanted: Mapping[str, ChatRequest], log: ReplyLog) -> dict[str, Reply]:
         absent = [r for key, r in wanted.items() if key not in log.replies]
         if absent:
             raise UserError(
                 f"{self.log_path}: {len(absent)} of the {len(wanted)} replies needed are not there (first: "
                 f"{absent[0].label or 'unnamed call'}); run once without --offline, or with the settings it was made."
             )
+        return {key: log.replies[key] for key in wanted}
 
 
 def _missing(wanted: Mapping[str, ChatRequest], log: ReplyLog, again: Collection[str]) -> dict[str, ChatRequest]:

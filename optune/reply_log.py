@@ -50,7 +50,7 @@ class ReplyLog:
     def __enter__(self) -> ReplyLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 (closed by __exit__)
+            self._file = open(self.path, "a+b", buffering=0)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be opened for writing ({error.strerror}).") from None
         try:

@@ -1,0 +1,51 @@
+"""Judges: the rating prompt, the reply parser, and who is asked.
+
+A judge is a function `(model: str | None, **chat settings) -> Judge`, registered here or named from outside as
+`package.module:function`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import yaml
+
+from optune.chat_client import ChatSettings
+from optune.registry import resolve
+from optune.types import UserError
+
+PRICES = Path(__file__).with_name("prices.yaml")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """An endpoint, and how it is asked. `transport` replaces the network."""
+
+    chat: ChatSettings
+    parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0, "max_tokens": 1024})
+    transport: httpx2.AsyncBaseTransport | None = None
+
+
+def endpoint(model: str | None = None, **options: Any) -> Judge:
+    """Any OpenAI-compatible endpoint; a price that is not given comes from `prices.yaml` where the model is there."""
+    if not model:
+        raise UserError("The judge 'openai' needs a model: give --model.")
+    listed = yaml.safe_load(PRICES.read_text("utf-8"))["models"].get(model, {})
+    for name in ("price_in", "price_out"):
+        if options.get(name) is None:
+            options[name] = listed.get(name)
+    return Judge(ChatSettings(model=model, **options))
+
+
+JUDGES = {"sandbox": "eval.judges.sandbox:judge", "openai": endpoint}
+
+
+def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
+    """The judge called `name`; a name that is neither registered nor `module:function` is a model at an endpoint."""
+    if name not in JUDGES and ":" not in name:
+        return endpoint(model or name, **options)
+    return resolve(JUDGES, name, "judge")(model, **options)

@@ -1,0 +1,133 @@
+"""Reads the two scores out of a judge's reply, or says that there are none. It never guesses.
+
+The prompt asks for a first line with two numbers; that line is read first, in the forms that judges give it. Where it
+has no scores, judges write them out ("Assistant 1: 8/10", "a score of 7 for Assistant 2", "Output: (10, 4)"); such
+statements count only where all of them in the reply agree on one score for each assistant. Everything else (prose, a
+refusal, one score, three numbers, numbers that belong to the question, statements that contradict each other) is
+unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+
+LOWEST, HIGHEST = 1.0, 10.0  # the scale the judge is asked for
+
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_MARKUP = re.compile(r"[*`#]|(?<!\w)_+|_+(?!\w)")
+
+_OF = r"(?:\s*(?:/|out\s+of)\s*(?P<of{0}>100?)(?![0-9/]|[.,][0-9]))"
+_NUMBER = r"(?P<score{0}>[0-9]{{1,3}}(?:\.[0-9]+)?)"
+_SCORE = _NUMBER + _OF + "?"
+
+# --- the first line: two scores and nothing else ---
+_HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?)(?:\s+are)?\s*[:=]?\s*)?"
+_BETWEEN = r"(?:\s*(?:[,;|&]|and)\s*|\s+)"
+_PAIR = re.compile(
+    rf"{_HEADING}[(\[]?\s*{_SCORE.format(1)}{_BETWEEN}{_SCORE.format(2)}\s*[)\]]?[.:;,]?", flags=re.IGNORECASE
+)
+_SINGLE = re.compile(_SCORE.format(1))
+
+# --- statements anywhere: a label, words that say "score", and a number that nothing continues ---
+_LABEL = r"(?:AI\s+)?(?:Assistant|Answer|Response|Model)\s*"
+_WHO = rf"{_LABEL}(?P<who>[12AB])(?![0-9A-Za-z])"
+_STOP = rf"$|\n|[),;(\]]|[.:](?:\s|$)|[-–—]\s|(?:and|while|but|for|to)\b|{_LABEL}[12AB]"
+_SCORED = _SCORE.format("") + rf"(?=\s*(?:{_STOP}))"
+_TEN = _NUMBER.format("") + _OF.format("")  # "8/10" is a score whatever follows
+_FEW_WORDS = r"[^\n.:;0-9]{0,40}?"
+
+
+def _patterns(*patterns: str) -> list[re.Pattern[str]]:
+    return [re.compile(pattern, flags=re.IGNORECASE) for pattern in patterns]
+
+
+_ABOUT_ONE = _patterns(
+    rf"{_WHO}\s*(?:'s)?\s*(?:score|rating)?\s*[:=]\s*{_TEN}",
+    rf"{_WHO}\s*:?\s*(?:'s)?\s*(?:overall\s+)?(?:score|rating)\s*(?:is|of|:|=)\s*(?:a\s+)?{_SCORED}",
+    rf"{_WHO}{_FEW_WORDS}\ban?\s+(?:score|rating)\s+of\s+{_SCORED}",
+    rf"{_WHO}{_FEW_WORDS}\ban?\s+{_TEN}",
+    rf"{_WHO}\s+score[sd]\s+(?:an?\s+)?{_SCORED}",
+    rf"(?:score|rating)\s+(?:of|for)\s+{_WHO}\s*(?:is|:|=)\s*{_SCORED}",
+    rf"score\s+of\s+{_SCORE.format('')}\s+(?:to|for)\s+{_WHO}",
+)
+# "Assistant 1: 8" says what the number is only on the first line, or below a heading that does.
+_BARE = re.compile(rf"{_WHO}\s*[:=]\s*{_SCORED}", flags=re.IGNORECASE)
+_ANNOUNCED = re.compile(r"\b(?:scores?|ratings?|evaluation)\b[^\n]*:\s*$", flags=re.IGNORECASE)
+_BOTH_OF_THEM = rf"\bboth\s+(?:assistants|{_LABEL}[1A]\s+and\s+{_LABEL}[2B]\b){_FEW_WORDS}"
+_ABOUT_BOTH = _patterns(
+    rf"{_BOTH_OF_THEM}\ban?\s+(?:score|rating)\s+of\s+{_SCORED}",
+    rf"{_BOTH_OF_THEM}\ban?\s+{_TEN}",
+)
+_TOGETHER = _patterns(
+    r"(?:output|tuple|scores?)[^\n.0-9]{0,40}(?:is|are|:)\s*"
+    rf"\(\s*{_SCORE.format(1)}\s*,\s*{_SCORE.format(2)}\s*\)",
+    r"scores\s+(?:for|of)\s+Assistant\s*1\s+and\s+(?:Assistant\s*)?2\s+(?:are|:)\s*"
+    rf"{_SCORE.format(1)}\s+and\s+{_SCORE.format(2)}",
+)
+_REFUSAL = re.compile(
+    r"\b(?:can(?:not|'t|’t)|unable\s+to|will\s+not|won't)\s+(?:\w+\s+){0,2}?(?:provide|give|rate|score|assess|evaluate|judge|compare)",
+    flags=re.IGNORECASE,
+)
+
+
+def parse_scores(reply: str | None) -> tuple[float, float] | None:
+    """The scores of the first and the second answer shown, or None where the reply doesn't say them plainly."""
+    if not reply:
+        return None
+    text = _MARKUP.sub("", reply.translate(_FULL_WIDTH)).replace("’", "'")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return None
+    return _first_line(lines) or (None if _REFUSAL.search(text) else _statements("\n".join(lines)))
+
+
+def off_scale(scores: tuple[float, float]) -> bool:
+    """Whether a score lies off the scale that was asked for. Such scores still compare."""
+    return not all(LOWEST <= score <= HIGHEST for score in scores)
+
+
+def _first_line(lines: list[str]) -> tuple[float, float] | None:
+    if match := _PAIR.fullmatch(lines[0]):
+        return _pair(match)
+    if len(lines) > 1:
+        first, second = _SINGLE.fullmatch(lines[0]), _SINGLE.fullmatch(lines[1])
+        if first and second and first["of1"] == second["of1"] and not _SINGLE.fullmatch(lines[2] if lines[2:] else ""):
+            return float(first["score1"]), float(second["score1"])
+    return None
+
+
+def _pair(match: re.Match[str]) -> tuple[float, float] | None:
+    """Two numbers on one line; a lone "8/10" or scores out of different totals are no pair."""
+    first, second, of_first, of_second = match["score1"], match["score2"], match["of1"], match["of2"]
+    if of_first and of_second and of_first != of_second:
+        return None
+    scores = float(first), float(second)
+    return scores if max(scores) <= 100 else None
+
+
+def _statements(text: str) -> tuple[float, float] | None:
+    """The one pair of scores that every statement in the reply agrees on."""
+    said: dict[str, set[float]] = {"1": set(), "2": set()}
+    named = [match for pattern in _ABOUT_ONE for match in pattern.finditer(text)]
+    named += [match for match in _BARE.finditer(text) if _is_announced(text, match)]
+    for match in named:
+        who = {"A": "1", "B": "2"}.get(match["who"].upper(), match["who"])
+        said[who].add(float(match["score"]))
+    for match in (match for pattern in _ABOUT_BOTH for match in pattern.finditer(text)):
+        said["1"].add(float(match["score"]))
+        said["2"].add(float(match["score"]))
+    for match in (match for pattern in _TOGETHER for match in pattern.finditer(text)):
+        said["1"].add(float(match["score1"]))
+        said["2"].add(float(match["score2"]))
+    if len(said["1"]) != 1 or len(said["2"]) != 1:
+        return None
+    scores = said["1"].pop(), said["2"].pop()
+    return scores if max(scores) <= HIGHEST else None
+
+
+def _is_announced(text: str, match: re.Match[str]) -> bool:
+    """Whether the lines before say that scores follow, or there are none before."""
+    before = text[: match.start()].rstrip("\n").splitlines()
+    while before and (_BARE.match(before[-1]) or not before[-1].strip()):
+        before.pop()
+    return not before or bool(_ANNOUNCED.search(before[-1]))

@@ -1,0 +1,174 @@
+"""The sandbox judge: gold quality seen with noise, behind an OpenAI-compatible endpoint.
+
+It reads the rating prompt and answers as text in the rating format, through the same client, parser and reply log as a
+paid judge: in process (`transport`), or on loopback with `python -m eval.judges.sandbox --port 8000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from statistics import NormalDist
+from typing import Any
+
+import httpx2
+
+from eval.judges import Judge
+from eval.judges.rating import read_back
+from optune.artefacts import stable_hash
+from optune.chat_client import ChatSettings
+from optune.sandbox import content_hash, gold
+from optune.types import UserError
+
+LOWEST, HIGHEST = 1.0, 10.0
+_NORMAL = NormalDist()
+_cached_gold = lru_cache(maxsize=1 << 16)(gold)
+
+
+@dataclass(frozen=True)
+class JudgeNoise:
+    """How far the judge is from gold, in points of its 1-10 scale.
+
+    answer_sd: error about an answer, the same in both orders. call_sd: error about each answer of one call, present in
+    a share `call_rate` of calls. position_bias: added to whichever answer stands first. grid: scores are rounded to its
+    multiples. Errors are hashes of the texts (and the order), so the same call gets the same reply for ever.
+    """
+
+    answer_sd: float = 0.5
+    call_sd: float = 1.5
+    call_rate: float = 0.4
+    position_bias: float = 0.0
+    grid: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SandboxJudge:
+    """Rates two answers to a sandbox question."""
+
+    noise: JudgeNoise = field(default_factory=JudgeNoise)
+
+    @property
+    def name(self) -> str:
+        """A model name that changes with the sandbox and the noise, so that replies of two worlds never mix."""
+        return f"sandbox-judge-{stable_hash(content_hash(), asdict(self.noise))[:12]}"
+
+    def rate(self, question: str, answer_1: str, answer_2: str) -> tuple[float, float]:
+        """Both scores, in the order in which the answers were shown."""
+        return rate(
+            self.noise, (question, answer_1, answer_2), *(_cached_gold(question, a) for a in (answer_1, answer_2))
+        )
+
+    def reply(self, user_prompt: str) -> str:
+        """The judge's text: two scores on the first line, a sentence on the second."""
+        texts = read_back(user_prompt)
+        if texts is None:
+            return "I can only compare two answers in the rating format."
+        first, second = self.rate(*texts)
+        better = "Both answers are equally good" if first == second else f"Assistant {1 + (second > first)} did better"
+        return f"{first:g} {second:g}\n{better} by the sandbox rubric."
+
+    def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """The HTTP status and the chat completion (or error) for one request body."""
+        prompt = body["messages"][-1]["content"]
+        try:
+            text = self.reply(prompt)
+        except UserError as error:
+            return 400, {"error": {"message": str(error), "code": "invalid_prompt"}}
+        used = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        return 200, {"object": "chat.completion", "model": self.name, "choices": [choice], "usage": used}
+
+
+def rate(noise: JudgeNoise, texts: tuple[str, str, str], gold_1: float, gold_2: float) -> tuple[float, float]:
+    """The scores of two answers of known gold. `texts` (question, first, second) seed the errors."""
+    question, *answers = texts
+    shaken = noise.call_rate > _uniform(noise.seed, "shaken", *texts)
+    scores = []
+    for place, (answer, quality) in enumerate(zip(answers, (gold_1, gold_2), strict=True)):
+        score = quality + noise.answer_sd * _normal(noise.seed, "answer", question, answer)
+        if shaken:
+            score += noise.call_sd * _normal(noise.seed, "call", *texts, str(place))
+        if place == 0:
+            score += noise.position_bias
+        scores.append(min(HIGHEST, max(LOWEST, round(score / noise.grid) * noise.grid)))
+    return scores[0], scores[1]
+
+
+def judge(model: str | None = None, **options: Any) -> Judge:
+    """The sandbox judge as `eval.judges` wants it: in process, free, and under its own name."""
+    rater = SandboxJudge()
+    options |= {"price_in": 0.0, "price_out": 0.0, "base_url": None}
+    return Judge(ChatSettings(model=rater.name, **options), transport=transport(rater))
+
+
+def transport(judge: SandboxJudge) -> httpx2.AsyncBaseTransport:
+    """The judge as an endpoint inside this process, to be handed to the `openai` client."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        status, body = judge.respond(json.loads(request.content))
+        return httpx2.Response(status, json=body)
+
+    return httpx2.MockTransport(handle)
+
+
+def serve(judge: SandboxJudge, port: int = 0) -> ThreadingHTTPServer:
+    """The judge as an endpoint on loopback; the caller runs `serve_forever` and `shutdown`. Port 0 takes a free one."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            status, answer = judge.respond(body)
+            data = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+
+
+def _uniform(seed: int, *parts: str) -> float:
+    """Uniform on (0, 1), from a hash of the parts alone."""
+    digest = hashlib.blake2b("\x1f".join((str(seed), *parts)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") + 0.5) / 2**64
+
+
+def _normal(seed: int, *parts: str) -> float:
+    return _NORMAL.inv_cdf(min(1 - 1e-12, _uniform(seed, *parts)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m eval.judges.sandbox", description=__doc__.split("\n")[0])
+    parser.add_argument("--port", type=int, default=8000)
+    args = parser.parse_args(argv)
+    judge = SandboxJudge()
+    try:
+        server = serve(judge, args.port)
+    except OSError as error:
+        raise UserError(f"Port {args.port} cannot be used ({error.strerror}).") from None
+    print(f"{judge.name} listens on http://127.0.0.1:{server.server_port}/v1; Ctrl-C stops it.", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

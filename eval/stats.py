@@ -1,0 +1,156 @@
+"""Statistics of the evaluations: seeded, without global random state; the same inputs give the same digits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+RESAMPLES = 10_000
+_CELLS = 4_000_000  # resampled values held at once
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate between two confidence limits, at `level`."""
+
+    estimate: float
+    low: float
+    high: float
+    level: float = 0.95
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def bootstrap_mean(values: ArrayLike, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
+    """Percentile bootstrap interval of a mean over independent units (prompts).
+
+    values: shape (n,), n >= 1. Paired differences go in as they are.
+    """
+    values = _vector(values)
+    result = (
+        stats.bootstrap(
+            (values,),
+            np.mean,
+            vectorized=True,
+            axis=-1,
+            n_resamples=resamples,
+            batch=max(1, _CELLS // len(values)),
+            confidence_level=level,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
+        if len(values) > 1
+        else None
+    )
+    mean = float(values.mean())
+    if result is None:
+        return Interval(mean, float("nan"), float("nan"), level)
+    low, high = result.confidence_interval
+    return Interval(mean, float(low), float(high), level)
+
+
+def paired_bootstrap(a: ArrayLike, b: ArrayLike, **options: float) -> Interval:
+    """Bootstrap interval of mean(a - b), units resampled in pairs. a, b: shape (n,), unit by unit."""
+    a, b = _vector(a), _vector(b)
+    if a.shape != b.shape:
+        raise ValueError(f"paired values need the same units: {len(a)} and {len(b)}")
+    return bootstrap_mean(a - b, **options)
+
+
+def crossed_bootstrap(values: ArrayLike, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES) -> Interval:
+    """Percentile bootstrap of a grand mean, rows (seeds) and columns (prompts) resampled independently.
+
+    values: shape (seeds, prompts), both at least 2.
+    """
+    matrix = np.asarray(values, dtype=float)
+    if matrix.ndim != 2 or min(matrix.shape) < 2:
+        raise ValueError(f"a crossed bootstrap needs at least two seeds and two prompts, not shape {matrix.shape}")
+    rng = np.random.default_rng(seed)
+    rows, columns = matrix.shape
+    row_weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=resamples) / rows
+    means = np.empty(resamples)
+    step = max(1, _CELLS // columns)
+    for start in range(0, resamples, step):
+        part = row_weights[start : start + step]
+        column_weights = rng.multinomial(columns, np.full(columns, 1 / columns), size=len(part)) / columns
+        means[start : start + step] = ((part @ matrix) * column_weights).sum(axis=1)
+    tail = (1 - level) / 2
+    low, high = np.quantile(means, [tail, 1 - tail])
+    return Interval(float(matrix.mean()), float(low), float(high), level)
+
+
+def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+    """Student's t interval of a mean over few independent units (seeds). values: shape (n,), n >= 2."""
+    values = _vector(values)
+    if len(values) < 2:
+        raise ValueError("a t interval needs at least two values")
+    mean, error = float(values.mean()), float(stats.sem(values))
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * error
+    return Interval(mean, mean - half, mean + half, level)
+
+
+def t_test(values: ArrayLike) -> float:
+    """Two-sided p of a one-sample t test against 0; 1 where all values are 0, 0 where all are equal and not 0."""
+    values = _vector(values)
+    if np.ptp(values) == 0:
+        return 1.0 if values[0] == 0 else 0.0
+    return float(stats.ttest_1samp(values, 0.0).pvalue)
+
+
+def equivalence(values: ArrayLike, margin: float) -> float:
+    """p of two one-sided t tests (the larger) that the mean lies within (-margin, margin). values: shape (n,)."""
+    values = _vector(values)
+    if margin <= 0:
+        raise ValueError(f"the margin must be positive, not {margin}")
+    if np.ptp(values) == 0:
+        return 0.0 if abs(values[0]) < margin else 1.0
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    return float(max(above, below))
+
+
+def sign_test(differences: ArrayLike) -> float:
+    """Two-sided exact sign test; zeros say nothing and are left out. differences: shape (n,)."""
+    differences = np.asarray(differences, dtype=float)
+    return exact_binomial(int((differences > 0).sum()), int((differences < 0).sum()))
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
+    """Exact McNemar test of two yes/no outcomes on the same units. a, b: boolean, shape (n,)."""
+    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
+    return exact_binomial(int((a & ~b).sum()), int((b & ~a).sum()))
+
+
+def exact_binomial(first: int, second: int) -> float:
+    """Two-sided p of `first` against `second` counts when both are equally likely; 1 without any."""
+    return float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values, in the order given."""
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    adjusted = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    result = np.empty_like(adjusted)
+    result[order] = adjusted
+    return result.tolist()
+
+
+def smallest_detectable(values: ArrayLike, *, power: float = 0.8, level: float = 0.95) -> float:
+    """The mean that a two-sided t test over as many units, as variable as these, finds with `power` (approximately)."""
+    values = _vector(values)
+    freedom = len(values) - 1
+    quantiles = stats.t.ppf((1 + level) / 2, freedom) + stats.t.ppf(power, freedom)
+    return float(quantiles * stats.sem(values))
+
+
+def _vector(values: ArrayLike) -> NDArray[np.float64]:
+    vector = np.asarray(values, dtype=float)
+    if vector.ndim != 1 or len(vector) == 0 or not np.isfinite(vector).all():
+        raise ValueError(f"expected finite numbers of shape (n,), n >= 1, not shape {vector.shape}")
+    return vector

@@ -1,0 +1,136 @@
+"""From judge replies to a win score (Eq. 7): pure functions on what was said.
+
+Two orders per prompt: "AB" shows the test model's answer first, "BA" the baseline's. Each readable reply is a win, a
+tie or a loss of the test model. A prompt is a win with two wins or a win and a tie, a loss in the mirror case, and a
+tie with two ties or a win and a loss. A prompt whose replies are not both readable is `unparsed`: it is reported and
+left out of n, and is never a loss or a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from eval import stats
+from eval.judges.parser import off_scale, parse_scores
+
+ORDERS = ("AB", "BA")
+Outcome = Literal["win", "tie", "lose", "unparsed"]
+POINTS: dict[str, int] = {"win": 1, "tie": 0, "lose": -1}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge said about one prompt. Scores are (test model, baseline) in each order, None where unreadable."""
+
+    prompt_id: str
+    outcome: Outcome
+    scores_ab: tuple[float, float] | None
+    scores_ba: tuple[float, float] | None
+
+    @property
+    def points(self) -> int:
+        """1, 0 or -1 for a win, a tie or a loss; undefined for an unparsed prompt."""
+        return POINTS[self.outcome]
+
+    def as_row(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None) -> Verdict:
+    """The verdict from the two replies; None for a reply that never came."""
+    shown_ab, shown_ba = parse_scores(reply_ab), parse_scores(reply_ba)
+    return from_scores(prompt_id, shown_ab, shown_ba[::-1] if shown_ba else None)
+
+
+def from_scores(
+    prompt_id: str, scores_ab: tuple[float, float] | None, scores_ba: tuple[float, float] | None
+) -> Verdict:
+    """The verdict from scores as (test model, baseline), whatever order they were shown in."""
+    if scores_ab is None or scores_ba is None:
+        return Verdict(prompt_id, "unparsed", scores_ab, scores_ba)
+    net = _sign(scores_ab) + _sign(scores_ba)
+    return Verdict(prompt_id, "win" if net > 0 else "lose" if net < 0 else "tie", scores_ab, scores_ba)
+
+
+def win_score(win: int, lose: int, n: int) -> float | None:
+    """Eq. 7: 50 + 100 (win - lose) / n, from -50 to 150; None without a scored prompt."""
+    return 50 + 100 * (win - lose) / n if n else None
+
+
+def summarize(verdicts: Iterable[Verdict], *, seed: int = 0) -> dict[str, Any]:
+    """Counts, the win score with its bootstrap interval over prompts, and how the judge took to the order.
+
+    `n` counts scored prompts: win + tie + lose. `off_scale` counts replies with a score outside 1-10. Shares are over
+    scored prompts: `flip_share` with opposite verdicts in the two orders, `unequal_share` with different ones,
+    `reply_tie_share` of their replies, and `first_position_share` of their decided replies that the answer shown first
+    won (0.5: no preference).
+    """
+    verdicts = list(verdicts)
+    scored = [v for v in verdicts if v.outcome != "unparsed"]
+    counts = {name: sum(v.outcome == name for v in verdicts) for name in ("win", "tie", "lose", "unparsed")}
+    n = len(scored)
+    signs = [(_sign(v.scores_ab), _sign(v.scores_ba)) for v in scored]
+    first_won = sum((ab > 0) + (ba < 0) for ab, ba in signs)
+    decided = sum((ab != 0) + (ba != 0) for ab, ba in signs)
+    return {
+        **counts,
+        "off_scale": sum(off_scale(s) for v in verdicts for s in (v.scores_ab, v.scores_ba) if s),
+        "n": n,
+        "win_score": win_score(counts["win"], counts["lose"], n),
+        "interval": _interval([v.points for v in scored], 50, seed),
+        "sign_test_p": stats.exact_binomial(counts["win"], counts["lose"]) if n else None,
+        "flip_share": _share(sum(ab * ba < 0 for ab, ba in signs), n),
+        "unequal_share": _share(sum(ab != ba for ab, ba in signs), n),
+        "reply_tie_share": _share(2 * n - decided, 2 * n),
+        "first_position_share": _share(first_won, decided),
+        "seed": seed,
+    }
+
+
+def compare(a: Mapping[str, Verdict], b: Mapping[str, Verdict], *, seed: int = 0) -> dict[str, Any]:
+    """Two test models against one baseline, paired on the prompts scored for both.
+
+    `difference` is win score A - win score B on those prompts. The sign test asks which model's verdict is better
+    prompt by prompt, McNemar's test who wins more prompts.
+    """
+    common = [i for i in a if i in b and "unparsed" not in (a[i].outcome, b[i].outcome)]
+    points_a, points_b = [a[i].points for i in common], [b[i].points for i in common]
+    differences = [x - y for x, y in zip(points_a, points_b, strict=True)]
+    wins_a, wins_b = [p > 0 for p in points_a], [p > 0 for p in points_b]
+    n = len(common)
+    return {
+        "n": n,
+        "left_out": {
+            "only_a": sum(i not in b for i in a),
+            "only_b": sum(i not in a for i in b),
+            "unparsed": sum(i in b for i in a) - n,
+        },
+        "win_score_a": 50 + 100 * sum(points_a) / n if n else None,
+        "win_score_b": 50 + 100 * sum(points_b) / n if n else None,
+        "difference": 100 * sum(differences) / n if n else None,
+        "interval": _interval(differences, 0, seed),
+        "better_a": sum(d > 0 for d in differences),
+        "better_b": sum(d < 0 for d in differences),
+        "sign_test_p": stats.sign_test(differences) if n else None,
+        "mcnemar_p": stats.mcnemar(wins_a, wins_b) if n else None,
+        "seed": seed,
+    }
+
+
+def _sign(scores: tuple[float, float]) -> int:
+    """1, 0 or -1: the test model's score above, at or below the baseline's."""
+    return (scores[0] > scores[1]) - (scores[0] < scores[1])
+
+
+def _interval(points: list[int], offset: float, seed: int) -> dict[str, float] | None:
+    """95% limits on the win score's scale; None with fewer than two prompts."""
+    if len(points) < 2:
+        return None
+    found = stats.bootstrap_mean(points, seed=seed)
+    return {"low": offset + 100 * found.low, "high": offset + 100 * found.high, "level": found.level}
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None

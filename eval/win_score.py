@@ -1,0 +1,355 @@
+"""Win score against a baseline (Eq. 7), with its uncertainty, at a price known beforehand.
+
+    python -m eval.win_score judge --outputs A.json --baseline B.json --judge sandbox --run-dir DIR
+    python -m eval.win_score score REVIEWS.jsonl
+    python -m eval.win_score compare RUN_A RUN_B
+
+`judge` asks a judge for both orders of every prompt and keeps in the run directory: `judge.json` (what was compared and
+how), `replies.jsonl` (the log; nothing in it is asked again), `reviews.jsonl` (the replies, as `score` reads them),
+`verdicts.jsonl` (a row per prompt) and `win_score.json`. Everything but the first two can be made again from them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eval.judges import Judge, make_judge
+from eval.judges.parser import parse_scores
+from eval.judges.rating import render, template_hash
+from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
+from optune.artefacts import read_json, run_lock, stable_hash, write_json, write_text
+from optune.chat_batch import ask_in_batches
+from optune.chat_client import ChatClient, ChatRequest, Estimate
+from optune.config import differences
+from optune.reply_log import Reply
+from optune.types import UserError
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """One prompt, answered by the test model and by the baseline."""
+
+    prompt_id: str
+    instruction: str
+    answer: str
+    baseline: str
+
+    def request(self, order: str, judge: Judge) -> ChatRequest:
+        """The judge call that shows the answers in this order."""
+        answers = (self.answer, self.baseline) if order == "AB" else (self.baseline, self.answer)
+        return ChatRequest(
+            messages=render(self.instruction, *answers),
+            parameters=judge.parameters,
+            template_hash=template_hash(),
+            order=order,
+            label=f"prompt {self.prompt_id!r}, order {order}",
+        )
+
+
+def win_score(
+    outputs: Rows,
+    baseline: Rows,
+    judge: Judge,
+    run_dir: str | Path,
+    *,
+    allow_empty: bool = False,
+    retry_unparsed: bool = False,
+    batch: bool = False,
+    seed: int = 0,
+    announce: Callable[[Estimate], None] = lambda estimate: None,
+) -> dict[str, Any]:
+    """Judge `outputs` against `baseline` in both orders and score them; asks only for what the run directory lacks.
+
+    outputs, baseline: rows with `instruction`, `output` and optionally `prompt_id`, on the same instructions.
+    `announce` is told calls, tokens and price before anything is spent. Returns `eval.verdicts.summarize`'s numbers
+    with `usage`; verdicts per prompt lie in the run directory (`read_verdicts`).
+    Raises UserError on inputs that do not match, on a run directory made from other inputs, and from the client.
+    """
+    run_dir = Path(run_dir)
+    contests = match(outputs, baseline, allow_empty=allow_empty)
+    with run_lock(run_dir):
+        _claim(run_dir, _identity(contests, judge))
+        client = ChatClient(judge.chat, run_dir / "replies.jsonl", transport=judge.transport)
+        requests = {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS}
+        again = _unreadable(client, requests.values()) if retry_unparsed else frozenset()
+        if not judge.chat.offline:
+            announce(client.estimate(requests.values(), again))
+        if batch:
+            replies = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
+        else:
+            replies = client.ask(requests.values(), again)
+        keys = {place: request.key(judge.chat.model) for place, request in requests.items()}
+        return _write_results(run_dir, contests, {place: replies[key] for place, key in keys.items()}, client, seed)
+
+
+def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[Contest]:
+    """Pair the answers by instruction, in the order of `outputs`. Raises UserError naming what does not match."""
+    test, base = _by_id(outputs, "the outputs", allow_empty), _by_id(baseline, "the baseline", allow_empty)
+    for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):
+        if missing:
+            first = next(row for rows in (test, base) for i, row in rows.items() if i in missing)
+            raise UserError(
+                f"The instruction sets differ: {len(missing)} of {len(test | base)} instructions are not in the "
+                f"{where} (first: {_short(first['instruction'])!r}); answer the same prompts with both."
+            )
+    for i, row in test.items():
+        if row["instruction"] != base[i]["instruction"]:
+            raise UserError(f"Prompt {i!r} has another instruction in the baseline; answer the same prompts with both.")
+    return [Contest(i, row["instruction"], row["output"], base[i]["output"]) for i, row in test.items()]
+
+
+def read_outputs(path: str | Path) -> Rows:
+    """Model outputs in AlpacaEval's form: a JSON list, or JSONL, of rows with `instruction` and `output`."""
+    path = Path(path)
+    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"{path}: expected a list of answers with `instruction` and `output`, at least one.")
+    for number, row in enumerate(rows, start=1):
+        for name in ("instruction", "output"):
+            if not isinstance(row, dict) or not isinstance(row.get(name), str):
+                raise UserError(f"{path}, row {number}: needs a text `{name}`.")
+    return rows
+
+
+def read_reviews(path: str | Path) -> tuple[list[Verdict], int]:
+    """Verdicts from rows `{"prompt_id", "order", "reply"}`, and how many prompts lack a row for one of the orders."""
+    replies: dict[str, dict[str, str | None]] = {}
+    for number, row in enumerate(read_jsonl(path), start=1):
+        where = f"{path}, row {number}"
+        if not isinstance(row, dict):
+            raise UserError(f"{where}: expected an object with prompt_id, order and reply.")
+        for name in ("prompt_id", "order", "reply"):
+            if name not in row:
+                raise UserError(f"{where}: `{name}` is missing.")
+        if not isinstance(row["prompt_id"], str | int):
+            raise UserError(f"{where}: `prompt_id` must be a text or a whole number, not {row['prompt_id']!r}.")
+        if row["order"] not in ORDERS:
+            raise UserError(f"{where}: `order` must be AB or BA, not {row['order']!r}.")
+        if row["reply"] is not None and not isinstance(row["reply"], str):
+            raise UserError(f"{where}: `reply` must be a text, or null where none came, not {row['reply']!r}.")
+        orders = replies.setdefault(str(row["prompt_id"]), {})
+        if row["order"] in orders:
+            raise UserError(f"{where}: prompt {row['prompt_id']!r} has a second reply for order {row['order']}.")
+        orders[row["order"]] = row["reply"]
+    if not replies:
+        raise UserError(f"{path}: there are no reviews in it.")
+    verdicts = [verdict_of(i, orders.get("AB"), orders.get("BA")) for i, orders in replies.items()]
+    return verdicts, sum(len(orders) < 2 for orders in replies.values())
+
+
+def read_verdicts(run_dir: str | Path) -> dict[str, Verdict]:
+    """The verdicts of a finished `judge` run, by prompt."""
+    path = Path(run_dir) / "verdicts.jsonl"
+    if not path.is_file():
+        raise UserError(f"{run_dir}: holds no verdicts.jsonl; give the run directory of a finished `judge`.")
+    return {row["prompt_id"]: Verdict(**row) for row in read_jsonl(path)}
+
+
+def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict[str, Any]:
+    """`eval.verdicts.compare` of two runs. Raises UserError where judge or baseline differ, or no prompt is shared."""
+    a, b = read_verdicts(run_a), read_verdicts(run_b)
+    made_a, made_b = (read_json(Path(run) / "judge.json") for run in (run_a, run_b))
+    fields = ("model", "parameters", "template_hash")
+    unlike = differences({f: made_a.get(f) for f in fields}, {f: made_b.get(f) for f in fields})
+    if unlike:
+        raise UserError(f"{run_a} and {run_b} were judged differently ({'; '.join(unlike)}); judge both in one way.")
+    baseline_a, baseline_b = made_a["baseline"], made_b["baseline"]
+    shared = baseline_a.keys() & baseline_b.keys()
+    if not shared:
+        raise UserError(f"{run_a} and {run_b} share no prompt.")
+    if any(baseline_a[i] != baseline_b[i] for i in shared):
+        raise UserError(f"{run_a} and {run_b} were judged against different baselines; judge both against one.")
+    return compare(a, b, seed=seed)
+
+
+def read_jsonl(path: str | Path) -> list[Any]:
+    """The values of a JSONL file; blank lines are skipped. Raises UserError naming the line that is not JSON."""
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text.") from None
+    values = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except (ValueError, RecursionError):
+                raise UserError(f"{path}, row {number}: not valid JSON.") from None
+    return values
+
+
+def _by_id(rows: Rows, whose: str, allow_empty: bool) -> dict[str, dict[str, Any]]:
+    if not rows:
+        raise UserError(f"There are no answers in {whose}.")
+    seen: Counter[str] = Counter()
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        text = stable_hash(row["instruction"])[:16]
+        seen[text] += 1
+        identity = str(row.get("prompt_id") or (text if seen[text] == 1 else f"{text}#{seen[text]}"))
+        if identity in found:
+            raise UserError(f"Prompt {identity!r} is answered twice in {whose}.")
+        found[identity] = row
+    empty = [i for i, row in found.items() if not row["output"].strip()]
+    if empty and not allow_empty:
+        raise UserError(
+            f"{len(empty)} of the {len(rows)} outputs in {whose} are empty (first: "
+            f"{_short(found[empty[0]]['instruction'])!r}); give --allow-empty to have them judged as they are."
+        )
+    return found
+
+
+def _identity(contests: Sequence[Contest], judge: Judge) -> dict[str, Any]:
+    """What a run directory is about: the judge, the baseline's answers (a hash per prompt) and the test model's."""
+    return {
+        "model": judge.chat.model,
+        "parameters": dict(judge.parameters),
+        "template_hash": template_hash(),
+        "prompts": len(contests),
+        "outputs": stable_hash([(c.prompt_id, c.instruction, c.answer) for c in contests]),
+        "baseline": {c.prompt_id: stable_hash(c.instruction, c.baseline)[:16] for c in contests},
+    }
+
+
+def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
+    path = run_dir / "judge.json"
+    if path.exists():
+        unlike = [name for name, value in identity.items() if read_json(path).get(name) != value]
+        if unlike:
+            raise UserError(f"{run_dir}: made with other {' and '.join(unlike)}; give another --run-dir.")
+    else:
+        write_json(path, identity)
+
+
+def _unreadable(client: ChatClient, requests: Iterable[ChatRequest]) -> frozenset[str]:
+    """Keys whose logged answer has no scores in it."""
+    logged = client.logged(requests)
+    return frozenset(key for key, reply in logged.items() if reply.answered and parse_scores(reply.text) is None)
+
+
+def _write_results(
+    run_dir: Path,
+    contests: Sequence[Contest],
+    replies: dict[tuple[str, str], Reply],
+    client: ChatClient,
+    seed: int,
+) -> dict[str, Any]:
+    reviews = [
+        {"prompt_id": i, "order": order, "reply": reply.text} | ({"error": reply.error} if reply.error else {})
+        for (i, order), reply in replies.items()
+    ]
+    verdicts = [verdict_of(c.prompt_id, *(replies[c.prompt_id, order].text for order in ORDERS)) for c in contests]
+    write_text(run_dir / "reviews.jsonl", _jsonl(reviews))
+    write_text(run_dir / "verdicts.jsonl", _jsonl(v.as_row() for v in verdicts))
+    tokens = [sum(getattr(r, name) or 0 for r in replies.values()) for name in ("prompt_tokens", "completion_tokens")]
+    usage = {
+        "prompt_tokens": tokens[0],
+        "completion_tokens": tokens[1],
+        "cost": client.cost(*tokens),
+        "failed_calls": sum(not reply.answered for reply in replies.values()),
+        "response_models": sorted({r.model for r in replies.values() if r.model}),
+    }
+    result = {**summarize(verdicts, seed=seed), "model": client.settings.model, "usage": usage}
+    write_json(run_dir / "win_score.json", result)
+    return result
+
+
+def _jsonl(rows: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+# --- command line ---
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m eval.win_score", description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    judge = commands.add_parser("judge", help="ask a judge for both orders of every prompt, and score")
+    judge.add_argument("--outputs", required=True, help="the test model's answers (AlpacaEval's JSON form)")
+    judge.add_argument("--baseline", required=True, help="the baseline's answers to the same instructions")
+    judge.add_argument("--run-dir", required=True)
+    judge.add_argument("--judge", default="openai", help="sandbox, openai, a model's name, or package.module:function")
+    judge.add_argument("--model", help="the judge's model name at the endpoint")
+    judge.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    judge.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")
+    judge.add_argument("--parameters", type=json.loads, help='as JSON; default {"temperature": 0, "max_tokens": 1024}')
+    judge.add_argument("--concurrency", type=int, default=16, help="calls under way at once")
+    judge.add_argument("--timeout", type=float, default=120.0, help="seconds per call")
+    judge.add_argument("--max-attempts", type=int, default=8, help="per call, before it counts as failed")
+    judge.add_argument("--price-in", type=float, help="per million prompt tokens")
+    judge.add_argument("--price-out", type=float, help="per million completion tokens")
+    judge.add_argument("--max-cost", type=float, help="refuse to spend more than this on the missing calls")
+    judge.add_argument("--offline", action="store_true", help="only replay the replies that are there")
+    judge.add_argument("--batch", action="store_true", help="use the provider's Batch API")
+    judge.add_argument("--retry-unparsed", action="store_true", help="ask again where a reply could not be read")
+    judge.add_argument("--allow-empty", action="store_true", help="have empty answers judged as they are")
+    judge.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    judge.set_defaults(run=_judge)
+
+    score = commands.add_parser("score", help="score replies that exist")
+    score.add_argument("reviews", help='JSONL of {"prompt_id", "order": "AB" or "BA", "reply"}')
+    score.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    score.set_defaults(run=_score)
+
+    paired = commands.add_parser("compare", help="two judged models, paired on the same prompts")
+    paired.add_argument("run_a")
+    paired.add_argument("run_b")
+    paired.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    paired.set_defaults(run=lambda args: compare_runs(args.run_a, args.run_b, seed=args.seed))
+    return parser.parse_args(argv)
+
+
+def _judge(args: argparse.Namespace) -> dict[str, Any]:
+    names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
+    judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
+    if args.parameters is not None:
+        judge = Judge(judge.chat, args.parameters, judge.transport)
+    return win_score(
+        read_outputs(args.outputs),
+        read_outputs(args.baseline),
+        judge,
+        args.run_dir,
+        allow_empty=args.allow_empty,
+        retry_unparsed=args.retry_unparsed,
+        batch=args.batch,
+        seed=args.seed,
+        announce=lambda estimate: print(f"{judge.chat.model}: {estimate}", file=sys.stderr),
+    )
+
+
+def _score(args: argparse.Namespace) -> dict[str, Any]:
+    verdicts, missing_order = read_reviews(args.reviews)
+    return {**summarize(verdicts, seed=args.seed), "missing_order": missing_order}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        args = parse_arguments(argv)
+        print(json.dumps(args.run(args), indent=2))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

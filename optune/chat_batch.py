@@ -1,0 +1,163 @@
+"""The provider's Batch API behind the same reply log: submit, poll, collect; resumable, and nothing submitted twice.
+
+A state file beside the log holds one entry per submission, written *before* it is sent. A submission whose answer never
+came back (the process died in between) is looked up at the provider by its own id before another is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import openai
+from tqdm import tqdm
+
+from optune.artefacts import read_json, stable_hash, write_json
+from optune.chat_client import ChatClient, ChatRequest, read_completion
+from optune.reply_log import Reply, ReplyLog
+from optune.types import UserError
+
+MAX_CALLS = 50_000  # per batch, the provider's limit
+MAX_BYTES = 190_000_000
+OVER = {"completed", "failed", "expired", "cancelled"}
+
+
+def ask_in_batches(
+    client: ChatClient,
+    requests: Iterable[ChatRequest],
+    state_path: str | Path,
+    again: Collection[str] = (),
+    *,
+    poll_seconds: float = 30.0,
+) -> dict[str, Reply]:
+    """As `ChatClient.ask`, through batches. Stopped and called again, it goes on polling what was submitted."""
+    wanted, missing = client.wanted_and_missing(requests, again)
+    if missing and not client.settings.offline:
+        client.check_budget(wanted, missing)
+        try:
+            asyncio.run(_Batches(client, Path(state_path), missing, poll_seconds).run())
+        except (openai.APIStatusError, openai.APIConnectionError) as error:
+            raise UserError(f"The batch endpoint failed ({client.tell(error)}); run again to continue.") from None
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("stopped; submitted batches go on, and the same command collects them") from None
+    return client.replay(wanted)
+
+
+class _Batches:
+    def __init__(self, client: ChatClient, state_path: Path, missing: Mapping[str, ChatRequest], poll_seconds: float):
+        self.client, self.path, self.missing, self.poll_seconds = client, state_path, missing, poll_seconds
+        self.entries: list[dict[str, Any]] = read_json(state_path) if state_path.exists() else []
+
+    async def run(self) -> None:
+        async with self.client.open() as self.api:
+            for entry in self._open():
+                if entry["batch_id"] is None and not await self._find(entry):
+                    await self._submit(entry)
+            under_way = {key for entry in self._open() for key in entry["keys"]}
+            for keys in _chunks([key for key in self.missing if key not in under_way], self._line):
+                submission = stable_hash(keys, len(self.entries), time.time_ns())[:32]
+                self.entries.append({"submission": submission, "keys": keys, "batch_id": None, "collected": False})
+                self._save()
+                await self._submit(self.entries[-1])
+            await self._poll()
+
+    async def _find(self, entry: dict[str, Any]) -> bool:
+        """Whether the provider already has this submission, whose batch id never reached us."""
+        async for batch in self.api.batches.list(limit=100):
+            if (batch.metadata or {}).get("submission") == entry["submission"]:
+                entry["batch_id"] = batch.id
+                self._save()
+                return True
+        return False
+
+    async def _submit(self, entry: dict[str, Any]) -> None:
+        entry["keys"] = [key for key in entry["keys"] if key in self.missing]
+        calls = io.BytesIO("\n".join(map(self._line, entry["keys"])).encode())
+        uploaded = await self.api.files.create(file=("calls.jsonl", calls), purpose="batch")
+        batch = await self.api.batches.create(
+            input_file_id=uploaded.id,
+            endpoint="/v1/chat/completions",
+            completion_window="24h",
+            metadata={"submission": entry["submission"]},
+        )
+        entry["batch_id"] = batch.id
+        self._save()
+
+    async def _poll(self) -> None:
+        total = sum(len(entry["keys"]) for entry in self._open())
+        with tqdm(total=total, desc="batch calls", unit="call", disable=None) as bar:
+            while waiting := self._open():
+                done = 0
+                for entry in waiting:
+                    batch = await self.api.batches.retrieve(entry["batch_id"])
+                    done += batch.request_counts.completed if batch.request_counts else 0
+                    if batch.status in OVER:
+                        await self._collect(entry, batch)
+                bar.update(max(0, done - bar.n))
+                if self._open():
+                    await asyncio.sleep(self.poll_seconds)
+
+    async def _collect(self, entry: dict[str, Any], batch: Any) -> None:
+        """Log what a finished batch answered; calls without an answer are logged as failures and may be asked again."""
+        replies = {key: Reply(key, None, error=f"batch {batch.status}") for key in entry["keys"]}
+        for file_id in (batch.error_file_id, batch.output_file_id):
+            if file_id:
+                content = await self.api.files.content(file_id)
+                for line in content.text.splitlines():
+                    reply = _read_line(line)
+                    if reply and reply.key in replies:
+                        replies[reply.key] = reply
+        with ReplyLog(self.client.log_path) as log:
+            for reply in replies.values():
+                log.append(reply)
+            log.sync()
+        entry["collected"] = True
+        self._save()
+        if batch.status == "failed":
+            reasons = [e.message for e in (batch.errors.data if batch.errors else None) or []]
+            raise UserError(
+                f"Batch {batch.id} failed: {self.client.tell(reasons[0] if reasons else 'no reason given')}"
+            )
+
+    def _open(self) -> list[dict[str, Any]]:
+        return [entry for entry in self.entries if not entry["collected"]]
+
+    def _line(self, key: str) -> str:
+        request = self.missing[key]
+        body = {"model": self.client.settings.model, "messages": list(request.messages), **request.parameters}
+        return json.dumps({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
+
+    def _save(self) -> None:
+        write_json(self.path, self.entries)
+
+
+def _chunks(keys: list[str], line: Any) -> Iterable[list[str]]:
+    chunk, size = [], 0
+    for key in keys:
+        length = len(line(key)) + 1
+        if chunk and (len(chunk) == MAX_CALLS or size + length > MAX_BYTES):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(key)
+        size += length
+    if chunk:
+        yield chunk
+
+
+def _read_line(line: str) -> Reply | None:
+    """One line of a batch's output or error file; None for a blank one."""
+    if not line.strip():
+        return None
+    row = json.loads(line)
+    key, response = row["custom_id"], row.get("response") or {}
+    if response.get("status_code") == 200:
+        try:
+            return read_completion(key, response["body"])
+        except ValueError as error:
+            return Reply(key, None, error=str(error))
+    return Reply(key, None, error=json.dumps(row.get("error") or response.get("body"))[:300])
