@@ -1,0 +1,75 @@
+"""The same study as one CSV per rater, safe to open in a spreadsheet: a rater fills the last column.
+
+A cell that a spreadsheet could take for a formula gets an apostrophe in front, which reading takes off again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from eval.human_study.study import Study, digest, plain_lines
+from eval.human_study.submission import Row, Submission
+from optune.artefacts import write_bytes
+from optune.types import UserError
+
+COLUMNS = ("study", "rater", "item", "question", "answer_1", "answer_2", "rating (1 or 2 or same)")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a spreadsheet may narrow the wide ones
+LONGEST_CELL = 100_000_000
+
+
+def guard(text: str) -> str:
+    """The text as a cell that no spreadsheet runs; `unguard` gives the text back exactly.
+
+    White space and control characters in front do not hide a formula, and a leading apostrophe is doubled.
+    """
+    visible = text.lstrip("".join(map(chr, range(33))) + "\x7f\xa0\ufeff\u200b")
+    return "'" + text if visible.startswith(FORMULA_STARTS) or text.startswith(("'", "\t", "\r", "\n")) else text
+
+
+def unguard(cell: str) -> str:
+    return cell[1:] if cell.startswith("'") else cell
+
+
+def write_csv(folder: Path, study: Study) -> None:
+    """Write `<rater>.csv` for every rater, as UTF-8 with the mark by which spreadsheets know it."""
+    for rater in study.raters:
+        text = io.StringIO()
+        writer = csv.writer(text, quoting=csv.QUOTE_ALL)
+        writer.writerow(COLUMNS)
+        for item in study.items_of(rater):
+            writer.writerow([study.study_id, rater, item.item_id, *map(guard, study.texts(item)), ""])
+        write_bytes(folder / f"{rater}.csv", text.getvalue().encode("utf-8-sig"))
+
+
+def read_csv(path: Path) -> Submission:
+    """A filled-in CSV; rows without a rating are not yet rated. Texts are hashed again, so an edited one is noticed.
+
+    Raises UserError where the columns are others, the encoding is, or the rows belong to several raters.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file.") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8; save it as 'CSV UTF-8'.") from None
+    first_line = text.partition("\n")[0]
+    delimiter = next((mark for mark in ",;\t" if mark in first_line), ",")  # spreadsheets save what their locale uses
+    header, *lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) or [[]]
+    if tuple(header) != COLUMNS:
+        raise UserError(f"{path}: not a ratings table of this study; its columns must be {', '.join(COLUMNS)}.")
+    rows, owners = [], set()
+    for number, line in enumerate(lines, start=1):
+        if len(line) != len(COLUMNS):
+            raise UserError(f"{path}, row {number}: has {len(line)} cells instead of {len(COLUMNS)}.")
+        study, rater, item, *texts, rating = line
+        owners.add((study, rater))
+        if rating.strip():
+            shown = (plain_lines(unguard(cell)) for cell in texts)
+            rows.append(Row(number, item, digest(*shown), unguard(rating.strip()).lower()))
+    if len(owners) != 1:
+        raise UserError(f"{path}: must hold the rows of exactly one rater, and holds those of {len(owners)}.")
+    study, rater = owners.pop()
+    return Submission(path, study, rater, None, tuple(rows))
