@@ -1,0 +1,57 @@
+# Every figure, table and evaluation of the paper is a target here; `make help` lists them.
+# PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. ARGS: overrides, such as "loss.beta_2=0.5".
+
+PRESET ?= tiny
+SEEDS ?= 0 1 2
+ARGS ?=
+CHECKPOINT ?=
+PYTHON ?= python3
+
+VENV := .venv
+PY := $(VENV)/bin/python
+READY := $(VENV)/.ready
+export PYTHONWARNINGS ?= ignore
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run fig3 plots sandbox develop eval-lima test test-slow lint clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make .venv with the pinned packages (again only when requirements change)
+
+$(READY): requirements.txt requirements-dev.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned packages into $(VENV) (once; a minute or two) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	@touch $@
+
+run: $(READY)  ## one run of the loop: PRESET, ARGS="seed=1 selection.ratio=0.7"
+	@$(PY) -m optune run --preset $(PRESET) $(ARGS)
+
+sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
+	@$(PY) -m experiments.sandbox_report
+
+fig3: $(READY)  ## Figure 3: win score by selection ratio and strategy, wDPO (PRESET, SEEDS)
+	@$(PY) -m experiments.fig3_win_score_by_ratio --preset $(PRESET) --seeds $(SEEDS)
+
+plots: $(READY)  ## redraw every figure from committed results, without computing
+	@$(PY) -m experiments.fig3_win_score_by_ratio --preset $(PRESET) --draw-only
+
+develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
+	@$(PY) -m experiments.development
+
+eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
+	@$(PY) -m experiments.eval_lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+
+test: $(READY)  ## the quick tests
+	@$(PY) -m pytest -q
+
+test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
+	@$(PY) -m pytest -q -m slow
+
+lint: $(READY)  ## ruff
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean:  ## delete working directories (results/ and figures/ stay)
+	rm -rf runs
