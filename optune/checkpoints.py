@@ -1,0 +1,57 @@
+"""Loading a checkpoint: a local folder or a hub name, safetensors only, and one clear sentence where it is neither."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from optune.types import UserError
+
+
+def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The tokenizer that lies beside `model`. Raises UserError where there is none."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(_checked(model), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise UserError(f"No tokenizer can be loaded from {str(model)!r}: {_first_line(error)}") from error
+
+
+def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> Any:
+    """`model` loaded by a transformers `AutoModelFor...` class, in evaluation mode, on the GPU where there is one.
+
+    Raises UserError if it is not a checkpoint, or lacks weights that the class needs: transformers would draw those
+    at random, and a reward model with a random head looks like any other.
+    """
+    try:
+        network, info = auto_class.from_pretrained(
+            _checked(model),
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"No model can be loaded from {str(model)!r}: {_first_line(error)}") from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise UserError(
+            f"The checkpoint {str(model)!r} is no {type(network).__name__}: it has no weights for {missing}."
+        )
+    return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _checked(model: str | Path) -> str:
+    """`model` as text; a folder must hold a config.json, and what looks like a path must exist."""
+    path = Path(model)
+    looks_like_path = isinstance(model, Path) or path.is_absolute() or str(model).startswith(".") or path.exists()
+    if looks_like_path and not (path / "config.json").is_file():
+        raise UserError(f"{str(model)!r} is not a checkpoint: it has no config.json.")
+    return str(model)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,222 @@
+"""Sampling with transformers: our own decode loop around `model(...)`, for any causal language model, CPU or GPU.
+
+What makes it fast: a prompt is computed once for all its responses; prompts of like length share a batch; finished
+rows leave it; keys and values are written into memory set aside for them instead of being copied at every step; and a
+nucleus sampling needs no sort.
+
+What makes it reproducible: the noise behind a token is a hash of the response's key, the step and the token id, so it
+depends on nothing else. Batch, padding and threads then reach the tokens only through the rounding of the logits (about
+1e-6 in fp32), which matters where two tokens tie that closely.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+from transformers.cache_utils import DynamicCache, DynamicLayer
+
+from optune.checkpoints import load_model, load_tokenizer
+from optune.generate import encode_prompts, stream_key
+from optune.types import Prompt, Response, UserError
+
+# Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
+COMPACT_AT = 0.15
+UNUSED = -1  # marks the places after a response's last token
+
+
+def sample(
+    model: str | Path,
+    prompts: Sequence[Prompt],
+    settings: Any,
+    *,
+    seed: int,
+    iteration: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Response]:
+    """`settings.n` responses per prompt; the contract is in `optune.generate`."""
+    if not prompts:
+        return []
+    tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
+    ids, too_long = encode_prompts(tokenizer, prompts, settings.max_prompt_tokens)
+    if too_long:
+        raise UserError(f"Prompt {too_long[0]!r} is longer than max_prompt_tokens ({settings.max_prompt_tokens}).")
+    if [] in ids:
+        raise UserError(f"Prompt {prompts[ids.index([])].prompt_id!r} is empty: it has no tokens to answer.")
+    network = load_model(
+        AutoModelForCausalLM, model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
+    )
+    stop_ids = _stop_ids(network, tokenizer)
+
+    drawn: dict[int, list[tuple[list[int], float]]] = {}
+    for batch in _batches(ids, max(1, settings.batch_size // settings.n)):
+        keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
+        rows = decode([ids[i] for i in batch], keys, network, settings, stop_ids)
+        drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
+        if on_progress:
+            on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
+
+    flat = [(prompt, k, *drawn[i][k]) for i, prompt in enumerate(prompts) for k in range(settings.n)]
+    texts = tokenizer.batch_decode([tokens for _, _, tokens, _ in flat], skip_special_tokens=True)
+    return [
+        Response(
+            prompt_id=prompt.prompt_id,
+            index=k,
+            iteration=iteration,
+            token_ids=tuple(tokens),
+            text=text,
+            finish_reason="stop" if tokens[-1] in stop_ids else "length",
+            logprob=logprob,
+        )
+        for (prompt, k, tokens, logprob), text in zip(flat, texts, strict=True)
+    ]
+
+
+@torch.inference_mode()
+def decode(
+    prompt_ids: Sequence[Sequence[int]], keys: Sequence[int], model: Any, settings: Any, stop_ids: Sequence[int]
+) -> list[tuple[list[int], float]]:
+    """Tokens and log-probability of one batch: `len(keys) / len(prompt_ids)` responses per prompt, prompt by prompt."""
+    device, steps, n = model.device, settings.max_new_tokens, len(keys) // len(prompt_ids)
+    accepted = inspect.signature(model.forward).parameters
+    width = max(map(len, prompt_ids))
+    padded = any(len(p) < width for p in prompt_ids)
+    inputs = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompt_ids], device=device)
+    lengths = torch.tensor([len(p) for p in prompt_ids], device=device)
+    # 1 from a row's first token on, for the prompt and everything that can follow it.
+    mask = (torch.arange(width + steps, device=device) >= width - lengths[:, None]).long()
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    keys = torch.tensor(keys, device=device)
+    stop = torch.tensor(sorted(stop_ids), device=device)
+    cache = _cache(model, steps)
+
+    def forward(inputs: torch.Tensor, start: int) -> torch.Tensor:
+        """The logits after the last of `inputs`, which stand at places start, start + 1, ..."""
+        end = start + inputs.shape[1]
+        arguments = {"attention_mask": mask[:, :end] if padded else None, "position_ids": positions[:, start:end]}
+        arguments |= {"logits_to_keep": 1}
+        arguments = {name: value for name, value in arguments.items() if name in accepted}
+        return model(inputs, past_key_values=cache, use_cache=True, **arguments).logits[:, -1].float()
+
+    logits = forward(inputs, 0).repeat_interleave(n, 0)
+    cache.batch_repeat_interleave(n)
+    mask, positions = mask.repeat_interleave(n, 0), positions.repeat_interleave(n, 0)
+    tokens = torch.full((len(keys), steps), UNUSED, device=device)
+    logprobs = torch.zeros(len(keys), dtype=torch.float64, device=device)
+    row = torch.arange(len(keys), device=device)  # the row of `tokens` that each row of the batch fills
+    alive = torch.ones_like(row, dtype=torch.bool)
+    for step in range(steps):
+        token = draw(logits, keys[row], step, settings.temperature, settings.top_p)
+        tokens[row, step] = torch.where(alive, token, UNUSED)
+        logprob = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
+        logprobs[row] += torch.where(alive, logprob, 0)
+        alive &= ~torch.isin(token, stop)
+        left = int(alive.sum())
+        if left == 0 or step == steps - 1:
+            break
+        if left <= (1 - COMPACT_AT) * len(row):
+            keep = alive.nonzero()[:, 0]
+            row, token, alive, mask, positions = row[keep], token[keep], alive[keep], mask[keep], positions[keep]
+            cache.batch_select_indices(keep)
+        logits = forward(token[:, None], width + step)
+    return [
+        ([t for t in row_tokens if t != UNUSED], logprob)
+        for row_tokens, logprob in zip(tokens.tolist(), logprobs.tolist(), strict=True)
+    ]
+
+
+def draw(logits: torch.Tensor, keys: torch.Tensor, step: int, temperature: float, top_p: float) -> torch.Tensor:
+    """One token per row of `logits` (rows, vocabulary), by the noise that `keys` (rows,) give for this `step`.
+
+    The Gumbel-max trick as a race: the token with the largest weight / exponential noise. Over the nucleus, but without
+    a sort: a token is in it if the tokens likelier than it weigh less than `top_p`. Where the winner is outside, so is
+    every token no likelier; they leave the race, until the winner is inside and hence the winner of the nucleus.
+    """
+    if temperature == 0:
+        return logits.argmax(-1)
+    weights = torch.softmax(logits / temperature, -1)
+    race = weights / _exponential(keys, step, weights.shape[-1])
+    token = race.argmax(-1)
+    rows = torch.arange(len(race), device=race.device)  # those whose winner is still to be checked
+    while top_p < 1:
+        likelier = weights > weights.gather(-1, token[rows, None])
+        outside = ((weights * likelier).sum(-1) >= top_p).nonzero()[:, 0]
+        if not len(outside):
+            break
+        rows, weights, race = rows[outside], weights[outside], race[outside] * likelier[outside]
+        token[rows] = race.argmax(-1)
+    return token
+
+
+def _exponential(keys: torch.Tensor, step: int, vocabulary: int) -> torch.Tensor:
+    """Standard exponential numbers (rows, vocabulary), each a function of its row's key, `step` and token id alone."""
+    golden = _signed(0x9E3779B97F4A7C15)
+    states = _mix(keys + torch.tensor(step + 1, device=keys.device) * golden)
+    x = _mix(states[:, None] + torch.arange(1, vocabulary + 1, device=keys.device) * golden)
+    uniform = (_shift(x, 11).float() + 0.5) * 2.0**-53  # fine near 0, where the winners are
+    return -torch.log1p(-uniform)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """The finaliser of SplitMix64, a hash of 64 bits to 64 bits, in wrapping signed integers."""
+    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift(x, 31)
+
+
+def _signed(constant: int) -> int:
+    """An unsigned 64-bit constant as the signed integer with the same bits."""
+    return constant - (1 << 64)
+
+
+def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical right shift: torch's own copies the sign into the bits that become free."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
+    """The ids that end a response: the checkpoint's generation config (one or several), else the tokenizer's."""
+    stop = model.generation_config.eos_token_id
+    stop = tokenizer.eos_token_id if stop is None else stop
+    return set(stop) if isinstance(stop, list) else {stop} - {None}
+
+
+def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Places in `ids`, by length, `size` at a time: like lengths together need little padding."""
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+    return (order[start : start + size] for start in range(0, len(order), size))
+
+
+def _cache(model: Any, steps: int) -> DynamicCache:
+    """transformers' own cache for this model, its plain layers replaced by ones with room for `steps` more tokens."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [_RoomyLayer(steps) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+class _RoomyLayer(DynamicLayer):
+    """Keys and values of one layer, written in place into memory set aside; the parent copies all at every step."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._steps = steps
+        self._rooms: list[torch.Tensor] = []
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not self.is_initialized:  # the prompt: kept as it is, for it is about to be repeated
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        start = self.get_seq_length()
+        if not self._rooms or len(self._rooms[0]) != len(key_states):  # rows were repeated or have left
+            shape = (*self.keys.shape[:2], start + self._steps, self.keys.shape[3])
+            self._rooms = [self.keys.new_empty(shape), self.values.new_empty((*shape[:3], self.values.shape[3]))]
+            self._rooms[0][:, :, :start], self._rooms[1][:, :, :start] = self.keys, self.values
+        self._steps -= 1
+        self._rooms[0][:, :, start : start + 1], self._rooms[1][:, :, start : start + 1] = key_states, value_states
+        self.keys, self.values = (room[:, :, : start + 1] for room in self._rooms)
+        return self.keys, self.values

@@ -1,0 +1,84 @@
+"""A reward model as the field ships them: a sequence classifier with one label, and a tokenizer with its template."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from optune.checkpoints import load_model, load_tokenizer
+from optune.types import Prompt, Response, UserError
+
+
+class SequenceClassifier:
+    """r(x, y) of Eq. 1: the one logit of `settings.model` over prompt and response."""
+
+    def __init__(self, settings: Any) -> None:
+        self.settings = settings
+        self.tokenizer = load_tokenizer(settings.model, trust_remote_code=settings.trust_remote_code)
+        self.model = load_model(
+            AutoModelForSequenceClassification,
+            settings.model,
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+        )
+        labels = self.model.config.num_labels
+        if labels != 1:
+            raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
+        # The model finds a row's last token by looking for what is not padding, so both must mean the same id.
+        if self.model.config.pad_token_id is None:
+            known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
+            self.model.config.pad_token_id = next(i for i in known if i is not None)
+
+    def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:
+        """One reward per response. UserError for a text above `max_length` (never cut) and a reward not finite."""
+        ids = self.encode(prompts, responses)
+        for row, response in zip(ids, responses, strict=True):
+            if len(row) > self.settings.max_length:
+                raise UserError(
+                    f"Prompt {response.prompt_id!r}, response {response.index}: {len(row)} tokens for the reward model "
+                    f"are more than reward.max_length ({self.settings.max_length}); raise it."
+                )
+        scores = [0.0] * len(ids)
+        for batch in _batches(ids, self.settings.batch_size):
+            for i, value in zip(batch, self._forward([ids[i] for i in batch]), strict=True):
+                scores[i] = value
+        for value, response in zip(scores, responses, strict=True):
+            if not math.isfinite(value):
+                raise UserError(f"Prompt {response.prompt_id!r}, response {response.index}: the reward is {value}.")
+        return scores
+
+    def encode(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[list[int]]:
+        """Token ids as the reward model sees them: its own chat template, or plain concatenation if it has none."""
+        pairs = list(zip(prompts, responses, strict=True))
+        if not pairs:
+            return []
+        templated = bool(self.tokenizer.chat_template)
+        if templated:
+            chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
+            texts = self.tokenizer.apply_chat_template(chats, tokenize=False)
+        else:
+            texts = [p.text + r.text for p, r in pairs]
+        return self.tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+
+    @torch.inference_mode()
+    def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+        """The logit of each row, padded on the right."""
+        width = max(map(len, rows))
+        pad = self.model.config.pad_token_id
+        inputs = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=self.model.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.model.device)
+        return self.model(inputs, attention_mask=mask).logits[:, 0].float().tolist()
+
+
+def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+    """Places in `ids`, longest first, in batches of at most as many padded tokens as `size` rows of the longest."""
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+    start = 0
+    while start < len(order):
+        rows = size * len(ids[order[0]]) // len(ids[order[start]])
+        yield order[start : start + rows]
+        start += rows
