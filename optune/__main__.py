@@ -54,7 +54,7 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
     if config.sandbox:
-        from optune.sandbox_models import resolve_sandbox
+        from optune.sandbox_paths import resolve_sandbox
 
         config = resolve_sandbox(config, Path("runs") / "sandbox")
     with Progress(iterations=config.iterations + 1) as progress:

@@ -1,0 +1,161 @@
+"""Compute arms: every (arm, seed) of a figure in worker processes, and compare with the committed evidence.
+
+Each worker runs the loop on its own thread count (`threads` of the preset), so that the digits don't depend on how
+many run at once. Stopped at any moment and started again, it makes only what is missing.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import queue
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments.arms import Arm, build_of
+from experiments.results import ROOT, publish, raw_path
+from optune.artefacts import package_versions, read_json, write_json
+from optune.config import RunConfig, load_config
+from optune.types import UserError
+
+RUNS = ROOT / "runs"
+RESULTS = ROOT / "results"
+
+
+def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: Sequence[str] = ()) -> dict[str, str]:
+    """Make sure that every arm and seed has been computed on this machine; print and return how each compares.
+
+    Overridden runs are trials: they stay in `runs/` and are not compared with the committed results.
+    """
+    for seed in seeds:
+        if seed < 0:
+            raise UserError(f"Seeds are whole numbers of at least 0, not {seed}.")
+    load_config(preset, overrides=overrides)
+    base = RUNS if not overrides else RUNS / "trials"
+    tasks = [(preset, arm, seed, tuple(overrides), base) for seed in seeds for arm in arms]
+    missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
+    if missing:
+        _build_sandboxes(preset, sorted({build_of(task[2]) for task in missing}), overrides)
+        _run_all(missing)
+    if overrides:
+        return {}
+    return _report(base, preset, arms, seeds)
+
+
+def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
+    """One arm with one seed: the loop, then every iteration's policy measured; writes the raw result."""
+    from experiments.measure import measure
+    from optune.ledger import ledger
+    from optune.run import run_optune
+    from optune.sandbox import VERSION, content_hash
+
+    config = arm_config(preset, arm, seed, overrides)
+    work_dir = base / preset
+    resolved = resolve(config)
+    result = run_optune(resolved, work_dir / "arms" / arm.name / f"seed{seed}", work_dir / "stages")
+    measured = []
+    for t, policy in enumerate(result.policies):
+        counts = {e["stage"]: e["counts"] for e in result.stages if e["iteration"] == t}
+        measured.append({"iteration": t, **measure(policy, resolved, work_dir), "stages": counts})
+        if tick:
+            tick.put(1)
+    raw = {
+        "preset": preset,
+        "arm": arm.name,
+        "seed": seed,
+        "build": build_of(seed) if config.sandbox else None,
+        "sandbox": {"version": VERSION, "hash": content_hash()} if config.sandbox else None,
+        "config": config.model_dump(exclude={"seed": True, "sandbox": {"build"}}),
+        "packages": package_versions(),
+        "iterations": measured,
+        "timing": {
+            "ledger": ledger(result.stages),
+            "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        },
+    }
+    write_json(raw_path(base, preset, arm.name, seed), raw)
+
+
+def arm_config(preset: str, arm: Arm, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
+    """The preset with the arm's changes, the seed and its sandbox build; overrides come last."""
+    config = load_config(preset, overrides=overrides)
+    changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
+    if config.sandbox:
+        changes["sandbox.build"] = build_of(seed)
+    return config.with_overrides(changes)
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """`sandbox:` names as paths; the models are built on first use."""
+    if not config.sandbox:
+        return config
+    from optune.sandbox_paths import resolve_sandbox
+
+    return resolve_sandbox(config, RUNS / "sandbox")
+
+
+def workers() -> int:
+    """Worker processes: one per core, each on one thread; a GPU is not shared."""
+    import torch
+
+    return 1 if torch.cuda.is_available() else max(1, os.cpu_count() or 1)
+
+
+def _build_sandboxes(preset: str, builds: Sequence[int], overrides: Sequence[str]) -> None:
+    config = load_config(preset, overrides=overrides)
+    if not config.sandbox:
+        return
+    for build in builds:
+        resolve(config.with_overrides({"sandbox.build": build}))
+
+
+def _work(task: tuple[Any, ...], ticks: Any) -> None:
+    run_arm(*task, tick=ticks)
+
+
+def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
+    iterations = {task[0]: load_config(task[0], overrides=task[3]).iterations + 1 for task in tasks}
+    context = multiprocessing.get_context("spawn")
+    bar = tqdm(total=sum(iterations[task[0]] for task in tasks), unit="policy", file=sys.stderr, smoothing=0.05)
+    bar.set_description(f"{len(tasks)} runs")
+    with context.Manager() as manager, bar, ProcessPoolExecutor(workers(), mp_context=context) as pool:
+        ticks = manager.Queue()
+        futures = {pool.submit(_work, task, ticks) for task in tasks}
+        try:
+            _watch(futures, ticks, bar)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
+
+
+def _watch(futures: set[Future], ticks: Any, bar: tqdm) -> None:
+    while futures:
+        done, futures = wait(futures, timeout=0.5, return_when=FIRST_COMPLETED)
+        while True:
+            try:
+                bar.update(ticks.get_nowait())
+            except queue.Empty:
+                break
+        for future in done:
+            future.result()  # raises what the run raised
+
+
+def _report(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, str]:
+    outcome = {}
+    for arm in arms:
+        states = []
+        for seed in seeds:
+            states.append(publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS))
+            outcome[f"{arm.name}/seed{seed}"] = states[-1]
+        told = "; ".join(f"{n} x {state}" for state, n in Counter(states).items())
+        print(f"  {arm.name:28s} {told}")
+    return outcome

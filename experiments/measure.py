@@ -1,0 +1,62 @@
+"""What is measured of a policy: its answers, their win score against the baseline (Eq. 7) and, in the sandbox, gold.
+
+Answers are an artefact of the policy's content; judge replies lie in a directory of their own, because they may have
+cost money. Both are made once, whoever asks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from eval.outputs import answer_prompts, prompt_set
+
+from eval.judges import make_judge
+from eval.win_score import read_verdicts, win_score
+from optune.artefacts import StageStore, content_hash, read_json, stable_hash, write_json
+from optune.config import RunConfig, SamplingSettings
+from optune.sandbox.gold import gold
+
+
+def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
+    """Win score, a verdict per prompt (W, T, L or ?), and gold per prompt where the prompts are the sandbox's."""
+    answers, baseline = (answers_of(model, config, work_dir) for model in (policy, config.evaluation.baseline))
+    judge = make_judge(config.evaluation.judge.name)
+    judged_in = work_dir / "judge" / stable_hash(answers, baseline, judge.chat.model)[:20]
+    summary = win_score(answers, baseline, judge, judged_in)
+    verdicts = read_verdicts(judged_in)
+    letters = {"win": "W", "tie": "T", "lose": "L"}
+    numbers = {name: summary[name] for name in ("win_score", "win", "tie", "lose", "unparsed", "n")}
+    result = {**numbers, "verdicts": "".join(letters.get(v.outcome, "?") for v in verdicts.values())}
+    if config.sandbox:
+        golds = [round(gold(row["instruction"], row["output"]), 3) for row in answers]
+        result |= {"gold_mean": fmean(golds), "gold": golds}
+    return result
+
+
+def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, Any]]:
+    """Greedy answers of a checkpoint to the evaluation prompts, in AlpacaEval's form, made once per checkpoint."""
+    evaluation = config.evaluation
+    settings = SamplingSettings(
+        engine=config.generation.engine,
+        n=1,
+        temperature=0.0,
+        top_p=1.0,
+        max_new_tokens=evaluation.max_new_tokens,
+        batch_size=evaluation.batch_size,
+        dtype=evaluation.dtype,
+        max_prompt_tokens=config.prompts.max_tokens,
+        trust_remote_code=config.policy.trust_remote_code,
+    )
+    prompts = prompt_set(evaluation.prompts)
+
+    def build(folder: Path) -> dict[str, Any]:
+        rows = answer_prompts(model, prompts, settings)
+        write_json(folder / "outputs.json", rows)
+        return {"answers": len(rows)}
+
+    fields = {"decoding": settings.model_dump(), "threads": config.threads}
+    inputs = {"model": content_hash(model), "prompts": stable_hash([(p.prompt_id, p.text) for p in prompts])}
+    stage = StageStore(work_dir / "stages").run("answer", build, fields=fields, inputs=inputs)
+    return read_json(stage / "outputs.json")

@@ -1,0 +1,66 @@
+"""`sandbox:` names of a configuration, as paths: the loop itself does not know the sandbox.
+
+`sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
+trained on first use; `sandbox:<split>` as a prompt file is that split of the sandbox's prompts.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from optune.config import RunConfig
+from optune.prompts import write_prompts
+from optune.types import UserError
+
+PREFIX = "sandbox:"
+MODELS = ("policy", "reward", "baseline")
+
+
+def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
+    """The configuration with paths below `root` in the place of `sandbox:` names; the same one where it has none."""
+    if not config.sandbox:
+        return config
+    models: dict[str, str] = {}
+
+    def path_of(name: str | None) -> str | None:
+        if not (name or "").startswith(PREFIX):
+            return name
+        if name.removeprefix(PREFIX) not in MODELS:
+            raise UserError(f"There is no {name!r}; the sandbox's models are {', '.join(MODELS)}.")
+        models.update({} if models else _models(config, root))
+        return models[name.removeprefix(PREFIX)]
+
+    changes = {
+        "policy.model": path_of(config.policy.model),
+        "reward.model": path_of(config.reward.model),
+        "prompts.path": _prompt_file(config.prompts.path, root),
+    }
+    if config.evaluation:
+        changes["evaluation.baseline"] = path_of(config.evaluation.baseline)
+    return config.with_overrides(changes)
+
+
+def _models(config: RunConfig, root: Path) -> dict[str, str]:
+    from optune.sandbox_models import NANO, TINY, build
+
+    sizes = {"tiny": TINY, "nano": NANO}
+    if config.sandbox.size not in sizes:
+        raise UserError(f"sandbox.size: there is no {config.sandbox.size!r}; known: {', '.join(sizes)}.")
+    built = build(config.sandbox.build, root, sizes[config.sandbox.size])
+    return {name: str(getattr(built, name)) for name in MODELS}
+
+
+def _prompt_file(name: str, root: Path) -> str:
+    if not name.startswith(PREFIX):
+        return name
+    from optune.sandbox import content_hash
+    from optune.sandbox.prompts import prompts
+
+    split = name.removeprefix(PREFIX)
+    path = root / f"prompts-{content_hash()[:12]}" / f"{split}.parquet"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".tmp")
+        write_prompts(temporary, prompts(split))
+        temporary.replace(path)
+    return str(path)
