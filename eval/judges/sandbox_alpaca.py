@@ -1,0 +1,70 @@
+"""The sandbox judge as AlpacaEval's annotator: an in-process endpoint that names "m" or "M" with log-probabilities.
+
+It reads the instruction and the two outputs back out of the prompt, so that prompt, seeded order, client, reply log and
+parser are those of a paid annotator. What it sees of gold, noise included, is what the sandbox judge sees.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from typing import Any
+
+import httpx2
+
+from eval.alpaca_annotate import prompt_template
+from eval.judges import Judge
+from eval.judges.sandbox import SandboxJudge
+from optune.chat_client import ChatSettings
+from optune.sandbox.preferences import SHARPNESS
+from optune.types import UserError
+
+
+def judge(model: str | None = None, **options: Any) -> Judge:
+    """The sandbox annotator. Its model name, unless one is given, changes with the sandbox and the noise."""
+    sandbox = SandboxJudge()
+    options |= {"price_in": 0.0, "price_out": 0.0}
+    return Judge(ChatSettings(model=model or f"{sandbox.name}-alpaca", **options), transport=transport(sandbox))
+
+
+def transport(sandbox: SandboxJudge) -> httpx2.AsyncBaseTransport:
+    """The endpoint, to be given to `ChatClient(transport=...)`; it refuses prompts that are not the sandbox's."""
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content)
+        found = _prompt().fullmatch(body["messages"][-1]["content"])
+        try:
+            if found is None:
+                raise UserError("this prompt is not AlpacaEval's")
+            choice = _choice(log_probabilities(sandbox, *found.groups()))
+        except UserError as error:
+            return httpx2.Response(400, json={"error": {"message": str(error), "code": "invalid_prompt"}})
+        return httpx2.Response(200, json={"model": body["model"], "choices": [choice]})
+
+    return httpx2.MockTransport(handle)
+
+
+def log_probabilities(sandbox: SandboxJudge, instruction: str, first: str, second: str) -> dict[str, float]:
+    """Bradley-Terry on the judge's scores: P("m", the first output is better) = sigmoid(SHARPNESS * score gap)."""
+    score_1, score_2 = sandbox.rate(instruction, first, second)
+    gap = SHARPNESS * (score_1 - score_2)
+    return {"m": -math.log1p(math.exp(-gap)), "M": -math.log1p(math.exp(gap))}
+
+
+def _choice(logprobs: dict[str, float]) -> dict[str, Any]:
+    ranked = sorted(({"token": t, "logprob": p} for t, p in logprobs.items()), key=lambda t: -t["logprob"])
+    return {
+        "index": 0,
+        "finish_reason": "length",
+        "message": {"role": "assistant", "content": ranked[0]["token"]},
+        "logprobs": {"content": [{**ranked[0], "top_logprobs": ranked}]},
+    }
+
+
+@functools.cache
+def _prompt() -> re.Pattern[str]:
+    """The package's own template as a pattern for what was put into it."""
+    parts = re.split(r"\{(?:instruction|output_1|output_2)\}", prompt_template())
+    return re.compile("(.*?)".join(map(re.escape, parts)), re.DOTALL)
