@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,8 @@ class ReplyLog:
 
 
 def _encode(reply: Reply) -> bytes:
-    body = json.dumps({k: v for k, v in asdict(reply).items() if v is not None})
+    values = ((f.name, getattr(reply, f.name)) for f in fields(reply))
+    body = json.dumps({name: value for name, value in values if value is not None})
     return f'{{"crc": {zlib.crc32(body.encode())}, "reply": {body}}}\n'.encode()
 
 

@@ -43,7 +43,11 @@ def render(question: str, answer_1: str, answer_2: str) -> tuple[Message, ...]:
 
 def read_back(user_prompt: str) -> tuple[str, str, str] | None:
     """The question and both answers that `render` filled in; None for any other text."""
-    pieces = _FIELD.split(template()[1])
-    pattern = "".join(re.escape(p) if i % 2 == 0 else "(.*?)" for i, p in enumerate(pieces))
-    match = re.fullmatch(pattern, user_prompt, flags=re.DOTALL)
+    match = _filled().fullmatch(user_prompt)
     return match.groups() if match else None
+
+
+@cache
+def _filled() -> re.Pattern[str]:
+    pieces = _FIELD.split(template()[1])
+    return re.compile("".join(re.escape(p) if i % 2 == 0 else "(.*?)" for i, p in enumerate(pieces)), flags=re.DOTALL)

@@ -1,0 +1,129 @@
+"""A judge endpoint that fails on purpose: in process for tests, or on loopback (`python tests/fault_endpoint.py`)."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import hashlib
+import json
+import sys
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx2
+
+FAULTS = (
+    "429",
+    "429-seconds",
+    "429-date",
+    "500",
+    "502",
+    "timeout",
+    "broken",
+    "truncated",
+    "schema",
+    "no-choice",
+    "empty",
+)
+
+
+def completion(text: str, **fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10}
+    return {"object": "chat.completion", "model": "fake-1", "choices": [choice], "usage": usage, **fields}
+
+
+def fault_of(text: str, attempt: int, share: float) -> str | None:
+    """Which fault, if any, the `attempt`-th call about `text` meets; the same in every process."""
+    number = int.from_bytes(hashlib.sha256(f"{attempt}/{text}".encode()).digest()[:8], "big")
+    return FAULTS[number % len(FAULTS)] if number / 2**64 < share else None
+
+
+def respond(fault: str | None, text: str) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of a fault, or of the answer `re: text`."""
+    answer = json.dumps(completion(f"re: {text}")).encode()
+    later = email.utils.formatdate(time.time() + 0.5, usegmt=True)
+    match fault:
+        case None:
+            return 200, {}, answer
+        case "429-seconds":
+            return 429, {"retry-after": "0.05"}, b"{}"
+        case "429-date":
+            return 429, {"retry-after": later}, b"{}"
+        case "429" | "500" | "502":
+            return int(fault), {}, b'{"error": {"message": "try later"}}'
+        case "broken":
+            return 200, {}, b"<html>not JSON"
+        case "truncated":
+            return 200, {}, answer[: len(answer) // 2]
+        case "schema":
+            return 200, {}, b'{"choices": [{"text": "8 9"}]}'
+        case "no-choice":
+            return 200, {}, b'{"choices": []}'
+        case "empty":
+            return 200, {}, json.dumps(completion("  ")).encode()
+    raise ValueError(fault)
+
+
+class FaultyTransport(httpx2.AsyncBaseTransport):
+    """Answers `re: <last message>` after `latency`, but for a share of faults; remembers what it answered."""
+
+    def __init__(self, share: float = 0.0, latency: float = 0.0, on_call: Any = None):
+        self.share, self.latency, self.on_call = share, latency, on_call
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        text = json.loads(request.content)["messages"][-1]["content"]
+        self.asked[text] += 1
+        if self.on_call:
+            self.on_call(sum(self.asked.values()))
+        await asyncio.sleep(self.latency)
+        fault = fault_of(text, self.asked[text], self.share)
+        if fault == "timeout":
+            raise httpx2.ReadTimeout("too slow", request=request)
+        self.answered[text] += fault is None
+        status, headers, body = respond(fault, text)
+        return httpx2.Response(status, headers=headers, content=body)
+
+
+def serve(log_path: str, share: float, latency: float) -> ThreadingHTTPServer:
+    """The same on loopback; a line per call (answered or not, and its text) goes to `log_path`."""
+    asked: Counter[str] = Counter()
+    log = open(log_path, "a", buffering=1)  # noqa: SIM115 (open as long as the server)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            text = body["messages"][-1]["content"]
+            asked[text] += 1
+            fault = fault_of(text, asked[text], share)
+            time.sleep(latency)
+            if fault == "timeout":
+                time.sleep(1.5)
+                self.close_connection = True
+                return
+            status, headers, data = respond(fault, text)
+            log.write(json.dumps({"answered": fault is None, "text": text}) + "\n")
+            self.send_response(status)
+            for name, value in {"content-length": str(len(data)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    return server
+
+
+if __name__ == "__main__":
+    endpoint = serve(sys.argv[1], float(sys.argv[2]), float(sys.argv[3]))
+    print(endpoint.server_port, flush=True)
+    endpoint.serve_forever()
