@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar=("NAME", "FILE"),
-        help="a judge's verdicts on one comparison: JSONL with prompt_id or instruction, and verdict (win, lose, tie)",
+        help="a judge's verdicts on one comparison: verdicts.jsonl of a win score of A against B",
     )
     command.add_argument("--seed", type=int, default=0)
     _study_option(command)

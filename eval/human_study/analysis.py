@@ -200,10 +200,10 @@ def cluster_bootstrap(
 
 
 def read_verdicts(path: str | Path) -> dict[str, str]:
-    """A judge's outcome per prompt from JSONL rows with `prompt_id` or `instruction`, and `verdict`.
+    """A judge's outcome per prompt from JSONL rows with `prompt_id` or `instruction`, and `outcome` or `verdict`.
 
-    `verdict` is win, lose or tie for the comparison's first model; rows with another one (`unparsed`) count as no
-    verdict. Raises UserError naming the line.
+    That is what a win score's run directory holds as `verdicts.jsonl`. The outcome is win, lose or tie for the
+    comparison's first model; another one (`unparsed`) counts as no verdict. Raises UserError naming the line.
     """
     try:
         lines = Path(path).read_text("utf-8").splitlines()
@@ -214,11 +214,11 @@ def read_verdicts(path: str | Path) -> dict[str, str]:
         try:
             row = json.loads(line)
             keys = {plain_lines(str(row[field])) for field in ("prompt_id", "instruction") if field in row}
-            verdict = str(row["verdict"])
+            verdict = str(row["outcome"] if "outcome" in row else row["verdict"])
         except (ValueError, TypeError, KeyError):
             keys, verdict = set(), ""
         if not keys:
-            raise UserError(f"{path}, line {number}: expected 'verdict' and 'prompt_id' or 'instruction'.")
+            raise UserError(f"{path}, line {number}: expected 'outcome', and 'prompt_id' or 'instruction'.")
         if keys & verdicts.keys():
             raise UserError(f"{path}, line {number}: a second verdict on the same prompt; keep one.")
         verdicts.update(dict.fromkeys(keys, verdict))

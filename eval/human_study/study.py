@@ -118,8 +118,8 @@ class Study:
 def read_outputs(path: str | Path) -> list[Output]:
     """Rows of an AlpacaEval output file: `instruction`, `output`, and where there are any `id`/`prompt_id`, `category`.
 
-    A row without an id is known by its instruction and by how often that has come before. Line ends become `\\n`,
-    which is how they are shown. Raises UserError naming file, row and field.
+    A row without an id gets the one that the win score gives it, a hash of its instruction and of its repetition. Line
+    ends become `\\n`, which is how they are shown. Raises UserError naming file, row and field.
     """
     rows = read_json(path)
     if not isinstance(rows, list) or not rows:
@@ -132,8 +132,9 @@ def read_outputs(path: str | Path) -> list[Output]:
         instruction, output = _text(row, "instruction", where), _text(row, "output", where)
         prompt_id = row.get("prompt_id", row.get("id"))
         if prompt_id is None:
-            seen[instruction] += 1
-            prompt_id = stable_hash(instruction, seen[instruction])[:12]
+            known = stable_hash(row["instruction"])[:16]
+            seen[known] += 1
+            prompt_id = known if seen[known] == 1 else f"{known}#{seen[known]}"
         outputs.append(Output(str(prompt_id), instruction, output, str(row.get("category") or ""), where))
     twice = [prompt_id for prompt_id, count in Counter(o.prompt_id for o in outputs).items() if count > 1]
     if twice:
