@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from experiments.arms import Arm, build_of
 from experiments.results import ROOT, publish, raw_path
-from optune.artefacts import package_versions, read_json, write_json
+from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
 from optune.types import UserError
 
@@ -38,7 +38,7 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
         if seed < 0:
             raise UserError(f"Seeds are whole numbers of at least 0, not {seed}.")
     load_config(preset, overrides=overrides)
-    base = RUNS if not overrides else RUNS / "trials"
+    base = base_of(overrides)
     tasks = [(preset, arm, seed, tuple(overrides), base) for seed in seeds for arm in arms]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
     if missing:
@@ -49,17 +49,22 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
     return _report(base, preset, arms, seeds)
 
 
+def base_of(overrides: Sequence[str]) -> Path:
+    """Where raw results are put on this machine: trials of other settings lie apart, each in its own folder."""
+    return RUNS / "trials" / stable_hash(sorted(overrides))[:12] if overrides else RUNS
+
+
 def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
     """One arm with one seed: the loop, then every iteration's policy measured; writes the raw result."""
-    from experiments.measure import measure
+    from experiments.measure import baseline_quality, measure
     from optune.ledger import ledger
     from optune.run import run_optune
     from optune.sandbox import VERSION, content_hash
 
     config = arm_config(preset, arm, seed, overrides)
-    work_dir = base / preset
+    work_dir = RUNS / preset
     resolved = resolve(config)
-    result = run_optune(resolved, work_dir / "arms" / arm.name / f"seed{seed}", work_dir / "stages")
+    result = run_optune(resolved, base / preset / "arms" / arm.name / f"seed{seed}", work_dir / "stages")
     measured = []
     for t, policy in enumerate(result.policies):
         counts = {e["stage"]: e["counts"] for e in result.stages if e["iteration"] == t}
@@ -74,6 +79,7 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
         "sandbox": {"version": VERSION, "hash": content_hash()} if config.sandbox else None,
         "config": config.model_dump(exclude={"seed": True, "sandbox": {"build"}}),
         "packages": package_versions(),
+        "baseline": baseline_quality(resolved, work_dir),
         "iterations": measured,
         "timing": {
             "ledger": ledger(result.stages),

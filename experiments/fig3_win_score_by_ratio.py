@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from eval.stats import t_interval
 from experiments.arms import BUILD_OF_SEED, PREVIEW_SEEDS, RATIOS, REPORT_SEEDS, arm, ratio_arms
-from experiments.compute import RESULTS, RUNS, compute
+from experiments.compute import RESULTS, RUNS, base_of, compute
 from experiments.results import ROOT, read_raw
 from optune.artefacts import write_json
 from optune.types import UserError
@@ -23,7 +24,7 @@ ARMS = ratio_arms("wdpo")
 ITERATIONS = (1, 2, 3)
 
 
-def collect(base: Path, preset: str, seeds: list[int] | None = None) -> dict[str, Any]:
+def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> dict[str, Any]:
     """Mean win score and 95% t interval over seeds, per arm and iteration, from raw results; plus gold where known."""
     raw = read_raw(base, preset, [a.name for a in ARMS], seeds)
     any_arm = next(iter(raw.values()))
@@ -139,7 +140,8 @@ def figure(preset: str, seeds: list[int], overrides: list[str], draw_only: bool)
     """Compute what is missing, compare it with the committed results, and draw."""
     outcome = {} if draw_only else compute(preset, ARMS, seeds, overrides)
     if overrides:
-        shown(collect(RUNS / "trials", preset, seeds), RUNS / "trials" / preset / NAME)
+        trials = base_of(overrides)
+        shown(collect(trials, preset, seeds), trials / preset / NAME)
         return
     if any(state.startswith("differs") for state in outcome.values()):
         print("This machine's values are not the committed ones (see above). The figure from this machine's values:")

@@ -35,6 +35,14 @@ def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     return result
 
 
+def baseline_quality(config: RunConfig, work_dir: Path) -> dict[str, Any]:
+    """Mean gold of the baseline's answers to the same prompts, in the sandbox."""
+    if not config.sandbox:
+        return {}
+    answers = answers_of(config.evaluation.baseline, config, work_dir)
+    return {"gold_mean": fmean(round(gold(row["instruction"], row["output"]), 3) for row in answers)}
+
+
 def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, Any]]:
     """Greedy answers of a checkpoint to the evaluation prompts, in AlpacaEval's form, made once per checkpoint."""
     evaluation = config.evaluation

@@ -61,8 +61,8 @@ def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path
         )
 
 
-def read_raw(base: Path, preset: str, arms: Iterable[str], seeds: Sequence[int] | None = None) -> dict[str, list[dict]]:
-    """Raw results by arm, in order of seeds; only seeds that every arm has, and of one sandbox and configuration."""
+def read_raw(base: Path, preset: str, arms: Iterable[str], seeds: Sequence[int]) -> dict[str, list[dict]]:
+    """Raw results by arm, in order of seeds: those of `seeds` that every arm has, all of one sandbox."""
     found: dict[str, dict[int, dict]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm).glob("seed*.json"))
