@@ -59,7 +59,7 @@ def win_score(win: int, lose: int, n: int) -> float | None:
     return 50 + 100 * (win - lose) / n if n else None
 
 
-def summarize(verdicts: Iterable[Verdict], *, seed: int = 0) -> dict[str, Any]:
+def summarize(verdicts: Iterable[Verdict], *, seed: int = 0, interval: bool = True) -> dict[str, Any]:
     """Counts, the win score with its bootstrap interval over prompts, and how the judge took to the order.
 
     `n` counts scored prompts: win + tie + lose. `off_scale` counts replies with a score outside 1-10. Shares are over
@@ -79,7 +79,7 @@ def summarize(verdicts: Iterable[Verdict], *, seed: int = 0) -> dict[str, Any]:
         "off_scale": sum(off_scale(s) for v in verdicts for s in (v.scores_ab, v.scores_ba) if s),
         "n": n,
         "win_score": win_score(counts["win"], counts["lose"], n),
-        "interval": _interval([v.points for v in scored], 50, seed),
+        "interval": _interval([v.points for v in scored], 50, seed) if interval else None,
         "sign_test_p": stats.exact_binomial(counts["win"], counts["lose"]) if n else None,
         "flip_share": _share(sum(ab * ba < 0 for ab, ba in signs), n),
         "unequal_share": _share(sum(ab != ba for ab, ba in signs), n),

@@ -39,9 +39,9 @@ class JudgeNoise:
     multiples. Errors are hashes of the texts (and the order), so the same call gets the same reply for ever.
     """
 
-    answer_sd: float = 0.5
+    answer_sd: float = 0.25
     call_sd: float = 1.5
-    call_rate: float = 0.4
+    call_rate: float = 0.5
     position_bias: float = 0.0
     grid: float = 0.5
     seed: int = 0

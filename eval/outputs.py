@@ -1,0 +1,230 @@
+"""Answers a prompt set with a checkpoint, in AlpacaEval's form, with a leaderboard-style model config beside it.
+
+    python -m eval.outputs --model CHECKPOINT --prompts sandbox:lima --out outputs.json
+
+Prompt sets: `sandbox:test`, `sandbox:lima`, `sandbox:alpaca` and `sandbox:validation` (`test` and `validation` for
+short); `lima` (300 test prompts) and `alpaca_eval` (805) from the hub; or a local file, JSON, JSONL or Parquet, whose
+rows have `instruction`, `conversations`, `prompt` or `messages`. Greedy decoding unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from optune.artefacts import read_json, stable_hash, write_json, write_text
+from optune.config import SamplingSettings
+from optune.generate import ENGINES
+from optune.prompts import load_prompts
+from optune.registry import resolve
+from optune.types import Prompt, UserError
+
+SANDBOX_SPLITS = ("test", "lima", "alpaca", "validation")
+HUB = {  # name -> file on the hub, number of prompts
+    "lima": ("hf://datasets/GAIR/lima/test.jsonl", 300),
+    "alpaca_eval": ("hf://datasets/tatsu-lab/alpaca_eval/alpaca_eval.json", 805),
+}
+
+
+def prompt_set(name: str) -> list[Prompt]:
+    """The prompts called `name`, or those of the file `name`. Raises UserError naming the known sets, or the row."""
+    split = f"sandbox:{name}" if name in ("test", "validation") else name
+    if split.startswith("sandbox:"):
+        from optune.sandbox import prompts
+
+        if split.removeprefix("sandbox:") not in SANDBOX_SPLITS:
+            known = ", ".join(f"sandbox:{s}" for s in SANDBOX_SPLITS)
+            raise UserError(f"Unknown prompt set {name!r}; the sandbox's are {known}.")
+        return prompts(split.removeprefix("sandbox:"))
+    if name in HUB:
+        return _from_hub(name)
+    if not Path(name).is_file():
+        known = ", ".join((*(f"sandbox:{s}" for s in SANDBOX_SPLITS), *HUB))
+        raise UserError(f"Prompt set {name!r} is neither a file nor one of {known}.")
+    return _from_file(Path(name))
+
+
+def answer_prompts(
+    model: str | Path,
+    prompts: Sequence[Prompt],
+    settings: SamplingSettings,
+    *,
+    seed: int = 0,
+    generator: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """One answer per prompt, as rows with AlpacaEval's `instruction`, `output` and `generator`, and how it was made.
+
+    `settings.engine` names the engine, and `settings.n` must be 1. Rows are in the order of the prompts.
+    """
+    if settings.n != 1:
+        raise UserError(f"Model outputs hold one answer per prompt, so n must be 1, not {settings.n}.")
+    sample = resolve(ENGINES, settings.engine, "engine")
+    responses = sample(model, prompts, settings, seed=seed, iteration=0, on_progress=on_progress)
+    decoding = describe(settings, seed)
+    return [
+        {
+            "prompt_id": prompt.prompt_id,
+            "instruction": prompt.text,
+            "output": response.text,
+            "generator": generator or Path(model).name,
+            "decoding": decoding,
+            "finish_reason": response.finish_reason,
+        }
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+
+
+def describe(settings: SamplingSettings, seed: int) -> str:
+    """The decoding in a line, as it stands in the file."""
+    if settings.temperature == 0:
+        how = "greedy"
+    else:
+        how = f"temperature {settings.temperature:g}, top_p {settings.top_p:g}, seed {seed}"
+    return f"{how}, at most {settings.max_new_tokens} new tokens, {settings.engine} engine, {settings.dtype}"
+
+
+def model_config(model: str | Path, settings: SamplingSettings, generator: str, seed: int) -> dict[str, Any]:
+    """The checkpoint as AlpacaEval's leaderboard describes models (`models_configs/<name>/configs.yaml`)."""
+    local = Path(model).is_dir()
+    completions = {
+        "model_name": Path(model).name if local else str(model),
+        "model_kwargs": {"torch_dtype": settings.dtype},
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "do_sample": settings.temperature > 0,
+        "batch_size": settings.batch_size,
+    }
+    return {
+        generator: {
+            "prompt_template": "the checkpoint's chat template",
+            "fn_completions": "huggingface_local_completions",
+            "completions_kwargs": completions,
+            "pretty_name": generator,
+            "link": None if local else f"https://huggingface.co/{model}",
+            "decoding": describe(settings, seed),
+        }
+    }
+
+
+def _from_hub(name: str) -> list[Prompt]:
+    from datasets import load_dataset
+
+    file, expected = HUB[name]
+    try:
+        rows = load_dataset("json", data_files=file, split="train").to_list()
+    except Exception as error:  # whatever the hub, the network or the login says is the user's to mend
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"The prompt set {name!r} cannot be loaded from the hub ({reason}); download it once and give the file."
+        ) from None
+    prompts = _from_rows(rows, name)
+    if len(prompts) != expected:
+        raise UserError(f"The prompt set {name!r} has {len(prompts)} prompts on the hub, not {expected}; give a file.")
+    return prompts
+
+
+def _from_file(path: Path) -> list[Prompt]:
+    if path.suffix == ".json":
+        rows = read_json(path)
+        if not isinstance(rows, list) or not rows:
+            raise UserError(f"{path}: expected a JSON list of prompts, at least one.")
+        return _from_rows(rows, str(path))
+    if path.suffix == ".jsonl":
+        rows = [_json(line, f"{path}, row {k}") for k, line in enumerate(path.open(encoding="utf-8"), start=1)]
+        if any(isinstance(row, dict) and ("instruction" in row or "conversations" in row) for row in rows):
+            return _from_rows(rows, str(path))
+    return load_prompts(path)
+
+
+def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
+    """Prompts from AlpacaEval's rows (`instruction`), LIMA's (`conversations`, a list of turns) or `prompt`."""
+    prompts: dict[str, Prompt] = {}
+    for number, row in enumerate(rows, start=1):
+        text = (
+            row.get("instruction") or row.get("prompt") or row.get("conversations") if isinstance(row, dict) else None
+        )
+        text = text[0] if isinstance(text, list) and text else text
+        if not isinstance(text, str) or not text.strip():
+            raise UserError(f"{where}, row {number}: needs a text `instruction`, `prompt` or `conversations`.")
+        prompt_id = str(row.get("prompt_id") or stable_hash(text)[:16])
+        if prompt_id in prompts:
+            raise UserError(f"{where}, row {number}: the prompt {prompt_id!r} was there before.")
+        prompts[prompt_id] = Prompt(prompt_id, text, category=str(row.get("dataset") or ""))
+    return list(prompts.values())
+
+
+def _json(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        raise UserError(f"{where}: not valid JSON.") from None
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m eval.outputs", description=__doc__.split("\n")[0])
+    parser.add_argument("--model", required=True, help="checkpoint folder or hub name")
+    parser.add_argument("--prompts", required=True, help="a prompt set's name, or a file")
+    parser.add_argument("--out", required=True, help="JSON file to write")
+    parser.add_argument("--generator", help="the model's name in the file; default: the checkpoint's")
+    parser.add_argument("--engine", default="hf", help=f"{', '.join(ENGINES)} or package.module:function")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument("--max-new-tokens", type=int, default=512)
+    parser.add_argument("--max-prompt-tokens", type=int, default=2048)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--limit", type=int, help="answer only the first so many")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing --out")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> Path:
+    """Answer, and write the file and its config; returns the file."""
+    out = Path(args.out)
+    if out.exists() and not args.overwrite:
+        raise UserError(f"{out}: is there already; give another --out, or --overwrite.")
+    names = ("engine", "temperature", "top_p", "max_new_tokens", "max_prompt_tokens", "batch_size", "dtype")
+    try:
+        settings = SamplingSettings(n=1, **{name: getattr(args, name) for name in names})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+    prompts = prompt_set(args.prompts)[: args.limit]
+    generator = args.generator or Path(args.model).name
+    with tqdm(total=len(prompts), desc="answers", disable=None) as bar:
+        rows = answer_prompts(
+            args.model,
+            prompts,
+            settings,
+            seed=args.seed,
+            generator=generator,
+            on_progress=lambda done, _: bar.update(done - bar.n),
+        )
+    write_json(out, rows)
+    config = model_config(args.model, settings, generator, args.seed)
+    write_text(out.with_suffix(".configs.yaml"), yaml.safe_dump(config, sort_keys=False))
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        print(run(parse_arguments(argv)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
