@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optune.quiet import quiet_libraries
 from optune.sft import Row, TrainingSettings, as_dataset, common_arguments, encode, hold_out, train_and_save
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def train_reward_model(
     from trl import RewardConfig, RewardTrainer
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
+    quiet_libraries()
     set_seed(settings.seed)  # the fresh head
     with suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)

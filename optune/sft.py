@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optune.quiet import quiet_libraries
 from optune.types import Message, UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ class TrainingSettings:
     warmup_ratio: float = 0.1
     lr_scheduler_type: str = "cosine"
     weight_decay: float = 0.0
+    adam_beta2: float = 0.999
     max_length: int = 1024
     held_out: float = 0.02
     bf16: bool = False
@@ -52,6 +54,7 @@ def train_sft(
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    quiet_libraries()
     if isinstance(model, str | Path):
         model = AutoModelForCausalLM.from_pretrained(model)
     train_rows, held_out_rows = hold_out(rows, settings)
@@ -106,11 +109,13 @@ def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings
     fitting = [row for row in rows if all(len(row[c]) <= settings.max_length for c in sequence_columns)]
     if not fitting:
         raise UserError(f"Each of the {len(rows)} rows is longer than max_length = {settings.max_length} tokens.")
-    return Dataset.from_list(fitting)
+    return Dataset.from_list([{**row, "length": max(len(row[c]) for c in sequence_columns)} for row in fitting])
 
 
 def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any]:
     """TrainingArguments shared by the trainers: no checkpoints, logs, reports or progress bars of their own."""
+    import torch
+
     return {
         "output_dir": str(out_dir),
         "learning_rate": settings.learning_rate,
@@ -120,8 +125,10 @@ def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any
         "warmup_steps": settings.warmup_ratio,  # below 1, transformers 5 takes it as the ratio
         "lr_scheduler_type": settings.lr_scheduler_type,
         "weight_decay": settings.weight_decay,
+        "adam_beta2": settings.adam_beta2,
         "max_length": settings.max_length,
         "bf16": settings.bf16,
+        "use_cpu": not torch.cuda.is_available(),  # mixed precision on a CPU must be asked for
         "seed": settings.seed,
         "gradient_checkpointing": False,
         "remove_unused_columns": False,
@@ -129,6 +136,7 @@ def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
+        "train_sampling_strategy": "group_by_length",  # little padding
     }
 
 
@@ -137,6 +145,9 @@ def train_and_save(trainer: Any, tokenizer: PreTrainedTokenizerBase, n_rows: int
 
     Every `eval_*` figure of the trainer is returned as `held_out_*`.
     """
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     train_loss = trainer.train().training_loss
     held_out = trainer.evaluate()
