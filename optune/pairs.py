@@ -74,13 +74,16 @@ def make_pairs(
     pairs, left_out = [], Counter()
     for (prompt_id, _), group in groups.items():
         usable = [r for r in group if r.token_ids]
-        chosen, rejected = pair(usable) if len(usable) > 1 else (None, None)
-        if chosen is None:
+        if len(usable) < 2:
             left_out["fewer_than_two_responses"] += 1
-        elif chosen.token_ids == rejected.token_ids or chosen.text == rejected.text:
+            continue
+        chosen, rejected = pair(usable)
+        if len({r.text for r in usable}) == 1:
             left_out["identical_responses"] += 1
         elif chosen.reward == rejected.reward:
             left_out["equal_rewards"] += 1
+        elif chosen.text == rejected.text:
+            left_out["identical_responses"] += 1
         else:
             pairs.append(PreferencePair(prompt_id, chosen, rejected))
     return pairs, dict(left_out)

@@ -1,4 +1,4 @@
-"""The contracts of the loop, on a real (random, tiny) policy: sharing, resuming, repeating, and all by configuration."""
+"""The contracts of the loop, on a real (random, tiny) policy: sharing, resuming, repeating, by configuration."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def test_equal_rewards_everywhere_leave_no_pair_and_one_sentence(config, tmp_pat
     from optune.reward.gold import Gold
 
     monkeypatch.setattr(Gold, "score", lambda self, prompts, responses, seed: [1.0] * len(prompts))
-    with pytest.raises(UserError, match="no pair is left|no pairs|there are none"):
+    with pytest.raises(UserError, match="there are none"):
         run_optune(config, tmp_path)
 
 
