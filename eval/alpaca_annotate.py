@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from eval.alpaca_length_control import load_package
 from optune.chat_client import ChatClient, ChatRequest
@@ -80,7 +81,7 @@ def asked_through(client: ChatClient) -> Complete:
             return [_choice(replies[request.key(client.settings.model)]) for request in some]
 
         if not client.settings.offline:
-            print(f"{client.settings.model}: {client.estimate(requests)}", file=sys.stderr)
+            tqdm.write(f"{client.settings.model}: {client.estimate(requests)}", file=sys.stderr)  # past its bar
             client.check_budget(*client.wanted_and_missing(requests))
             _require_logprobs(ask(requests[:1]), client.settings.model)  # before the other 804 are paid for
         return ask(requests)

@@ -6,8 +6,9 @@
 
 Annotations that exist (`--annotations`, a file as the package writes it) are taken as they are; only what they lack is
 asked, through the project's own client, which keeps every reply in DIR/replies.jsonl and never pays for one twice. The
-package does the rest: prompt, seeded order of the two outputs, parsing of log-probabilities, metrics. Prints JSON;
-with `--run-dir` also writes it there, beside the annotations.
+package does the rest: prompt, seeded order of the two outputs, parsing of log-probabilities, metrics. Prints JSON, and
+writes it to DIR with all annotations. An annotation file that is named and not there yet is made; one that is there is
+never written to.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from eval.alpaca_annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_length_control import Assets, find_assets, hub_assets, length_controlled, load_package
 from eval.judges import Judge, make_judge, sandbox_alpaca
 from eval.win_score import read_outputs
-from optune.artefacts import read_json, run_lock, sha256_of, write_json
+from optune.artefacts import read_json, run_lock, sha256_of, stable_hash, write_json
 from optune.chat_client import ChatClient
 from optune.types import UserError
 
@@ -120,7 +121,9 @@ def gather(
     What the annotation file lacks is asked through `client`; without one, UserError names the first that is missing.
     """
     columns = [*PAIR, "preference", "raw_completion", "annotator"]
-    recorded = pd.DataFrame(columns=columns) if annotations is None else recorded_annotations(annotations, pairs)
+    recorded = pd.DataFrame(columns=columns)
+    if annotations is not None and (annotations.exists() or client is None):
+        recorded = recorded_annotations(annotations, pairs)
     there = pairs.merge(recorded[PAIR], on=PAIR, how="left", indicator=True)["_merge"] == "both"
     missing = pairs[~there.to_numpy()]
     if missing.empty:
@@ -129,7 +132,7 @@ def gather(
         raise UserError(
             f"{len(missing)} of {len(pairs)} pairs of outputs have no annotation"
             f"{f' in {annotations}' if annotations else ''}, first that of {_first(missing['instruction'])}; give "
-            "--judge and --run-dir to ask for them."
+            "--judge to ask for them."
         )
     asked = annotate(missing, asked_through(client), client.settings.model)[columns]
     same = int((missing["output_1"] == missing["output_2"]).sum())
@@ -186,21 +189,24 @@ def evaluate(
 ) -> dict[str, Any]:
     """All of it, for files: checks, annotations, numbers and where each of them came from.
 
-    With `run_dir`, replies, annotations and result are kept there; a judge needs one. Raises UserError on inputs that
-    do not match, on a run directory made from other inputs, and from the client.
+    With `run_dir`, replies, annotations and result are kept there; with a judge and none given, below runs/alpaca_eval.
+    Raises UserError on inputs that do not match, on a run directory made from other inputs, and from the client.
     """
     pairs = pair_outputs(outputs, reference, allow_empty=allow_empty)
     assets = choose_assets(pairs, assets_folder, offline=offline)  # before anything is paid for
     files = {
         role: {"file": path.name, "sha256": sha256_of(path)}
         for role, path in (("outputs", outputs), ("reference", reference), ("annotations", annotations))
-        if path is not None
+        if path is not None and path.exists()
     }
+    client = None
+    if judge is not None:
+        identity = {"outputs": sha256_of(outputs), "reference": sha256_of(reference), "model": judge.chat.model}
+        run_dir = run_dir or Path("runs", "alpaca_eval", f"{outputs.stem}-{stable_hash(identity)[:12]}")
+        client = ChatClient(judge.chat, run_dir / "replies.jsonl", transport=judge.transport)
     with contextlib.nullcontext() if run_dir is None else run_lock(run_dir):
-        client = None
-        if run_dir is not None and judge is not None:
-            _claim(run_dir, {role: files[role]["sha256"] for role in ("outputs", "reference")}, judge)
-            client = ChatClient(judge.chat, run_dir / "replies.jsonl", transport=judge.transport)
+        if client is not None:
+            _claim(run_dir, identity)
         annotated, sources = gather(pairs, annotations, client)
         result = {
             **score(annotated, assets),
@@ -213,15 +219,18 @@ def evaluate(
             "assets": assets.provenance(),
             "package": f"alpaca-eval {importlib.metadata.version('alpaca-eval')}",
         }
+        rows = annotated.to_dict(orient="records")
+        if annotations is not None and not annotations.exists():
+            write_json(annotations, rows)
         if run_dir is not None:
-            write_json(run_dir / "annotations.json", annotated.to_dict(orient="records"))
+            write_json(run_dir / "annotations.json", rows)
             write_json(run_dir / "alpaca_eval.json", result)
     return result
 
 
-def _claim(run_dir: Path, inputs: dict[str, str], judge: Judge) -> None:
+def _claim(run_dir: Path, identity: dict[str, str]) -> None:
     """Make the directory this comparison's, or raise UserError where it is another's."""
-    path, identity = run_dir / "comparison.json", {**inputs, "model": judge.chat.model}
+    path = run_dir / "comparison.json"
     if path.exists() and (before := read_json(path)) != identity:
         other = next(name for name in identity if before.get(name) != identity[name])
         raise UserError(f"{run_dir}: made with another {other}; give another --run-dir.")
@@ -243,11 +252,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--outputs", type=Path, required=True, help="the model's answers, in AlpacaEval's format")
     add("--reference", type=Path, required=True, help="the reference's answers to the same instructions")
-    add("--annotations", type=Path, help="annotations that exist, as the package writes them; never written to")
+    add("--annotations", type=Path, help="recorded annotations, in the package's form; made where there are none")
     add("--assets", type=Path, help="folder with df_gamed*.csv and instruction_difficulty*.csv, instead of the hub's")
     add("--offline", action="store_true", help="recorded annotations and replies only; nothing is asked or downloaded")
     add("--allow-empty", action="store_true", help="have empty answers judged as they are")
-    add("--run-dir", type=Path, help="where replies, annotations and the result are kept; needed to ask anew")
+    add("--run-dir", type=Path, help="where replies and results are kept (with a judge: one below runs/alpaca_eval)")
     add("--judge", help=f"sandbox, openai ({DEFAULT_MODEL} or --model), a model's name, or package.module:function")
     add("--model", help="the annotator's model name at the endpoint")
     add("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
@@ -265,8 +274,6 @@ def choose_judge(args: argparse.Namespace) -> Judge | None:
     """The annotator that the arguments name; None where none is named."""
     if args.judge is None and args.model is None and args.base_url is None:
         return None
-    if args.run_dir is None:
-        raise UserError("Asking an annotator needs --run-dir, the folder that keeps its replies.")
     names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
     options = {name: getattr(args, name) for name in names.split()}
     if args.judge == "sandbox":

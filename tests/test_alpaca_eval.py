@@ -371,6 +371,21 @@ def test_only_what_the_annotation_file_lacks_is_asked(case: Case, tmp_path: Path
     assert len(asked) == 10
 
 
+def test_without_a_run_directory_replies_are_kept_by_content_and_a_named_cache_is_made(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    judge, asked = endpoint(lambda prompt: choice(M=-0.1, m=-2.35))
+    cache = tmp_path / "cache.json"
+    first = case.evaluate(annotations=cache, judge=judge)
+    written = cache.read_bytes()
+    again = case.evaluate(annotations=None, judge=judge)
+    recorded = case.evaluate(annotations=cache)
+    assert len(asked) == N and len(list((tmp_path / "runs" / "alpaca_eval").iterdir())) == 1
+    assert first["win_rate"] == again["win_rate"] == recorded["win_rate"]
+    assert recorded["preferences_from"] == {"annotation_file": N} and cache.read_bytes() == written
+
+
 def test_equal_outputs_are_a_draw_and_cost_nothing(case: Case, tmp_path: Path) -> None:
     write_answers(case.outputs, case.base, "copy")
     judge, asked = endpoint(lambda prompt: choice(m=0.0))
