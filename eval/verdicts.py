@@ -37,6 +37,11 @@ class Verdict:
     def as_row(self) -> dict[str, Any]:
         return asdict(self)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Verdict:
+        scores = (tuple(row[name]) if row[name] else None for name in ("scores_ab", "scores_ba"))
+        return cls(row["prompt_id"], row["outcome"], *scores)
+
 
 def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None) -> Verdict:
     """The verdict from the two replies; None for a reply that never came."""

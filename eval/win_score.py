@@ -151,7 +151,7 @@ def read_verdicts(run_dir: str | Path) -> dict[str, Verdict]:
     path = Path(run_dir) / "verdicts.jsonl"
     if not path.is_file():
         raise UserError(f"{run_dir}: holds no verdicts.jsonl; give the run directory of a finished `judge`.")
-    return {row["prompt_id"]: Verdict(**row) for row in read_jsonl(path)}
+    return {row["prompt_id"]: Verdict.from_row(row) for row in read_jsonl(path)}
 
 
 def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict[str, Any]:

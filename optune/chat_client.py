@@ -116,6 +116,7 @@ class ChatClient:
     ):
         self.settings = settings
         self.log_path = Path(log_path)
+        self.in_process = transport is not None
         self._transport = transport
 
     def estimate(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> Estimate:
@@ -161,7 +162,7 @@ class ChatClient:
         local = settings.base_url is not None and urlsplit(settings.base_url).hostname in ("localhost", "127.0.0.1")
         http = httpx2.AsyncClient(
             transport=self._transport,
-            trust_env=not local,
+            trust_env=not (local or self.in_process),
             timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
             limits=httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
         )
@@ -254,7 +255,8 @@ class _Session:
         self.stopping, self.news = asyncio.Event(), asyncio.Event()
         self.slots = asyncio.Semaphore(self.settings.concurrency)
         async with self.client.open() as self.api:
-            with tqdm(total=len(self.missing), desc="calls", unit="call", disable=None) as self.bar, self._signals():
+            quiet = True if self.client.in_process else None  # None: only where there is no terminal
+            with tqdm(total=len(self.missing), desc="calls", unit="call", disable=quiet) as self.bar, self._signals():
                 syncing = asyncio.create_task(self._sync())
                 self.calls = asyncio.gather(*(self._call(key, request) for key, request in self.missing.items()))
                 try:

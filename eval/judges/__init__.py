@@ -7,7 +7,7 @@ A judge is a function `(model: str | None, **chat settings) -> Judge`, registere
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import httpx2
 import yaml
 
 from optune.chat_client import ChatSettings
+from optune.config import JudgeConfig
 from optune.registry import resolve
 from optune.types import UserError
 
@@ -39,6 +40,12 @@ def endpoint(model: str | None = None, **options: Any) -> Judge:
         if options.get(name) is None:
             options[name] = listed.get(name)
     return Judge(ChatSettings(model=model, **options))
+
+
+def judge_of(config: JudgeConfig) -> Judge:
+    """The judge that a run's configuration names."""
+    judge = make_judge(config.name, config.model, base_url=config.base_url)
+    return replace(judge, parameters={"temperature": config.temperature, "max_tokens": config.max_tokens})
 
 
 JUDGES = {"sandbox": "eval.judges.sandbox:judge", "openai": endpoint}
