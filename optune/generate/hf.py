@@ -157,15 +157,15 @@ def _exponential(keys: torch.Tensor, step: int, vocabulary: int) -> torch.Tensor
     golden = _signed(0x9E3779B97F4A7C15)
     states = _mix(keys + torch.tensor(step + 1, device=keys.device) * golden)
     x = _mix(states[:, None] + torch.arange(1, vocabulary + 1, device=keys.device) * golden)
-    uniform = (_shift(x, 11).float() + 0.5) * 2.0**-53  # fine near 0, where the winners are
-    return -torch.log1p(-uniform)
+    uniform = _shift(x, 11).float().add_(0.5).mul_(2.0**-53)  # fine near 0, where the winners are
+    return uniform.neg_().log1p_().neg_()
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """The finaliser of SplitMix64, a hash of 64 bits to 64 bits, in wrapping signed integers."""
-    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
-    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
-    return x ^ _shift(x, 31)
+    x = (x ^ _shift(x, 30)).mul_(_signed(0xBF58476D1CE4E5B9))
+    x = x.bitwise_xor_(_shift(x, 27)).mul_(_signed(0x94D049BB133111EB))
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _signed(constant: int) -> int:
@@ -175,7 +175,7 @@ def _signed(constant: int) -> int:
 
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift: torch's own copies the sign into the bits that become free."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
