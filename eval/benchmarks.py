@@ -1,0 +1,294 @@
+"""Academic benchmarks (Tables 3 and 5) through lm-eval: run them, read results made elsewhere, compare checkpoints.
+
+    python -m eval.benchmarks --model PATH [--data-dir DIR] [--suite paper|sandbox] ...
+    python -m eval.benchmarks import RESULTS.json ...
+    python -m eval.benchmarks compare RUN_A RUN_B
+
+A run writes `<out>/<task>/`: lm-eval's own results file, its log of samples, and `settings.json`, which says what was
+measured. The folder appears when the task is finished, and is neither computed again nor overwritten afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eval.benchmark_tasks.compare import compare
+from eval.benchmark_tasks.compare import markdown as comparison_markdown
+from eval.benchmark_tasks.results import as_json, markdown, read_results
+from eval.benchmark_tasks.suites import SUITES, Benchmark, write_paper_tasks
+from optune.artefacts import content_hash, read_json, run_lock, sha256_of, write_json, write_text
+from optune.quiet import quiet_libraries
+from optune.types import UserError
+
+WORK = ".work"
+SETTINGS_FILE = "settings.json"
+_NOT_COMPARED = ("model",)  # a checkpoint may move: what identifies it is its content
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] not in (*_COMMANDS, "-h", "--help"):
+        argv = ["run", *argv]
+    args = _parser().parse_args(argv)
+    try:
+        _COMMANDS[args.command](args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure what is not yet measured, then write and print the table."""
+    _set_environment(offline=args.data_dir is not None or args.suite == "sandbox")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")
+    if args.apply_chat_template is None:
+        args.apply_chat_template = args.suite == "sandbox"
+    out = args.out or Path("runs") / "benchmarks" / Path(args.model).name
+    with run_lock(out):
+        work = out / WORK
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            _run_missing(_chosen(args), args, out, work)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    models = read_results([out / benchmark.task for benchmark in _chosen(args)])
+    write_json(out / "table.json", as_json(models))
+    print(write_text(out / "table.md", markdown(models)).read_text("utf-8"))
+
+
+def _set_environment(offline: bool) -> None:
+    """Variables that the libraries read when they are imported, so this comes before them."""
+    os.environ.setdefault("TQDM_DELAY", "5")  # a bar for what takes long only; lm-eval shows 57 of them for MMLU
+    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
+    if offline:
+        os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def _run_missing(benchmarks: Sequence[Benchmark], args: argparse.Namespace, out: Path, work: Path) -> None:
+    """All settings are checked before anything is computed, and the model is loaded only if something is missing."""
+    model_hash = content_hash(_checked_model(args.model))
+    settings = {b.task: _settings(b, args, model_hash, _write_tasks(b, args, work)) for b in benchmarks}
+    missing = [b for b in benchmarks if not _finished(out / b.task, settings[b.task])]
+    lm = _load(args) if missing else None
+    for benchmark in benchmarks:
+        if benchmark not in missing:
+            print(f"{benchmark.task}: measured before, kept")
+            continue
+        started = time.perf_counter()
+        finished = work / "results" / benchmark.task
+        _measure(lm, benchmark, args, work / "tasks" / benchmark.task, finished)
+        write_json(finished / SETTINGS_FILE, settings[benchmark.task])
+        os.replace(finished, out / benchmark.task)
+        print(f"{benchmark.task}: measured in {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def _write_tasks(benchmark: Benchmark, args: argparse.Namespace, work: Path) -> list[Path]:
+    """Write the benchmark's task files (and the sandbox's items) into `work`; returns the data files they read."""
+    folder, cache = (work / "tasks" / benchmark.task).resolve(), (work / "cache").resolve()
+    if args.suite == "sandbox":
+        from eval.benchmark_tasks.sandbox import write_sandbox_tasks
+
+        return write_sandbox_tasks(benchmark, folder, work / "data", cache)
+    return write_paper_tasks(benchmark, folder, args.data_dir, cache)
+
+
+def _settings(benchmark: Benchmark, args: argparse.Namespace, model_hash: str, data: Sequence[Path]) -> dict[str, Any]:
+    """Everything that decides what a task's result means."""
+    return {
+        "task": benchmark.task,
+        "shots": benchmark.shots,
+        "model": args.model,
+        "model_hash": model_hash,
+        "model_args": args.model_args,
+        "backend": args.backend,
+        "apply_chat_template": args.apply_chat_template,
+        "limit": args.limit,
+        "log_samples": args.log_samples,
+        "data": {"/".join(path.parts[-2:]): sha256_of(path) for path in data} or "Hugging Face hub",
+        "lm_eval": importlib.metadata.version("lm_eval"),
+    }
+
+
+def _finished(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the task is measured already. Raises UserError where it was measured with other settings."""
+    if not folder.exists():
+        return False
+    found = read_json(folder / SETTINGS_FILE)
+    other = [k for k in wanted if k not in _NOT_COMPARED and found.get(k) != wanted[k]]
+    if other:
+        was = "; ".join(f"{k} was {_short(found.get(k))}, is now {_short(wanted[k])}" for k in other)
+        raise UserError(
+            f"{folder}: measured with other settings ({was}); give another --out, or move that folder away."
+        )
+    return True
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _measure(lm: Any, benchmark: Benchmark, args: argparse.Namespace, tasks: Path, folder: Path) -> None:
+    """Evaluate one benchmark and write lm-eval's own files into `folder`."""
+    from lm_eval import simple_evaluate
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
+
+    tracker = EvaluationTracker(output_path=str(folder / "results.json"))
+    with contextlib.redirect_stdout(sys.stderr):
+        results = simple_evaluate(
+            model=lm,
+            model_args=_model_args(args),
+            tasks=[benchmark.task],
+            batch_size=args.batch_size,
+            limit=args.limit,
+            apply_chat_template=args.apply_chat_template,
+            task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
+            evaluation_tracker=tracker,
+            log_samples=True,  # the task hashes are made of them
+        )
+    samples = results.pop("samples")
+    results["config"]["model"] = tracker.general_config_tracker.model_source = args.backend
+    tracker.save_results_aggregated(results, samples)
+    if args.log_samples:
+        for task, rows in samples.items():
+            tracker.save_results_samples(task, rows)
+    expected = 1 + len(samples) * args.log_samples
+    if len(list(folder.glob("*.json*"))) != expected:  # lm-eval only warns where it cannot write
+        raise UserError(f"{benchmark.task}: lm-eval could not write its results into {folder}; is the disk full?")
+
+
+# --- the model -------------------------------------------------------------------------------------------------------
+
+
+def _load(args: argparse.Namespace) -> Any:
+    """The checkpoint as an lm-eval model, loaded once for all tasks."""
+    quiet_libraries()
+    import torch
+    from lm_eval.api.registry import get_model
+
+    on_gpu = torch.cuda.is_available()
+    if args.batch_size is None:
+        args.batch_size = "128" if args.suite == "sandbox" else "auto" if on_gpu or args.backend == "vllm" else "8"
+    placement = {"device": "cuda" if on_gpu else "cpu"} if args.backend == "hf" else {}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            model_class = get_model(args.backend)
+            lm = model_class.create_from_arg_obj(_model_args(args), {"batch_size": args.batch_size, **placement})
+    except ModuleNotFoundError as error:
+        raise UserError(f"--backend {args.backend} needs the package {error.name!r}, which is not installed.") from None
+    except (OSError, TypeError, ValueError) as error:
+        raise UserError(f"{args.model!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+    if args.apply_chat_template and not lm.tokenizer.chat_template:
+        raise UserError(f"{args.model!r} has no chat template; run with --no-apply-chat-template.")
+    return lm
+
+
+def _model_args(args: argparse.Namespace) -> dict[str, Any]:
+    from lm_eval.utils import simple_parse_args_string
+
+    safe = {"use_safetensors": True} if args.backend == "hf" else {"load_format": "safetensors"}
+    given = simple_parse_args_string(args.model_args)
+    for name in ("pretrained", "trust_remote_code"):
+        if name in given:
+            raise UserError(f"--model-args: {name} cannot be given here (the model is --model, its code is not run).")
+    return {"pretrained": args.model, **safe, **given}
+
+
+def _checked_model(model: str) -> str:
+    path = Path(model)
+    looks_like_path = path.exists() or path.is_absolute() or model.startswith(".") or len(path.parts) > 2
+    if looks_like_path and not (path / "config.json").is_file():
+        raise UserError(f"--model {model}: not a checkpoint folder: it has no config.json.")
+    return model
+
+
+# --- import and compare ----------------------------------------------------------------------------------------------
+
+
+def import_results(args: argparse.Namespace) -> None:
+    """Print, and with --out write, Table 3's columns of result files made elsewhere."""
+    models = read_results(args.results)
+    if args.out:
+        write_json(args.out / "table.json", as_json(models))
+        write_text(args.out / "table.md", markdown(models))
+    print(markdown(models))
+
+
+def compare_runs(args: argparse.Namespace) -> None:
+    """Print the paired tests of two runs."""
+    print(comparison_markdown(*compare(args.run_a, args.run_b), (str(args.run_a), str(args.run_b))))
+
+
+# --- command line ----------------------------------------------------------------------------------------------------
+
+_COMMANDS = {"run": run, "import": import_results, "compare": compare_runs}
+
+
+def _chosen(args: argparse.Namespace) -> list[Benchmark]:
+    suite = {b.task: b for b in SUITES[args.suite]}
+    names = args.tasks.split(",") if args.tasks else list(suite)
+    if unknown := [n for n in names if n not in suite]:
+        raise UserError(f"--tasks: {unknown[0]!r} is not in the suite {args.suite!r}, which has {', '.join(suite)}.")
+    return [suite[name] for name in dict.fromkeys(names)]
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
+def _batch_size(text: str) -> str:
+    return text if text.startswith("auto") else str(_positive(text))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m eval.benchmarks", description=__doc__.split("\n\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    p = commands.add_parser("run", help="measure a checkpoint (the default command)")
+    p.add_argument("--model", required=True, help="checkpoint folder, or a name on the Hugging Face hub")
+    p.add_argument("--suite", choices=SUITES, default="paper", help="the paper's four, or the sandbox's four")
+    p.add_argument("--tasks", help="only these of the suite, separated by commas")
+    p.add_argument("--data-dir", type=Path, help="local JSONL of the benchmarks; nothing is then downloaded")
+    p.add_argument("--limit", type=_positive, help="only the first N items of each task (a try, not a result)")
+    p.add_argument(
+        "--batch-size", type=_batch_size, help="number or auto; default: auto on a GPU, 8 on a CPU; sandbox 128"
+    )
+    p.add_argument("--backend", choices=("hf", "vllm"), default="hf")
+    p.add_argument("--model-args", default="", help="more arguments of lm-eval's backend, as name=value,...")
+    p.add_argument(
+        "--apply-chat-template", action=argparse.BooleanOptionalAction, help="default: in the sandbox suite only"
+    )
+    p.add_argument(
+        "--log-samples",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep every item's answer, which compare needs (default)",
+    )
+    p.add_argument("--out", type=Path, help="default: runs/benchmarks/<model>")
+    p = commands.add_parser("import", help="lm-eval results made elsewhere, old ones too, as Table 3")
+    p.add_argument("results", nargs="+", type=Path, help="result files, or folders with them")
+    p.add_argument("--out", type=Path, help="folder to write table.json and table.md into")
+    p = commands.add_parser("compare", help="paired tests of two runs on the same items")
+    p.add_argument("run_a", type=Path)
+    p.add_argument("run_b", type=Path)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
