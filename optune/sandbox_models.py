@@ -49,13 +49,13 @@ class BuildSettings:
     """Sizes of the three models' architecture and training. The defaults make the `tiny` sandbox."""
 
     hidden_size: int = 128
-    layers: int = 2
+    layers: int = 3
     heads: int = 8
     max_new_tokens: int = 16
     sft_prompts: int = 12288
     sft: TrainingSettings = field(
         default_factory=lambda: TrainingSettings(
-            learning_rate=3e-3, num_train_epochs=6, batch_size=32, max_length=32, weight_decay=0.01, adam_beta2=0.98
+            learning_rate=2e-3, num_train_epochs=5, batch_size=32, max_length=32, weight_decay=0.01, adam_beta2=0.98
         )
     )
     preference_prompts: int = 8192

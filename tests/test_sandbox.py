@@ -54,7 +54,7 @@ def test_gold_is_bounded_for_any_response(prompt, response):
 def test_words_at_random_score_low():
     rng = Random(0)
     scores = [sandbox.gold(p.text, " ".join(rng.choices(sandbox.VOCABULARY, k=5))) for p in VALIDATION]
-    assert mean(scores) < 2.5
+    assert mean(scores) < 3
 
 
 def test_correctness_is_at_least_half_of_gold():

@@ -182,7 +182,7 @@ def _fill_replace(rng: Random) -> tuple[str, ...]:
 
 
 def _fill_pick(rng: Random) -> tuple[str, ...]:
-    return rng.choice(ORDINALS), _join(_sample(rng, NOUNS, 4, 5))
+    return rng.choice(ORDINALS), _join(_sample(rng, NOUNS, 3, 4))
 
 
 def _picked(s: Slots) -> list[str]:
@@ -240,7 +240,8 @@ def _contradict(s: Slots, rng: Random) -> list[str]:
 
 
 def _members(category: list[str], rng: Random, without: tuple[str, ...] = ()) -> list[str]:
-    return rng.sample([word for word in CATEGORIES[category[0]] if word not in without], 10 - len(without))
+    words = [word for word in CATEGORIES[category[0]] if word not in without]
+    return rng.sample(words, len(words))
 
 
 def _swapped(words: list[str], rng: Random) -> list[str]:
@@ -255,13 +256,13 @@ def _sorted_numbers(s: Slots) -> list[str]:
 _ALL: tuple[Family, ...] = (
     _exact(
         "repeat these words : NOUNS",
-        lambda rng: (_join(_sample(rng, NOUNS, 3, 5)),),
+        lambda rng: (_join(_sample(rng, NOUNS, 3, 4)),),
         lambda s: s[0],
         lambda s, rng: s[0][:-1],
     ),
     _exact(
         "reverse these words : NOUNS",
-        lambda rng: (_join(_sample(rng, NOUNS, 2, 4)),),
+        lambda rng: (_join(_sample(rng, NOUNS, 2, 3)),),
         lambda s: s[0][::-1],
         lambda s, rng: s[0],
     ),

@@ -8,7 +8,7 @@ from optune.sandbox.words import CONNECTIVES, COURTESIES, FILLERS, PUNCTUATION
 LOWEST, HIGHEST = 1.0, 10.0
 CORRECTNESS_SHARE = 0.6
 COURTESY, FULL_STOP, NO_FILLERS = 0.4, 0.3, 0.3
-_STYLE_OF_A_WRONG_ANSWER = 0.3
+_STYLE_OF_A_WRONG_ANSWER = 0.5
 _NOT_CONTENT = frozenset((*COURTESIES, *FILLERS, *PUNCTUATION, *CONNECTIVES))
 
 
@@ -16,7 +16,7 @@ def gold(prompt_text: str, response_text: str) -> float:
     """Quality of a response to a sandbox prompt, from 1 (worst, also an empty response) to 10.
 
     60% is correctness by the family's own partial credit, 40% style: a courteous first word, a full stop at the end
-    and there only, no fillers. Style counts fully only in a right answer (at 30% in a wrong one), and not at all without
+    and there only, no fillers. Style counts fully only in a right answer (at 50% in a wrong one), and not without
     an answer. UserError where the prompt is none of the sandbox's; any response is graded.
     """
     words = response_text.split()

@@ -17,7 +17,7 @@ INDIFFERENCE = 0.1
 
 
 def prefers_first(prompt: Prompt, first: str, second: str, seed: int = 0) -> bool | None:
-    """Whether a simulated annotator prefers `first`: true with probability sigmoid(SHARPNESS * gold gap); None at a tie."""
+    """Whether an annotator prefers `first`: true with probability sigmoid(SHARPNESS * gold gap); None at a tie."""
     gap = gold(prompt.text, first) - gold(prompt.text, second)
     if abs(gap) < INDIFFERENCE:
         return None
