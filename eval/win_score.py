@@ -320,7 +320,7 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
     judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
     if args.parameters is not None:
         judge = Judge(judge.chat, args.parameters, judge.transport)
-    return win_score(
+    result = win_score(
         read_outputs(args.outputs),
         read_outputs(args.baseline),
         judge,
@@ -331,6 +331,9 @@ def _judge(args: argparse.Namespace) -> dict[str, Any]:
         seed=args.seed,
         announce=lambda estimate: print(f"{judge.chat.model}: {estimate}", file=sys.stderr),
     )
+    if failed := result["usage"]["failed_calls"]:
+        print(f"{failed} calls failed for now; the same command asks them again.", file=sys.stderr)
+    return result
 
 
 def _score(args: argparse.Namespace) -> dict[str, Any]:

@@ -175,7 +175,13 @@ class ChatClient:
         )
 
     def api_key(self) -> str | None:
-        return os.environ.get(self.settings.api_key_env) or None
+        """The key, from the environment alone; never logged, stored or told."""
+        key = os.environ.get(self.settings.api_key_env, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(
+                f"The environment variable {self.settings.api_key_env} does not hold a key: odd characters."
+            )
+        return key or None
 
     def tell(self, error: Exception | str) -> str:
         """An error in one short line, without the key."""

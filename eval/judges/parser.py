@@ -12,57 +12,66 @@ from __future__ import annotations
 import re
 
 LOWEST, HIGHEST = 1.0, 10.0  # the scale the judge is asked for
+LONGEST = 50_000  # characters; statements are not looked for in a longer reply
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _MARKUP = re.compile(r"[*`#]|(?<!\w)_+|_+(?!\w)")
 
-_OF = r"(?:\s*(?:/|out\s+of)\s*(?P<of{0}>100?)(?![0-9/]|[.,][0-9]))"
-_NUMBER = r"(?P<score{0}>[0-9]{{1,3}}(?:\.[0-9]+)?)"
-_SCORE = _NUMBER + _OF + "?"
+_NUMBER = r"[0-9]{1,3}(?:\.[0-9]+)?"
 
-# --- the first line: two scores and nothing else ---
-_HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?)(?:\s+are)?\s*[:=]?\s*)?"
-_BETWEEN = r"(?:\s*(?:[,;|&]|and)\s*|\s+)"
-_PAIR = re.compile(
-    rf"{_HEADING}[(\[]?\s*{_SCORE.format(1)}{_BETWEEN}{_SCORE.format(2)}\s*[)\]]?[.:;,]?", flags=re.IGNORECASE
-)
-_SINGLE = re.compile(_SCORE.format(1))
 
-# --- statements anywhere: a label, words that say "score", and a number that nothing continues ---
-_LABEL = r"(?:AI\s+)?(?:Assistant|Answer|Response|Model)\s*"
-_WHO = rf"{_LABEL}(?P<who>[12AB])(?![0-9A-Za-z])"
-_STOP = rf"$|\n|[),;(\]]|[.:](?:\s|$)|[-–—]\s|(?:and|while|but|for|to)\b|{_LABEL}[12AB]"
-_SCORED = _SCORE.format("") + rf"(?=\s*(?:{_STOP}))"
-_TEN = _NUMBER.format("") + _OF.format("")  # "8/10" is a score whatever follows
-_FEW_WORDS = r"[^\n.:;0-9]{0,40}?"
+def _score(name: str = "", total: str = "10") -> str:
+    """A number under the group `score<name>`, and "/10" or "out of 10" behind it, if there is one, under `of<name>`."""
+    return rf"(?P<score{name}>{_NUMBER})(?:{_out_of(name, total)})?"
+
+
+def _out_of(name: str = "", total: str = "10") -> str:
+    return rf"\s*(?:/|out\s+of)\s*(?P<of{name}>{total})(?![0-9/]|[.,][0-9])"
 
 
 def _patterns(*patterns: str) -> list[re.Pattern[str]]:
     return [re.compile(pattern, flags=re.IGNORECASE) for pattern in patterns]
 
 
+# --- the first line: two scores and nothing else ---
+_HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?)(?:\s+are)?\s*[:=]?\s*)?"
+_BETWEEN = r"(?:\s*(?:[,;|&]|and)\s*|\s+)"
+_FIRST, _SECOND = _score("1", "100?"), _score("2", "100?")
+_PAIR = re.compile(rf"{_HEADING}[(\[]?\s*{_FIRST}{_BETWEEN}{_SECOND}\s*[)\]]?[.:;,]?", flags=re.IGNORECASE)
+_SINGLE = re.compile(_FIRST)
+
+# --- statements anywhere: a label, words that say "score", and a number that nothing continues ---
+_LABEL = r"(?:AI\s+)?(?:Assistant|Answer|Response|Model)\s*"
+_ID = r"(?-i:[12AB])(?![0-9A-Za-z])"
+_WHO = rf"{_LABEL}(?P<who>{_ID})"
+_STOP = rf"$|\n|[),;(\]]|[.:](?:\s|$)|[-–—]\s|(?:and|while|but|for|to)\b|{_LABEL}{_ID}"
+_ALONE = r"(?!\s*(?:,|and|or|to|[-–—])\s*[0-9])"  # "7 to 8" and "8 and 9, respectively" are not one score
+_SCORED = rf"{_score()}(?=\s*(?:{_STOP})){_ALONE}"
+_TEN = rf"(?P<score>{_NUMBER}){_out_of()}{_ALONE}"  # "8/10" is a score whatever else follows
+_FEW_WORDS = rf"(?:(?!{_LABEL}{_ID})[^\n.:;0-9]){{0,40}}?"
+_NOT_THE_OTHERS = rf"(?!\s*(?:to|for)\s+{_LABEL}{_ID})"
 _ABOUT_ONE = _patterns(
     rf"{_WHO}\s*(?:'s)?\s*(?:score|rating)?\s*[:=]\s*{_TEN}",
     rf"{_WHO}\s*:?\s*(?:'s)?\s*(?:overall\s+)?(?:score|rating)\s*(?:is|of|:|=)\s*(?:a\s+)?{_SCORED}",
-    rf"{_WHO}{_FEW_WORDS}\ban?\s+(?:score|rating)\s+of\s+{_SCORED}",
-    rf"{_WHO}{_FEW_WORDS}\ban?\s+{_TEN}",
+    rf"{_WHO}{_FEW_WORDS}\ban?\s+(?:score|rating)\s+of\s+{_SCORED}{_NOT_THE_OTHERS}",
+    rf"{_WHO}{_FEW_WORDS}\ban?\s+{_TEN}{_NOT_THE_OTHERS}",
     rf"{_WHO}\s+score[sd]\s+(?:an?\s+)?{_SCORED}",
     rf"(?:score|rating)\s+(?:of|for)\s+{_WHO}\s*(?:is|:|=)\s*{_SCORED}",
-    rf"score\s+of\s+{_SCORE.format('')}\s+(?:to|for)\s+{_WHO}",
+    rf"score\s+of\s+{_score()}\s+(?:to|for)\s+{_WHO}",
 )
 # "Assistant 1: 8" says what the number is only on the first line, or below a heading that does.
 _BARE = re.compile(rf"{_WHO}\s*[:=]\s*{_SCORED}", flags=re.IGNORECASE)
 _ANNOUNCED = re.compile(r"\b(?:scores?|ratings?|evaluation)\b[^\n]*:\s*$", flags=re.IGNORECASE)
-_BOTH_OF_THEM = rf"\bboth\s+(?:assistants|{_LABEL}[1A]\s+and\s+{_LABEL}[2B]\b){_FEW_WORDS}"
+_BOTH_OF_THEM = rf"\bboth\s+(?:assistants|{_LABEL}(?:1|A)\s+and\s+{_LABEL}(?:2|B)\b){_FEW_WORDS}"
 _ABOUT_BOTH = _patterns(
     rf"{_BOTH_OF_THEM}\ban?\s+(?:score|rating)\s+of\s+{_SCORED}",
     rf"{_BOTH_OF_THEM}\ban?\s+{_TEN}",
 )
 _TOGETHER = _patterns(
-    r"(?:output|tuple|scores?)[^\n.0-9]{0,40}(?:is|are|:)\s*"
-    rf"\(\s*{_SCORE.format(1)}\s*,\s*{_SCORE.format(2)}\s*\)",
+    r"\bscores\b[^\n.0-9]{0,40}(?:is|are|:)\s*"
+    rf"\(\s*{_score('1')}\s*,\s*{_score('2')}\s*\)",
     r"scores\s+(?:for|of)\s+Assistant\s*1\s+and\s+(?:Assistant\s*)?2\s+(?:are|:)\s*"
-    rf"{_SCORE.format(1)}\s+and\s+{_SCORE.format(2)}",
+    rf"{_score('1')}\s+and\s+{_score('2')}",
 )
 _REFUSAL = re.compile(
     r"\b(?:can(?:not|'t|’t)|unable\s+to|will\s+not|won't)\s+(?:\w+\s+){0,2}?(?:provide|give|rate|score|assess|evaluate|judge|compare)",
@@ -78,7 +87,10 @@ def parse_scores(reply: str | None) -> tuple[float, float] | None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         return None
-    return _first_line(lines) or (None if _REFUSAL.search(text) else _statements("\n".join(lines)))
+    scores = _first_line(lines)
+    if scores or len(text) > LONGEST or _REFUSAL.search(text):
+        return scores
+    return _statements("\n".join(lines))
 
 
 def off_scale(scores: tuple[float, float]) -> bool:
@@ -127,7 +139,7 @@ def _statements(text: str) -> tuple[float, float] | None:
 
 def _is_announced(text: str, match: re.Match[str]) -> bool:
     """Whether the lines before say that scores follow, or there are none before."""
-    before = text[: match.start()].rstrip("\n").splitlines()
-    while before and (_BARE.match(before[-1]) or not before[-1].strip()):
+    before = text[: match.start()].splitlines()
+    while before and _BARE.match(before[-1]):
         before.pop()
-    return not before or bool(_ANNOUNCED.search(before[-1]))
+    return not before or bool(_ANNOUNCED.search(before[-1][-200:]))
