@@ -60,11 +60,9 @@ class BuildSettings:
     )
     preference_prompts: int = 8192
     samples_per_prompt: int = 4
-    comparisons_per_prompt: int = 4
+    comparisons_per_prompt: int = 5
     reward: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(
-            learning_rate=5e-4, num_train_epochs=1, batch_size=64, max_length=32, held_out=0.05
-        )
+        default_factory=lambda: TrainingSettings(learning_rate=7e-4, batch_size=32, max_length=32, held_out=0.03)
     )
     offline_prompts: int = 2048
     offline_comparisons: int = 1

@@ -10,8 +10,8 @@ from optune.sandbox.gold import gold
 from optune.sandbox.prompts import stable_rng
 from optune.types import Prompt
 
-SHARPNESS = 1.5
-"""Bradley-Terry scale per gold point: an answer better by 1 is preferred in 82% of comparisons."""
+SHARPNESS = 2.0
+"""Bradley-Terry scale per gold point: an answer better by 1 is preferred in 88% of comparisons."""
 INDIFFERENCE = 0.1
 """Gold gaps below this are ties; an annotator gives no preference."""
 
