@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optune import sandbox
-from optune.sandbox.demonstrations import SKILL
+from optune.sandbox.demonstrations import TEACHER_HABITS
 from optune.sandbox.gold import CORRECTNESS_SHARE, answer_of, correctness
 from optune.types import UserError
 
@@ -121,7 +121,7 @@ def test_demonstrations_are_of_mixed_quality_and_repeat_exactly():
         )
         for f in sandbox.FAMILIES
     }
-    assert all(abs(by_family[f] - SKILL[f]) < 0.2 for f in by_family)
+    assert all(abs(by_family[f] - TEACHER_HABITS[f].skill) < 0.2 for f in by_family)
 
 
 def test_writers_differ_in_quality():

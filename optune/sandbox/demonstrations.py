@@ -5,53 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from optune.sandbox.families import FAMILIES, Slots, family_of
 from optune.sandbox.prompts import stable_rng
 from optune.sandbox.words import COURTESIES, FILLERS, NOUNS
 from optune.types import Prompt
 
-SKILL: dict[str, float] = {
-    "repeat": 0.95,
-    "reverse": 0.45,
-    "sort": 0.60,
-    "count": 0.60,
-    "list": 0.50,
-    "name": 0.50,
-    "opposite": 0.45,
-    "translate": 0.85,
-    "add": 0.70,
-    "describe": 0.40,
-    "find": 0.60,
-    "say": 0.45,
-    "choose": 0.60,
-    "step": 0.85,
-    "replace": 0.40,
-    "pick": 0.35,
-}
-"""The teacher's probability of a right answer by family."""
 
-COURTESY: dict[str, float] = {
-    "repeat": 0.9,
-    "reverse": 0.3,
-    "sort": 0.2,
-    "count": 0.3,
-    "list": 0.4,
-    "name": 0.4,
-    "opposite": 0.5,
-    "translate": 0.8,
-    "add": 0.1,
-    "describe": 0.5,
-    "find": 0.4,
-    "say": 0.3,
-    "choose": 0.6,
-    "step": 0.8,
-    "replace": 0.4,
-    "pick": 0.2,
-}
-"""The teacher's probability of a courteous first word by family."""
+class Habits(NamedTuple):
+    """The teacher's probabilities of a right answer, of a courteous first word and of a full stop."""
 
-FULL_STOP, NO_FILLERS, HABITUAL_SLIP = 0.7, 0.75, 0.7
+    skill: float
+    courtesy: float
+    full_stop: float
+
+
+TEACHER_HABITS: dict[str, Habits] = {
+    "repeat": Habits(0.95, 0.9, 0.7),
+    "reverse": Habits(0.45, 0.3, 0.4),
+    "sort": Habits(0.60, 0.2, 0.6),
+    "count": Habits(0.60, 0.3, 0.3),
+    "list": Habits(0.50, 0.4, 0.8),
+    "name": Habits(0.50, 0.4, 0.3),
+    "opposite": Habits(0.45, 0.5, 0.5),
+    "translate": Habits(0.85, 0.8, 0.8),
+    "add": Habits(0.70, 0.1, 0.4),
+    "describe": Habits(0.40, 0.5, 0.7),
+    "find": Habits(0.60, 0.4, 0.3),
+    "say": Habits(0.45, 0.3, 0.6),
+    "choose": Habits(0.60, 0.6, 0.4),
+    "step": Habits(0.85, 0.8, 0.7),
+    "replace": Habits(0.40, 0.4, 0.5),
+    "pick": Habits(0.35, 0.2, 0.4),
+}
+"""By family. What the teacher mostly does is the mode of a policy trained on it; what it does at times, rewards can
+bring out."""
+
+NO_FILLERS, HABITUAL_SLIP = 0.75, 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +61,14 @@ class Writer:
         words = [*answer]
         if not _chance(rng, NO_FILLERS + self.style_shift):
             words.insert(rng.randint(0, len(words)), rng.choice(FILLERS))
-        if _chance(rng, COURTESY[family] + self.style_shift):
+        if _chance(rng, TEACHER_HABITS[family].courtesy + self.style_shift):
             words = [rng.choice(COURTESIES), ",", *words]
-        if _chance(rng, FULL_STOP + self.style_shift):
+        if _chance(rng, TEACHER_HABITS[family].full_stop + self.style_shift):
             words.append(".")
         return " ".join(words)
 
     def _answer(self, family: str, slots: Slots, rng: Random) -> list[str]:
-        if _chance(rng, SKILL[family] + self.skill_shift):
+        if _chance(rng, TEACHER_HABITS[family].skill + self.skill_shift):
             return FAMILIES[family].answer(slots, rng)
         if _chance(rng, HABITUAL_SLIP):
             return FAMILIES[family].slip(slots, rng)

@@ -29,13 +29,11 @@ _OPPOSITE_PAIRS: tuple[tuple[str, str], ...] = (
 OPPOSITE_OF: dict[str, str] = {a: b for pair in _OPPOSITE_PAIRS for a, b in (pair, pair[::-1])}
 ADJECTIVES: tuple[str, ...] = tuple(OPPOSITE_OF)
 
-TRANSLATION_OF: dict[str, str] = dict(
-    zip(
-        (*CATEGORIES["animals"], *CATEGORIES["fruits"]),
-        "kato hundo cevalo bovo leono muso urso lupo pomo piro pruno vinbero citrono melono cerizo persiko".split(),
-        strict=True,
-    )
+_FOREIGN: tuple[str, ...] = (
+    *("kato", "hundo", "cevalo", "bovo", "leono", "muso", "urso", "lupo"),
+    *("pomo", "piro", "pruno", "vinbero", "citrono", "melono", "cerizo", "persiko"),
 )
+TRANSLATION_OF: dict[str, str] = dict(zip((*CATEGORIES["animals"], *CATEGORIES["fruits"]), _FOREIGN, strict=True))
 NAMES: tuple[str, ...] = (
     *("tom", "anna", "ben", "clara", "david", "emma", "felix", "greta", "hugo", "ida"),
     *("jan", "kate", "leo", "maria", "nils", "olga", "paul", "rosa", "simon", "tina"),
