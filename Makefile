@@ -5,7 +5,13 @@ PRESET ?= tiny
 SEEDS ?= 0 1 2
 ARGS ?=
 CHECKPOINT ?=
+PROMPTS ?= sandbox:lima
+OUT ?= runs/outputs.json
+DATA_DIR ?=
 PYTHON ?= python3
+
+BENCHMARK_ARGS = --model "$(CHECKPOINT)" $(if $(filter tiny nano,$(PRESET)),--suite sandbox) \
+  $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -13,7 +19,7 @@ READY := $(VENV)/.ready
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run fig3 plots sandbox develop eval-lima test test-slow lint clean
+.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +48,20 @@ develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings
 	@$(PY) -m experiments.development
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
-	@$(PY) -m experiments.eval_lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+
+eval-alpaca: $(READY)  ## AlpacaEval 2 of a checkpoint: CHECKPOINT=path
+	@$(PY) -m experiments.evaluate alpaca --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+
+eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=path [DATA_DIR=dir] (tiny: the sandbox's four)
+	@$(PY) -m eval.benchmarks $(BENCHMARK_ARGS) $(ARGS)
+
+outputs: $(READY)  ## answer a prompt set in AlpacaEval's form: CHECKPOINT=path PROMPTS=lima OUT=answers.json
+	@$(PY) -m eval.outputs --model "$(CHECKPOINT)" --prompts $(PROMPTS) --out $(OUT) $(ARGS)
+
+human-study: $(READY)  ## pages for human raters, for the paper's two comparisons: OUT=dir
+	@$(PY) -m experiments.evaluate human-study --preset $(PRESET) --out runs/human-study/outputs $(ARGS)
+	@$(PY) -m eval.human_study export --outputs runs/human-study/outputs --out runs/human-study/study
 
 test: $(READY)  ## the quick tests
 	@$(PY) -m pytest -q

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import platform
 import queue
+import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
         if seed < 0:
             raise UserError(f"Seeds are whole numbers of at least 0, not {seed}.")
     load_config(preset, overrides=overrides)
-    base = base_of(overrides)
+    base = base_of(preset, overrides)
     tasks = [(preset, arm, seed, tuple(overrides), base) for seed in seeds for arm in arms]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
     if missing:
@@ -49,14 +50,17 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
     return _report(base, preset, arms, seeds)
 
 
-def base_of(overrides: Sequence[str]) -> Path:
-    """Where raw results are put on this machine: trials of other settings lie apart, each in its own folder."""
-    return RUNS / "trials" / stable_hash(sorted(overrides))[:12] if overrides else RUNS
+def base_of(preset: str, overrides: Sequence[str] = ()) -> Path:
+    """Where this machine's results of a preset are put: other settings, sandboxes or packages lie in another folder."""
+    from optune.sandbox import content_hash
+
+    settings = load_config(preset, overrides=overrides).model_dump()
+    return RUNS / "computed" / stable_hash(settings, content_hash(), package_versions())[:12]
 
 
 def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
     """One arm with one seed: the loop, then every iteration's policy measured; writes the raw result."""
-    from experiments.measure import baseline_quality, measure
+    from experiments.measure import measure, quality
     from optune.ledger import ledger
     from optune.run import run_optune
     from optune.sandbox import VERSION, content_hash
@@ -79,7 +83,7 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
         "sandbox": {"version": VERSION, "hash": content_hash()} if config.sandbox else None,
         "config": config.model_dump(exclude={"seed": True, "sandbox": {"build"}}),
         "packages": package_versions(),
-        "baseline": baseline_quality(resolved, work_dir),
+        "baseline": quality(resolved.evaluation.baseline, resolved, work_dir),
         "iterations": measured,
         "timing": {
             "ledger": ledger(result.stages),
@@ -122,24 +126,32 @@ def _build_sandboxes(preset: str, builds: Sequence[int], overrides: Sequence[str
         resolve(config.with_overrides({"sandbox.build": build}))
 
 
-def _work(task: tuple[Any, ...], ticks: Any) -> None:
-    run_arm(*task, tick=ticks)
+def _start_worker(ticks: Any) -> None:
+    """A worker counts its finished policies into `ticks`, and leaves Ctrl-C to the parent."""
+    global _ticks
+    _ticks = ticks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(task: tuple[Any, ...]) -> None:
+    run_arm(*task, tick=_ticks)
 
 
 def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
     iterations = {task[0]: load_config(task[0], overrides=task[3]).iterations + 1 for task in tasks}
     context = multiprocessing.get_context("spawn")
+    ticks = context.Queue()
     bar = tqdm(total=sum(iterations[task[0]] for task in tasks), unit="policy", file=sys.stderr, smoothing=0.05)
     bar.set_description(f"{len(tasks)} runs")
-    with context.Manager() as manager, bar, ProcessPoolExecutor(workers(), mp_context=context) as pool:
-        ticks = manager.Queue()
-        futures = {pool.submit(_work, task, ticks) for task in tasks}
+    pool = ProcessPoolExecutor(workers(), mp_context=context, initializer=_start_worker, initargs=(ticks,))
+    with bar, pool:
+        futures = {pool.submit(_work, task) for task in tasks}
         try:
             _watch(futures, ticks, bar)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for process in list(pool._processes.values()):
-                process.terminate()
+                process.kill()
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 

@@ -21,7 +21,7 @@ from optune.artefacts import read_json, write_json
 from optune.types import UserError
 
 ARM = arm("dpo", "all")
-ON_VALIDATION = "evaluation.prompts=validation"
+ON_VALIDATION = "evaluation.prompts=sandbox:validation"
 GRID = {
     "training.learning_rate": (1e-5, 3e-5, 6e-5),
     "loss.beta_1": (0.03, 0.1),
@@ -36,7 +36,7 @@ def grid(preset: str, seed: int = DEVELOPMENT_SEEDS[0]) -> list[dict[str, Any]]:
         settings = dict(zip(GRID, values, strict=True))
         overrides = [ON_VALIDATION, *(f"{name}={value}" for name, value in settings.items())]
         compute(preset, [ARM], [seed], overrides)
-        iterations = read_json(raw_path(base_of(overrides), preset, ARM.name, seed))["iterations"]
+        iterations = read_json(raw_path(base_of(preset, overrides), preset, ARM.name, seed))["iterations"]
         row = {**settings, **{f"gold_{i['iteration']}": round(i["gold_mean"], 3) for i in iterations}}
         row["kl"] = iterations[-1]["stages"]["kl"]["kl_to_sft"]
         rows.append(row)
@@ -47,7 +47,9 @@ def grid(preset: str, seed: int = DEVELOPMENT_SEEDS[0]) -> list[dict[str, Any]]:
 def gain(preset: str) -> dict[str, Any]:
     """Ratio 1's gain from iteration 0 to 3, per outcome: mean and 95% t interval over the development seeds."""
     compute(preset, [ARM], DEVELOPMENT_SEEDS, [ON_VALIDATION])
-    results = [read_json(raw_path(base_of([ON_VALIDATION]), preset, ARM.name, seed)) for seed in DEVELOPMENT_SEEDS]
+    results = [
+        read_json(raw_path(base_of(preset, [ON_VALIDATION]), preset, ARM.name, seed)) for seed in DEVELOPMENT_SEEDS
+    ]
     found: dict[str, Any] = {
         "preset": preset,
         "arm": ARM.name,

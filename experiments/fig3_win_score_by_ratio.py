@@ -14,14 +14,13 @@ from typing import Any
 
 from eval.stats import t_interval
 from experiments.arms import BUILD_OF_SEED, PREVIEW_SEEDS, RATIOS, REPORT_SEEDS, arm, ratio_arms
-from experiments.compute import RESULTS, RUNS, base_of, compute
+from experiments.compute import RESULTS, base_of, compute
 from experiments.results import ROOT, read_raw
 from optune.artefacts import write_json
 from optune.types import UserError
 
 NAME = "fig3"
 ARMS = ratio_arms("wdpo")
-ITERATIONS = (1, 2, 3)
 
 
 def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> dict[str, Any]:
@@ -69,11 +68,12 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
         bars.append((arm("wdpo", "lowest_reward", ratio).name, f"OPTune {ratio}", colour, ""))
     bars.append((arm("wdpo", "all").name, "full 1.0", style.COLOURS["ratio"][3], ""))
 
+    iterations = range(1, len(data["arms"][bars[0][0]]))  # the shared iteration 0 is no bar
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     width = 0.85 / len(bars)
     for place, (name, label, colour, hatch) in enumerate(bars):
-        points = [data["arms"][name][t]["win_score"] for t in ITERATIONS]
-        x = [t + (place - (len(bars) - 1) / 2) * width for t in ITERATIONS]
+        points = [data["arms"][name][t]["win_score"] for t in iterations]
+        x = [t + (place - (len(bars) - 1) / 2) * width for t in iterations]
         face = {"facecolor": "white", "edgecolor": colour, "hatch": hatch} if hatch else {"color": colour}
         axes.bar(x, [p["mean"] for p in points], width * 0.9, label=label, linewidth=0.8, **face)
         if points[0]["low"] is not None:
@@ -85,8 +85,8 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     axes.text(0.5, 50, "baseline", fontsize=7, va="bottom", ha="left")
     low, high = _limits(data)
     axes.set_ylim(low, high)
-    axes.set_xlim(0.5, 3.5)
-    axes.set_xticks(ITERATIONS, [f"Iteration {t}" for t in ITERATIONS])
+    axes.set_xlim(0.5, len(iterations) + 0.5)
+    axes.set_xticks(iterations, [f"Iteration {t}" for t in iterations])
     axes.set_ylabel("Win score against the offline baseline")
     style.grid(axes)
     figure.legend(*axes.get_legend_handles_labels(), ncols=4, loc="upper center", frameon=False, fontsize=7.5)
@@ -111,7 +111,7 @@ def preview(data: dict[str, Any]) -> bool:
 
 
 def _limits(data: dict[str, Any]) -> tuple[float, float]:
-    points = [p[t]["win_score"] for p in data["arms"].values() for t in ITERATIONS]
+    points = [point["win_score"] for by_iteration in data["arms"].values() for point in by_iteration[1:]]
     lows = [p["low"] if p["low"] is not None else p["mean"] for p in points]
     highs = [p["high"] if p["high"] is not None else p["mean"] for p in points]
     span = max(highs) - min(lows) or 1
@@ -140,12 +140,12 @@ def figure(preset: str, seeds: list[int], overrides: list[str], draw_only: bool)
     """Compute what is missing, compare it with the committed results, and draw."""
     outcome = {} if draw_only else compute(preset, ARMS, seeds, overrides)
     if overrides:
-        trials = base_of(overrides)
-        shown(collect(trials, preset, seeds), trials / preset / NAME)
+        trial = base_of(preset, overrides)
+        shown(collect(trial, preset, seeds), trial / preset / NAME)
         return
     if any(state.startswith("differs") for state in outcome.values()):
         print("This machine's values are not the committed ones (see above). The figure from this machine's values:")
-        shown(collect(RUNS, preset, seeds), RUNS / preset / NAME)
+        shown(collect(base_of(preset), preset, seeds), base_of(preset) / preset / NAME)
     data = collect(RESULTS, preset)
     write_json(RESULTS / preset / f"{NAME}.json", data)
     shown(data, ROOT / "figures" / preset / NAME)

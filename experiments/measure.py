@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from eval.judges import judge_of
 from eval.outputs import answer_prompts, prompt_set
-
-from eval.judges import make_judge
 from eval.win_score import read_verdicts, win_score
 from optune.artefacts import StageStore, content_hash, read_json, stable_hash, write_json
 from optune.config import RunConfig, SamplingSettings
@@ -21,26 +20,29 @@ from optune.sandbox.gold import gold
 
 def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     """Win score, a verdict per prompt (W, T, L or ?), and gold per prompt where the prompts are the sandbox's."""
-    answers, baseline = (answers_of(model, config, work_dir) for model in (policy, config.evaluation.baseline))
-    judge = make_judge(config.evaluation.judge.name)
-    judged_in = work_dir / "judge" / stable_hash(answers, baseline, judge.chat.model)[:20]
-    summary = win_score(answers, baseline, judge, judged_in)
-    verdicts = read_verdicts(judged_in)
+    summary, judged_in = judged(policy, config, work_dir)
     letters = {"win": "W", "tie": "T", "lose": "L"}
+    verdicts = "".join(letters.get(v.outcome, "?") for v in read_verdicts(judged_in).values())
     numbers = {name: summary[name] for name in ("win_score", "win", "tie", "lose", "unparsed", "n")}
-    result = {**numbers, "verdicts": "".join(letters.get(v.outcome, "?") for v in verdicts.values())}
-    if config.sandbox:
-        golds = [round(gold(row["instruction"], row["output"]), 3) for row in answers]
-        result |= {"gold_mean": fmean(golds), "gold": golds}
-    return result
+    return {**numbers, "verdicts": verdicts, **quality(policy, config, work_dir)}
 
 
-def baseline_quality(config: RunConfig, work_dir: Path) -> dict[str, Any]:
-    """Mean gold of the baseline's answers to the same prompts, in the sandbox."""
+def judged(policy: str, config: RunConfig, work_dir: Path) -> tuple[dict[str, Any], Path]:
+    """Eq. 7 against the baseline, with interval and counts, and the directory that keeps replies and verdicts."""
+    answers, baseline = (answers_of(model, config, work_dir) for model in (policy, config.evaluation.baseline))
+    judge = judge_of(config.evaluation.judge)
+    key = stable_hash(answers, baseline, judge.chat.model, dict(judge.parameters))[:20]
+    folder = work_dir / "judge" / key
+    with exclusive(work_dir / "judge" / f".{key}.lock"):  # arms share policies, and may want this one at once
+        return win_score(answers, baseline, judge, folder, allow_empty=True), folder
+
+
+def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
+    """Gold of each answer to the evaluation prompts and its mean, in the sandbox; nothing elsewhere."""
     if not config.sandbox:
         return {}
-    answers = answers_of(config.evaluation.baseline, config, work_dir)
-    return {"gold_mean": fmean(round(gold(row["instruction"], row["output"]), 3) for row in answers)}
+    golds = [round(gold(row["instruction"], row["output"]), 3) for row in answers_of(model, config, work_dir)]
+    return {"gold_mean": fmean(golds), "gold": golds}
 
 
 def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, Any]]:

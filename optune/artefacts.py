@@ -171,7 +171,7 @@ class StageStore:
         }
         key = stable_hash(identity)[:20]
         folder = self.root / stage / key
-        with _exclusive(self.root / stage / f".{key}.lock"):
+        with exclusive(self.root / stage / f".{key}.lock"):
             found = self._load(folder)
             if found:
                 return found
@@ -209,7 +209,7 @@ def intact(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path) -> Iterator[None]:
     """Hold `path` as an advisory lock; waits for another holder, and a dead holder's lock is free at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PrinterCallback
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import selective_log_softmax
@@ -206,6 +206,7 @@ def train_dpo(
         loss=loss.name,
         beta_2=beta_2,
     )
+    trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     trainer.train()
     if not all(torch.isfinite(p).all() for p in model.parameters()):
         raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")

@@ -1,0 +1,115 @@
+"""Evaluations of the paper for any checkpoint, by a preset's baseline and judge: `make eval-lima`, `make eval-alpaca`.
+
+`lima`: win score against the baseline (Eq. 7) on the 300 LIMA prompts, or the sandbox's 300 in their stead.
+`alpaca`: AlpacaEval 2, whose reference is GPT-4's answers; in the sandbox its 805 prompts, against the baseline.
+`human-study`: the study's pages for the paper's two comparisons, from the arms' final policies (seed 0).
+A checkpoint is a folder or hub name, or `sandbox:policy`, `sandbox:baseline`. Without one, the preset's SFT policy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.arms import Arm, arm
+from experiments.compute import RUNS, base_of, compute, resolve
+from optune.artefacts import read_json, stable_hash, write_json
+from optune.config import RunConfig, load_config
+from optune.types import UserError
+
+STUDY_ARMS = {
+    "optune_0.7": arm("wdpo", "lowest_reward", 0.7),
+    "optune_1.0": arm("wdpo", "all"),
+    "random_0.7": arm("wdpo", "random", 0.7),
+}
+
+
+def prepared(preset: str, checkpoint: str, prompts: dict[str, str], overrides: list[str]) -> tuple[RunConfig, str]:
+    """The preset with its evaluation prompts, and the checkpoint's path. prompts: `sandbox` and `hub` set names."""
+    config = load_config(preset, overrides=overrides)
+    named = config.with_overrides(
+        {
+            "policy.model": checkpoint or config.policy.model,
+            "evaluation.prompts": prompts["sandbox" if config.sandbox else "hub"],
+        }
+    )
+    resolved = resolve(named)
+    return resolved, resolved.policy.model
+
+
+def lima(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
+    """Win score, its interval and counts; the judge's replies and verdicts stay in `runs/<preset>/judge`."""
+    from experiments.measure import judged
+
+    config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)
+    summary, where = judged(model, config, RUNS / preset)
+    return {"checkpoint": model, "baseline": config.evaluation.baseline, **summary, "run_dir": str(where)}
+
+
+def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
+    """AlpacaEval 2's win rates. On the hub's prompts the reference answers come from `--reference` of eval.alpaca_eval."""
+    from eval.alpaca_eval import evaluate
+    from eval.judges import judge_of
+    from experiments.measure import answers_of
+
+    config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:alpaca", "hub": "alpaca_eval"}, overrides)
+    if not config.sandbox:
+        raise UserError(
+            "AlpacaEval's own prompts have their own reference answers: answer them with `python -m eval.outputs "
+            "--prompts alpaca_eval`, then `python -m eval.alpaca_eval --outputs ... --reference ...`."
+        )
+    files = []
+    for name in (model, config.evaluation.baseline):
+        rows = answers_of(name, config, RUNS / preset)
+        file = RUNS / preset / "alpaca" / f"{stable_hash(rows)[:16]}.json"
+        files.append(write_json(file, rows))
+    judge = judge_of(config.evaluation.judge)
+    run_dir = RUNS / preset / "alpaca" / stable_hash([str(f) for f in files])[:16]
+    return {"checkpoint": model, **evaluate(files[0], files[1], judge=judge, run_dir=run_dir)}
+
+
+def human_study(preset: str, overrides: list[str], folder: Path) -> dict[str, str]:
+    """The three models' answers to the LIMA prompts as `eval.human_study export --outputs` reads them."""
+    from experiments.measure import answers_of
+
+    compute(preset, tuple(STUDY_ARMS.values()), [0], overrides)
+    config, _ = prepared(preset, "", {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)
+    written = {}
+    for name, member in STUDY_ARMS.items():
+        rows = answers_of(final_policy(preset, member, 0, overrides), config, RUNS / preset)
+        written[name] = str(write_json(folder / f"{name}.json", [{**row, "generator": name} for row in rows]))
+    return written
+
+
+def final_policy(preset: str, member: Arm, seed: int, overrides: list[str]) -> str:
+    """The last checkpoint of an arm that has been computed on this machine."""
+    manifest = base_of(preset, overrides) / preset / "arms" / member.name / f"seed{seed}" / "manifest.json"
+    return next(entry["path"] for entry in reversed(read_json(manifest)["stages"]) if entry["stage"] == "train")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("what", choices=("lima", "alpaca", "human-study"))
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--checkpoint", default="")
+    parser.add_argument("--out", type=Path, default=Path("runs/human-study-outputs"), help="human-study only")
+    parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example evaluation.judge.model=gpt-4o")
+    options = parser.parse_args(arguments)
+    try:
+        if options.what == "human-study":
+            found = human_study(options.preset, options.overrides, options.out)
+        else:
+            evaluation = {"lima": lima, "alpaca": alpaca}[options.what]
+            found = evaluation(options.preset, options.checkpoint, options.overrides)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
