@@ -83,7 +83,7 @@ def _run_missing(benchmarks: Sequence[Benchmark], args: argparse.Namespace, out:
     model_hash = content_hash(_checked_model(args.model))
     settings = {b.task: _settings(b, args, model_hash, _write_tasks(b, args, work)) for b in benchmarks}
     missing = [b for b in benchmarks if not _finished(out / b.task, settings[b.task])]
-    lm = _load(args) if missing else None
+    lm = _load(args, missing) if missing else None
     for benchmark in benchmarks:
         if benchmark not in missing:
             print(f"{benchmark.task}: measured before, kept")
@@ -175,8 +175,8 @@ def _measure(lm: Any, benchmark: Benchmark, args: argparse.Namespace, tasks: Pat
 # --- the model -------------------------------------------------------------------------------------------------------
 
 
-def _load(args: argparse.Namespace) -> Any:
-    """The checkpoint as an lm-eval model, loaded once for all tasks."""
+def _load(args: argparse.Namespace, benchmarks: Sequence[Benchmark]) -> Any:
+    """The checkpoint as an lm-eval model, loaded once for all `benchmarks`."""
     quiet_libraries()
     import torch
     from lm_eval.api.registry import get_model
@@ -195,6 +195,9 @@ def _load(args: argparse.Namespace) -> Any:
         raise UserError(f"{args.model!r} cannot be loaded: {str(error).strip().splitlines()[0]}") from error
     if args.apply_chat_template and not lm.tokenizer.chat_template:
         raise UserError(f"{args.model!r} has no chat template; run with --no-apply-chat-template.")
+    if "gsm8k" in (b.task for b in benchmarks) and lm.max_length <= lm.max_gen_toks:
+        room = f"a context of {lm.max_length} tokens has no room for the {lm.max_gen_toks} that GSM8K generates"
+        raise UserError(f"{args.model!r}: {room}; leave gsm8k out with --tasks.")
     return lm
 
 

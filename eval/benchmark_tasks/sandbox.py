@@ -5,9 +5,10 @@ Each of the sixteen families stands in exactly one of the four, so their results
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,24 @@ _ERRING = Writer("distractor", skill_shift=-1.0)
 def write_sandbox_tasks(benchmark: Benchmark, folder: Path, data: Path, cache: Path) -> list[Path]:
     """Write one sandbox benchmark's task files into `folder` and its items into `data`; returns the data files."""
     families = FAMILIES_OF[benchmark.task]
-    if not benchmark.is_group:
-        return [_write(benchmark.task, benchmark.task, families, folder, data, cache)]
-    parts = {f"{benchmark.task}_{family}": family for family in families}
-    group = {
-        "group": benchmark.task,
-        "task": list(parts),
-        "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
-        "metadata": {"version": 1.0},
-    }
-    write_task(folder / f"{benchmark.task}.yaml", group)
-    definition = f"{benchmark.task}_part"
-    return [_write(name, definition, [family], folder, data, cache) for name, family in parts.items()]
+    parts = {f"{benchmark.task}_{f}": (f,) for f in families} if benchmark.is_group else {benchmark.task: families}
+    if benchmark.is_group:
+        group = {
+            "group": benchmark.task,
+            "task": list(parts),
+            "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
+            "metadata": {"version": 1.0},
+        }
+        write_task(folder / f"{benchmark.task}.yaml", group)
+    files = []
+    for name, members in parts.items():
+        rows = items(benchmark.task, members)
+        path = write_text(data / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        definition = _DEFINITIONS / f"{benchmark.task}{'_part' * benchmark.is_group}.yaml"
+        overlay = {"include": str(definition), "task": name, "num_fewshot": 0}
+        write_task(folder / f"{name}.yaml", overlay | local_data({"test": path.resolve()}, cache))
+        files.append(path)
+    return files
 
 
 def exact_match(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]:
@@ -52,59 +59,58 @@ def exact_match(doc: dict[str, Any], results: Sequence[str]) -> dict[str, float]
 
 
 def items(task: str, families: Sequence[str]) -> list[dict[str, Any]]:
-    """The items of a task over `families`: prompts of the test split, which no model has seen, with their answers."""
-    make = {"sandbox_mc2": _several_right, "sandbox_gen": _generated}.get(task, _one_right)
+    """A benchmark's items over `families`: prompts of the test split, which no model has seen, and their answers."""
+    make = {
+        "sandbox_mc2": _several_right,
+        "sandbox_gen": _generated,
+        "sandbox_acc_norm": partial(_one_right, same_length=False),
+        "sandbox_group": partial(_one_right, same_length=True),
+    }[task]
     held_out = prompts("test", PROMPTS_PER_FAMILY * len(families), dict.fromkeys(families, 1.0))
     return [{"prompt": prompt.text, **make(prompt)} for prompt in held_out]
 
 
-def _write(name: str, definition: str, families: Sequence[str], folder: Path, data: Path, cache: Path) -> Path:
-    rows = items(name, families)
-    path = write_text(data / f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    overlay = {"include": str(_DEFINITIONS / f"{definition}.yaml"), "task": name, "num_fewshot": 0}
-    write_task(folder / f"{name}.yaml", overlay | local_data({"test": path.resolve()}, cache))
-    return path
-
-
 def _several_right(prompt: Prompt) -> dict[str, Any]:
-    right, wrong = _right(prompt, 3), _wrong(prompt, 3)
-    return {"mc2_targets": {"choices": right + wrong, "labels": [1] * len(right) + [0] * len(wrong)}}
+    """As many words in wrong answers as in right ones: likelihoods are not corrected for length here."""
+    right = _right(prompt, 3)
+    wrong = _wrong(prompt, 3, length=len(right[0]))
+    return {"mc2_targets": {"choices": _texts(right + wrong), "labels": [1, 1, 1, 0, 0, 0]}}
 
 
-def _one_right(prompt: Prompt) -> dict[str, Any]:
-    choices = _right(prompt, 1) + _wrong(prompt, 3)
+def _one_right(prompt: Prompt, same_length: bool) -> dict[str, Any]:
+    right = _right(prompt, 1)
+    choices = _texts(right + _wrong(prompt, 3, length=len(right[0]) if same_length else None))
     place = stable_rng("benchmark place", prompt.text).randrange(len(choices))
     choices[0], choices[place] = choices[place], choices[0]
     return {"choices": choices, "gold": place}
 
 
 def _generated(prompt: Prompt) -> dict[str, Any]:
-    return {"answer": _right(prompt, 1)[0].removesuffix(" .")}
+    return {"answer": " ".join(_right(prompt, 1)[0])}
 
 
-def _right(prompt: Prompt, n: int) -> list[str]:
+def _right(prompt: Prompt, n: int) -> list[list[str]]:
     """`n` different right answers."""
     family = FAMILIES[prompt.category]
     slots = family.slots(prompt.text)
-    return _different(n, lambda i: family.answer(slots, stable_rng("benchmark answer", prompt.text, i)))
+    return _different(n, (family.answer(slots, stable_rng("benchmark answer", prompt.text, i)) for i in count()))
 
 
-def _wrong(prompt: Prompt, n: int) -> list[str]:
-    """`n` different answers that gold finds faulty: habitual slips and corrupted right answers."""
-
-    def draw(index: int) -> list[str] | None:
-        answer = answer_of(_ERRING.write(prompt, index).split())
-        return answer if correctness(prompt.text, answer) < 1 else None
-
-    return _different(n, draw)
+def _wrong(prompt: Prompt, n: int, length: int | None) -> list[list[str]]:
+    """`n` different answers of `length` words (None: any) that gold finds faulty: slips and corrupted right answers."""
+    answers = (answer_of(_ERRING.write(prompt, i).split()) for i in count())
+    fitting = (a for a in answers if length is None or len(a) == length)
+    return _different(n, (a for a in fitting if correctness(prompt.text, a) < 1))
 
 
-def _different(n: int, draw: Callable[[int], list[str] | None]) -> list[str]:
-    """The first `n` different answers of `draw(0), draw(1), ...`, each closed by a full stop: none begins another."""
-    found: dict[str, None] = {}
-    for index in itertools.count():
-        answer = draw(index)
-        if answer is not None:
-            found[" ".join([*answer, "."])] = None
-        if len(found) == n:
-            return list(found)
+def _different(n: int, answers: Iterator[list[str]]) -> list[list[str]]:
+    """The first `n` different ones."""
+    found: dict[tuple[str, ...], None] = {}
+    while len(found) < n:
+        found[tuple(next(answers))] = None
+    return [list(answer) for answer in found]
+
+
+def _texts(answers: Sequence[Sequence[str]]) -> list[str]:
+    """Answers as choices; each ends in a full stop, so that none is the beginning of another."""
+    return [" ".join([*answer, "."]) for answer in answers]
