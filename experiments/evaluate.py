@@ -50,7 +50,7 @@ def lima(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
 
 
 def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
-    """AlpacaEval 2's win rates. On the hub's prompts the reference answers come from `--reference` of eval.alpaca_eval."""
+    """AlpacaEval 2's win rates on the sandbox's prompts; elsewhere says how to run it with the real references."""
     from eval.alpaca_eval import evaluate
     from eval.judges import judge_of
     from experiments.measure import answers_of

@@ -13,7 +13,7 @@ from typing import Any
 from eval.judges import judge_of
 from eval.outputs import answer_prompts, prompt_set
 from eval.win_score import read_verdicts, win_score
-from optune.artefacts import StageStore, content_hash, read_json, stable_hash, write_json
+from optune.artefacts import StageStore, content_hash, exclusive, read_json, stable_hash, write_json
 from optune.config import RunConfig, SamplingSettings
 from optune.sandbox.gold import gold
 
