@@ -109,7 +109,7 @@ def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings
     fitting = [row for row in rows if all(len(row[c]) <= settings.max_length for c in sequence_columns)]
     if not fitting:
         raise UserError(f"Each of the {len(rows)} rows is longer than max_length = {settings.max_length} tokens.")
-    return Dataset.from_list([{**row, "length": max(len(row[c]) for c in sequence_columns)} for row in fitting])
+    return Dataset.from_list(fitting)
 
 
 def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any]:
@@ -136,7 +136,6 @@ def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any
         "logging_strategy": "no",
         "report_to": "none",
         "disable_tqdm": True,
-        "train_sampling_strategy": "group_by_length",  # little padding
     }
 
 
