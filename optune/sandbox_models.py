@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -109,11 +110,20 @@ def build(build_seed: int, root: Path, settings: BuildSettings = TINY) -> Sandbo
             with _one_thread():
                 report = _build(build_seed, unfinished, settings)
             (unfinished / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            os.replace(unfinished, folder)
+            _publish(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return SandboxModels(folder / "policy", folder / "reward", folder / "baseline", report)
+
+
+def _publish(unfinished: Path, folder: Path) -> None:
+    """Rename into place; where another process built the same meanwhile, its models stay."""
+    try:
+        os.replace(unfinished, folder)
+    except OSError:
+        if not folder.exists():
+            raise
 
 
 def build_key(build_seed: int, settings: BuildSettings = TINY) -> str:
@@ -141,6 +151,7 @@ def _build(seed: int, folder: Path, settings: BuildSettings) -> dict[str, Any]:
         part_start = time.perf_counter()
         report[part] = train(seed, folder, settings, tokenizer)
         seconds[part] = time.perf_counter() - part_start
+        print(f"sandbox build {seed}: {part} trained in {seconds[part]:.0f} s", file=sys.stderr, flush=True)
     seconds["total"] = time.perf_counter() - start
     return {**report, "timing": seconds}
 
@@ -189,7 +200,8 @@ def _train_baseline(seed: int, folder: Path, settings: BuildSettings, tokenizer:
         seed=seed,
         out_dir=folder / "baseline",
     )
-    return {"rows": {"train": len(rows)}, **metrics, "timing": metrics.pop("seconds")}
+    timing = metrics.pop("seconds")
+    return {"rows": {"train": len(rows)}, **metrics, "timing": timing}
 
 
 def report(models: SandboxModels, prompts: int = 512, samples: int = 4, seed: int = 0) -> dict[str, Any]:
