@@ -334,7 +334,8 @@ class _Session:
 
     def _judge_status(self, error: openai.APIStatusError) -> Exception:
         """What an HTTP error means: stop everything, give this call up, or try again."""
-        status, code, told = error.status_code, str(error.code or ""), self.client.tell(error.message)
+        status, code = error.status_code, str(error.code or "")
+        told = self.client.tell(error.message.removeprefix(f"Error code: {status} - "))
         if status in (401, 403):
             return UserError(f"The endpoint refuses the key in {self.settings.api_key_env} ({status}: {told}).")
         if status == 404 or code == "model_not_found":
