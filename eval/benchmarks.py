@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not yet measured, then write and print the table."""
+    benchmarks = _chosen(args)
     _set_environment(offline=args.data_dir is not None or args.suite == "sandbox")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")
@@ -62,10 +63,10 @@ def run(args: argparse.Namespace) -> None:
         work = out / WORK
         shutil.rmtree(work, ignore_errors=True)
         try:
-            _run_missing(_chosen(args), args, out, work)
+            _run_missing(benchmarks, args, out, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    models = read_results([out / benchmark.task for benchmark in _chosen(args)])
+    models = read_results([out / benchmark.task for benchmark in benchmarks])
     write_json(out / "table.json", as_json(models))
     print(write_text(out / "table.md", markdown(models)).read_text("utf-8"))
 

@@ -107,22 +107,22 @@ def measured(run: Path) -> dict[str, bytes]:
 
 def test_tasks_have_the_shots_and_metrics_of_table_5(data_dir, tmp_path):
     from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import Kind
 
     for benchmark in PAPER:
         write_paper_tasks(benchmark, tmp_path / benchmark.task, data_dir, tmp_path / "cache")
-        manager = TaskManager(include_path=str(tmp_path / benchmark.task), include_defaults=False)
-        loaded = manager.load([benchmark.task])
+        index = TaskManager(include_path=str(tmp_path / benchmark.task), include_defaults=False).task_index
+        leaves = {name: entry.cfg for name, entry in index.items() if entry.kind is Kind.TASK}
         metric, filtered = benchmark.metric.split(",")
-        assert len(loaded["tasks"]) == (57 if benchmark.task == "mmlu" else 1)
-        for name, task in loaded["tasks"].items():
-            assert benchmark.holds(name)
-            assert task.config.num_fewshot == benchmark.shots == (5 if benchmark.task == "gsm8k" else 0)
-            assert metric in [entry["metric"] for entry in task.config.metric_list]
-            filters = [f["name"] for f in task.config.filter_list or [{"name": "none"}]]
+        assert len(leaves) == (57 if benchmark.task == "mmlu" else 1)
+        for name, config in leaves.items():
+            assert benchmark.holds(name) and config["dataset_path"] == "json"
+            assert config["num_fewshot"] == benchmark.shots == (5 if benchmark.task == "gsm8k" else 0)
+            assert metric in [entry["metric"] for entry in config["metric_list"]]
+            filters = [f["name"] for f in config.get("filter_list", [{"name": "none"}])]
             assert filtered in filters and all(key.split(",")[1] in filters for key in benchmark.also)
         if benchmark.is_group:
-            aggregated = loaded["groups"]["mmlu"].aggregate_metric_list
-            assert [(a.metric, a.weight_by_size) for a in aggregated] == [("acc", True)]
+            assert index["mmlu"].cfg["aggregate_metric_list"] == [{"metric": "acc", "weight_by_size": True}]
 
 
 def test_without_local_data_the_tasks_are_lm_evals_own(tmp_path):
