@@ -159,10 +159,12 @@ class ChatClient:
     def open(self) -> openai.AsyncOpenAI:
         """The `openai` client behind this one; its own retries are off, since ours log and honour pauses."""
         settings = self.settings
-        local = settings.base_url is not None and urlsplit(settings.base_url).hostname in ("localhost", "127.0.0.1")
+        url = urlsplit(settings.base_url or "https://")
+        local = url.hostname in ("localhost", "127.0.0.1")
         http = httpx2.AsyncClient(
             transport=self._transport,
             trust_env=not (local or self.in_process),
+            verify=url.scheme == "https",  # reading the certificates takes longer than a call
             timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
             limits=httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
         )
