@@ -6,6 +6,7 @@ cost money. Both are made once, whoever asks.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,6 +17,7 @@ from eval.win_score import read_verdicts, win_score
 from optune.artefacts import StageStore, content_hash, exclusive, read_json, stable_hash, write_json
 from optune.config import RunConfig, SamplingSettings
 from optune.sandbox.gold import gold
+from optune.types import Prompt
 
 
 def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
@@ -59,7 +61,7 @@ def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, 
         max_prompt_tokens=config.prompts.max_tokens,
         trust_remote_code=config.policy.trust_remote_code,
     )
-    prompts = prompt_set(evaluation.prompts)
+    prompts = _prompts(evaluation.prompts)
 
     def build(folder: Path) -> dict[str, Any]:
         rows = answer_prompts(model, prompts, settings)
@@ -70,3 +72,8 @@ def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, 
     inputs = {"model": content_hash(model), "prompts": stable_hash([(p.prompt_id, p.text) for p in prompts])}
     stage = StageStore(work_dir / "stages").run("answer", build, fields=fields, inputs=inputs)
     return read_json(stage / "outputs.json")
+
+
+@cache
+def _prompts(name: str) -> list[Prompt]:
+    return prompt_set(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from optune.sandbox.words import (
@@ -70,7 +71,7 @@ class Family:
 
     def slots(self, prompt_text: str) -> Slots:
         """The words in the slots of a prompt; UserError where the text is not a prompt of this family."""
-        match = re.fullmatch(_pattern(self.shape), prompt_text)
+        match = _pattern(self.shape).fullmatch(prompt_text)
         if match is None:
             raise UserError(f"Not a sandbox prompt: {prompt_text!r}; family {self.name!r} asks {self.shape!r}.")
         return tuple(group.split() for group in match.groups())
@@ -84,8 +85,10 @@ def family_of(prompt_text: str) -> Family:
     return FAMILIES[first_word]
 
 
-def _pattern(shape: str) -> str:
-    return " ".join(_slot_pattern(word) if word.isupper() else re.escape(word) for word in shape.split())
+@cache
+def _pattern(shape: str) -> re.Pattern[str]:
+    words = (_slot_pattern(word) if word.isupper() else re.escape(word) for word in shape.split())
+    return re.compile(" ".join(words))
 
 
 def _slot_pattern(slot: str) -> str:
