@@ -64,10 +64,10 @@ human-study: $(READY)  ## pages for human raters, for the paper's two comparison
 	@$(PY) -m eval.human_study export --outputs runs/human-study/outputs --out runs/human-study/study
 
 test: $(READY)  ## the quick tests
-	@$(PY) -m pytest -q
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto
 
 test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
-	@$(PY) -m pytest -q -m slow
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

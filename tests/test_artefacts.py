@@ -49,7 +49,7 @@ def test_hashes_are_equal_exactly_for_equal_values(a, b):
 
 
 def test_known_hash_is_the_same_in_every_process_and_version():
-    assert stable_hash("a", 1, None)== "0ae764bffd3a17b6454c8d9ebf712311d9b92efce67a4e4ea4f095fc05ed0122"
+    assert stable_hash("a", 1, None) == "0ae764bffd3a17b6454c8d9ebf712311d9b92efce67a4e4ea4f095fc05ed0122"
 
 
 def test_content_decides_a_hash_and_not_the_place(tmp_path):

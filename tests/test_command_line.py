@@ -1,0 +1,89 @@
+"""`python -m optune run` as a practitioner uses it: own models, own prompts, the sandbox, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from optune.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def own_config(random_llama: Path, tmp_path: Path) -> Path:
+    """A YAML file that names a local policy, a local reward model and a JSONL file of plain and chat prompts."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+
+    reward = tmp_path / "reward"
+    LlamaForSequenceClassification(
+        LlamaConfig.from_pretrained(random_llama, num_labels=1, problem_type="regression")
+    ).save_pretrained(reward)
+    AutoTokenizer.from_pretrained(random_llama).save_pretrained(reward)
+    rows = [{"prompt": f"add {a} and {b}"} for a in ("one", "two", "three") for b in ("four", "five", "six")]
+    rows.append(
+        {"messages": [{"role": "user", "content": "sort cat dog"}, {"role": "assistant", "content": "cat dog"}]}
+    )
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {
+        "iterations": 1,
+        "policy": {"model": str(random_llama)},
+        "reward": {"model": str(reward), "max_length": 64},
+        "prompts": {"path": str(prompts), "max_tokens": 32},
+        "generation": {"max_new_tokens": 8},
+        "training": {"learning_rate": 1e-4, "batch_size": 4, "micro_batch_size": 2},
+    }
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_ones_own_models_and_prompts_run_from_a_yaml_file(own_config, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert main(["run", "--config", str(own_config), "--run-dir", str(run_dir), "selection.ratio=0.4"]) == 0
+    stages = json.loads((run_dir / "manifest.json").read_text())["stages"]
+    selected = [s["counts"]["selected"] for s in stages if s["stage"] == "select"]
+    assert selected == [10, 4]
+    out, err = capsys.readouterr()
+    assert "The policy is in" in out and "iteration 1 train" in err
+    assert "Warning" not in out + err and "'loss'" not in out
+
+
+def test_the_nano_preset_runs_the_whole_loop_in_the_sandbox(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "--preset", "nano"]) == 0
+    stages = json.loads((tmp_path / "runs" / "nano-seed0" / "manifest.json").read_text())["stages"]
+    assert [s["counts"]["selected"] for s in stages if s["stage"] == "select"] == [64, 32, 32]
+    for name in ("response_length_mean", "truncated_share"):
+        assert all(name in s["counts"] for s in stages if s["stage"] == "generate")
+    assert all("kl_to_sft" in s["counts"] for s in stages if s["stage"] == "kl")
+    assert all("reward_gap_mean" in s["counts"] for s in stages if s["stage"] == "pairs")
+
+
+def test_nothing_to_run_is_said_in_one_sentence(capsys):
+    assert main(["run"]) == 2
+    assert capsys.readouterr().err == "error: Say what to run: --preset tiny, or --config FILE.\n"
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_cleanly_says_how_to_continue_and_continues(own_config, tmp_path):
+    command = [sys.executable, "-m", "optune", "run", "--config", str(own_config), "--run-dir", str(tmp_path / "run")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "run" / "manifest.json").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command continues" in err and "Traceback" not in err
+    assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
