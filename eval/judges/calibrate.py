@@ -1,8 +1,9 @@
 """Fits the sandbox judge's noise to how real GPT-4 replies behave, once, before the sandbox is frozen.
 
-    python -m eval.judges.calibrate --outputs SFT.json --baseline BASELINE.json
+    python -m eval.judges.calibrate --outputs SFT.json ... --baseline BASELINE.json ...
 
-The aim is four shares of 1,030 prompts judged by GPT-4 in both orders; the golds are those of development answers.
+The aim is four shares of 1,030 prompts judged by GPT-4 in both orders; the golds are those of development answers, one
+pair of files per build. Prompts that both answered with the same words are left out, since the real pairs have none.
 """
 
 from __future__ import annotations
@@ -70,17 +71,20 @@ def calibrate(
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m eval.judges.calibrate", description=__doc__.split("\n")[0])
-    parser.add_argument("--outputs", required=True, help="answers at development seeds (AlpacaEval's JSON form)")
-    parser.add_argument("--baseline", required=True)
+    parser.add_argument("--outputs", required=True, nargs="+", help="answers at development seeds, a file per build")
+    parser.add_argument("--baseline", required=True, nargs="+", help="the baseline's answers, in the same order")
     args = parser.parse_args(argv)
     try:
-        contests = match(read_outputs(args.outputs), read_outputs(args.baseline), allow_empty=True)
+        pairs = zip(args.outputs, args.baseline, strict=True)
+        matched = (match(read_outputs(o), read_outputs(b), allow_empty=True) for o, b in pairs)
+        contests = [c for build in matched for c in build if c.answer != c.baseline]
         golds = [(gold(c.instruction, c.answer), gold(c.instruction, c.baseline)) for c in contests]
         noise, found = calibrate(contests, golds)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"noise": asdict(noise), "shares": {n: found[n] for n in TARGETS}, "targets": TARGETS}, indent=2))
+    shown = {"noise": asdict(noise), "prompts": len(contests), "shares": {n: found[n] for n in TARGETS}}
+    print(json.dumps({**shown, "targets": TARGETS}, indent=2))
     return 0
 
 
