@@ -1,8 +1,8 @@
 """What the frozen settings rest on: ratio-1 DPO on development seeds, measured on validation prompts.
 
 Only plain DPO at ratio 1 is ever run here, so that no comparison of arms can leak into a setting. Two uses:
-`python -m experiments.development --grid` tries learning rates, beta_1 and epochs, one seed each, and prints gold at
-every iteration; without it, the preset as it stands is run on all development seeds and
+`python -m experiments.development --grid` tries learning rates and prints gold, win score and KL at every iteration
+(`results/<preset>/development_grid.json`); without it, the preset as it stands is run on all development seeds and
 `results/<preset>/development.json` records ratio 1's gain from iteration 0 to 3, from which the parity margin follows.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Callable
+from statistics import fmean
 from typing import Any
 
 from eval.stats import t_interval
@@ -23,25 +25,30 @@ from optune.types import UserError
 ARM = arm("dpo", "all")
 ON_VALIDATION = "evaluation.prompts=sandbox:validation"
 GRID = {
-    "training.learning_rate": (1e-5, 3e-5, 6e-5),
-    "loss.beta_1": (0.03, 0.1),
-    "training.epochs": (1, 2),
-}
+    "training.learning_rate": (1e-5, 2e-5, 3e-5)
+}  # beta_1 0.1 and one epoch are the field's usual values, not tuned
+GRID_SEEDS = DEVELOPMENT_SEEDS[:2]
 
 
-def grid(preset: str, seed: int = DEVELOPMENT_SEEDS[0]) -> list[dict[str, Any]]:
-    """Gold and KL at every iteration for each combination of GRID; one row each, as finished."""
+def grid(preset: str) -> list[dict[str, Any]]:
+    """Gold and KL at every iteration, means over GRID_SEEDS, for each combination of GRID; one row each."""
     rows = []
     for values in itertools.product(*GRID.values()):
         settings = dict(zip(GRID, values, strict=True))
-        overrides = [ON_VALIDATION, *(f"{name}={value}" for name, value in settings.items())]
-        compute(preset, [ARM], [seed], overrides)
-        iterations = read_json(raw_path(base_of(preset, overrides), preset, ARM.name, seed))["iterations"]
-        row = {**settings, **{f"gold_{i['iteration']}": round(i["gold_mean"], 3) for i in iterations}}
-        row["kl"] = iterations[-1]["stages"]["kl"]["kl_to_sft"]
-        rows.append(row)
-        print(row, flush=True)
+        overrides = [ON_VALIDATION, *(f"{name}={value!r}" for name, value in settings.items())]
+        compute(preset, [ARM], GRID_SEEDS, overrides)
+        base = base_of(preset, overrides)
+        results = [read_json(raw_path(base, preset, ARM.name, seed))["iterations"] for seed in GRID_SEEDS]
+        rows.append({**settings, "gold": _means(results, lambda i: i["gold_mean"])})
+        rows[-1]["win_score"] = _means(results, lambda i: i["win_score"])
+        rows[-1]["kl_to_sft"] = _means(results, lambda i: i["stages"]["kl"]["kl_to_sft"])
+        print(rows[-1], flush=True)
     return rows
+
+
+def _means(results: list[list[dict[str, Any]]], value: Callable[[dict[str, Any]], float]) -> list[float]:
+    """Per iteration, the mean over seeds."""
+    return [round(fmean(map(value, by_seed)), 3) for by_seed in zip(*results, strict=True)]
 
 
 def gain(preset: str) -> dict[str, Any]:
@@ -68,7 +75,7 @@ def gain(preset: str) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--grid", action="store_true", help="try settings on one development seed")
+    parser.add_argument("--grid", action="store_true", help="try learning rates")
     options = parser.parse_args(arguments)
     try:
         if options.grid:

@@ -46,20 +46,28 @@ def measure_world(preset: str) -> dict[str, Any]:
 
 
 def judge_habits(preset: str) -> dict[str, float]:
-    """The judge's shares over all judged development policies: ratio 1's final ones against the baseline."""
+    """The judge's shares on ratio 1's final development policies against the baseline, where the two answers differ.
+
+    Real judged pairs have no prompts that both answered with the same words; here many are.
+    """
     from eval.verdicts import summarize
     from eval.win_score import read_verdicts
     from experiments.compute import arm_config
     from experiments.evaluate import final_policy
-    from experiments.measure import judged
+    from experiments.measure import answers_of, judged
 
-    verdicts = []
+    verdicts, same = [], 0
     for seed in DEVELOPMENT_SEEDS:
         config = resolve(arm_config(preset, ARM, seed, [ON_VALIDATION]))
-        _, folder = judged(final_policy(preset, ARM, seed, [ON_VALIDATION]), config, RUNS / preset)
-        verdicts += read_verdicts(folder).values()
+        policy = final_policy(preset, ARM, seed, [ON_VALIDATION])
+        _, folder = judged(policy, config, RUNS / preset)
+        models = (policy, config.evaluation.baseline)
+        answers, baseline = (answers_of(model, config, RUNS / preset) for model in models)
+        unlike = {a["prompt_id"] for a, b in zip(answers, baseline, strict=True) if a["output"] != b["output"]}
+        verdicts += [verdict for i, verdict in read_verdicts(folder).items() if i in unlike]
+        same += len(answers) - len(unlike)
     summary = summarize(verdicts, seed=0)
-    return {name: summary[name] for name in TARGETS}
+    return {**{name: summary[name] for name in TARGETS}, "same_answers": same / (same + len(verdicts))}
 
 
 def baseline_position(preset: str) -> dict[str, Any]:
