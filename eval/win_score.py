@@ -66,9 +66,12 @@ def win_score(
     batch: bool = False,
     seed: int = 0,
     announce: Callable[[Estimate], None] = lambda estimate: None,
+    replies_log: str | Path | None = None,
 ) -> dict[str, Any]:
     """Judge `outputs` against `baseline` in both orders and score them; asks only for what the run directory lacks.
 
+    replies_log: the log of replies, default `run_dir/replies.jsonl`. Runs that share one never ask for a comparison of
+    the same texts twice: policies of neighbouring iterations give most prompts the same answer.
     outputs, baseline: rows with `instruction`, `output` and optionally `prompt_id`, on the same instructions.
     `announce` is told calls, tokens and price before anything is spent. Returns `eval.verdicts.summarize`'s numbers
     with `usage`; verdicts per prompt lie in the run directory (`read_verdicts`).
@@ -78,7 +81,7 @@ def win_score(
     contests = match(outputs, baseline, allow_empty=allow_empty)
     with run_lock(run_dir):
         _claim(run_dir, _identity(contests, judge))
-        client = ChatClient(judge.chat, run_dir / "replies.jsonl", transport=judge.transport)
+        client = ChatClient(judge.chat, replies_log or run_dir / "replies.jsonl", transport=judge.transport)
         requests = {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS}
         again = _unreadable(client, requests.values()) if retry_unparsed else frozenset()
         if not judge.chat.offline:

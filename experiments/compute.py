@@ -40,14 +40,15 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
             raise UserError(f"Seeds are whole numbers of at least 0, not {seed}.")
     load_config(preset, overrides=overrides)
     base = base_of(preset, overrides)
-    tasks = [(preset, arm, seed, tuple(overrides), base) for seed in seeds for arm in arms]
+    tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in seeds]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
+    new = {(task[1].name, task[2]) for task in tasks if not raw_path(RESULTS, preset, task[1].name, task[2]).exists()}
     if missing:
         _build_sandboxes(preset, sorted({build_of(task[2]) for task in missing}), overrides)
         _run_all(missing)
     if overrides:
         return {}
-    return _report(base, preset, arms, seeds)
+    return _report(base, preset, arms, seeds, new)
 
 
 def base_of(preset: str, overrides: Sequence[str] = ()) -> Path:
@@ -134,7 +135,10 @@ def _start_worker(ticks: Any) -> None:
 
 
 def _work(task: tuple[Any, ...]) -> None:
+    preset, arm, seed, overrides, base = task
     run_arm(*task, tick=_ticks)
+    if not overrides:  # evidence is kept from the moment it is there
+        publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS)
 
 
 def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
@@ -145,7 +149,7 @@ def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
     bar.set_description(f"{len(tasks)} runs")
     pool = ProcessPoolExecutor(workers(), mp_context=context, initializer=_start_worker, initargs=(ticks,))
     with bar, pool:
-        futures = {pool.submit(_work, task) for task in tasks}
+        futures = {pool.submit(_work, task) for task in tasks}  # neighbours differ in seed, and share little
         try:
             _watch(futures, ticks, bar)
         except BaseException:
@@ -167,12 +171,16 @@ def _watch(futures: set[Future], ticks: Any, bar: tqdm) -> None:
             future.result()  # raises what the run raised
 
 
-def _report(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, str]:
+def _report(
+    base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int], new: set[tuple[str, int]]
+) -> dict[str, str]:
+    print("This machine's results beside the committed ones:")
     outcome = {}
     for arm in arms:
         states = []
         for seed in seeds:
-            states.append(publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS))
+            state = publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS)
+            states.append("new" if (arm.name, seed) in new else state)
             outcome[f"{arm.name}/seed{seed}"] = states[-1]
         told = "; ".join(f"{n} x {state}" for state, n in Counter(states).items())
         print(f"  {arm.name:28s} {told}")

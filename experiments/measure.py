@@ -33,10 +33,11 @@ def judged(policy: str, config: RunConfig, work_dir: Path) -> tuple[dict[str, An
     """Eq. 7 against the baseline, with interval and counts, and the directory that keeps replies and verdicts."""
     answers, baseline = (answers_of(model, config, work_dir) for model in (policy, config.evaluation.baseline))
     judge = judge_of(config.evaluation.judge)
-    key = stable_hash(answers, baseline, judge.chat.model, dict(judge.parameters))[:20]
-    folder = work_dir / "judge" / key
-    with exclusive(work_dir / "judge" / f".{key}.lock"):  # arms share policies, and may want this one at once
-        return win_score(answers, baseline, judge, folder, allow_empty=True), folder
+    against = stable_hash(baseline, judge.chat.model, dict(judge.parameters))[:12]
+    folder = work_dir / "judge" / against / stable_hash(answers)[:20]
+    replies = folder.parent / f"replies-seed{config.seed}.jsonl"
+    with exclusive(replies.with_suffix(".lock")):  # arms share answers, and may want the judge at once
+        return win_score(answers, baseline, judge, folder, allow_empty=True, replies_log=replies), folder
 
 
 def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:

@@ -136,7 +136,7 @@ def test_only_seeds_that_every_arm_has_are_compared(tmp_path):
             write_json(raw_path(tmp_path, "tiny", arm, seed), result(arm, seed, 1.0))
     raw = read_raw(tmp_path, "tiny", ["a", "b"], REPORT_SEEDS)
     assert [[r["seed"] for r in results] for results in raw.values()] == [[0, 2], [0, 2]]
-    with pytest.raises(UserError, match="No seed in .* has a result for every arm"):
+    with pytest.raises(UserError, match=r"No seed in .* has a result for every arm"):
         read_raw(tmp_path, "tiny", ["a", "c"], REPORT_SEEDS)
 
 
