@@ -82,7 +82,7 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
                 x, [p["mean"] for p in points], errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5
             )
     axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
-    axes.text(0.5, 50, "baseline", fontsize=7, va="bottom", ha="left")
+    axes.text(1.5, 50, "baseline", fontsize=7, va="bottom", ha="center")  # between two groups of bars
     low, high = _limits(data)
     axes.set_ylim(low, high)
     axes.set_xlim(0.5, len(iterations) + 0.5)
