@@ -20,7 +20,7 @@ from experiments.arms import DEVELOPMENT_SEEDS, arm
 from experiments.compute import RESULTS, base_of, compute
 from experiments.results import raw_path
 from optune.artefacts import read_json, write_json
-from optune.types import UserError
+from optune.command import exit_status
 
 ARM = arm("dpo", "all")
 ON_VALIDATION = "evaluation.prompts=sandbox:validation"
@@ -77,19 +77,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--grid", action="store_true", help="try learning rates")
     options = parser.parse_args(arguments)
-    try:
-        if options.grid:
-            write_json(RESULTS / options.preset / "development_grid.json", grid(options.preset))
-        else:
-            found = gain(options.preset)
-            write_json(RESULTS / options.preset / "development.json", found)
-            for measure in ("win_score", "gold_mean"):
-                print(f"  {measure}: gain {found[measure]['gain']:.2f} [{found[measure]['low']:.2f}, ", end="")
-                print(f"{found[measure]['high']:.2f}] from iteration 0 to 3")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: _write_grid(options.preset) if options.grid else _write_gain(options.preset))
+
+
+def _write_grid(preset: str) -> None:
+    write_json(RESULTS / preset / "development_grid.json", grid(preset))
+
+
+def _write_gain(preset: str) -> None:
+    found = gain(preset)
+    write_json(RESULTS / preset / "development.json", found)
+    for measure in ("win_score", "gold_mean"):
+        low, high = found[measure]["low"], found[measure]["high"]
+        print(f"  {measure}: gain {found[measure]['gain']:.2f} [{low:.2f}, {high:.2f}] from iteration 0 to 3")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 from experiments.arms import Arm, arm
 from experiments.compute import RUNS, base_of, compute, resolve
 from optune.artefacts import read_json, stable_hash, write_json
+from optune.command import exit_status
 from optune.config import RunConfig, load_config
 from optune.types import UserError
 
@@ -98,17 +99,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/human-study-outputs"), help="human-study only")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example evaluation.judge.model=gpt-4o")
     options = parser.parse_args(arguments)
-    try:
-        if options.what == "human-study":
-            found = human_study(options.preset, options.overrides, options.out)
-        else:
-            evaluation = {"lima": lima, "alpaca": alpaca}[options.what]
-            found = evaluation(options.preset, options.checkpoint, options.overrides)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    if options.what == "human-study":
+        found = human_study(options.preset, options.overrides, options.out)
+    else:
+        evaluation = {"lima": lima, "alpaca": alpaca}[options.what]
+        found = evaluation(options.preset, options.checkpoint, options.overrides)
     print(json.dumps(found, indent=2))
-    return 0
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from experiments.arms import BUILD_OF_SEED, PREVIEW_SEEDS, RATIOS, REPORT_SEEDS,
 from experiments.compute import RESULTS, base_of, compute
 from experiments.results import ROOT, read_raw
 from optune.artefacts import write_json
-from optune.types import UserError
+from optune.command import exit_status
 
 NAME = "fig3"
 ARMS = ratio_arms("wdpo")
@@ -82,7 +82,7 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
                 x, [p["mean"] for p in points], errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5
             )
     axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
-    axes.text(1.5, 50, "baseline", fontsize=7, va="bottom", ha="center")  # between two groups of bars
+    axes.text(1.5, 50, "baseline", fontsize=6, va="bottom", ha="center")  # between two groups of bars
     low, high = _limits(data)
     axes.set_ylim(low, high)
     axes.set_xlim(0.5, len(iterations) + 0.5)
@@ -125,15 +125,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--draw-only", action="store_true", help="redraw from committed results")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="a trial: kept apart from the results")
     options = parser.parse_args(arguments)
-    try:
-        figure(options.preset, options.seeds, options.overrides, options.draw_only)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nStopped. Everything finished is kept: the same command continues from there.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: figure(options.preset, options.seeds, options.overrides, options.draw_only))
 
 
 def figure(preset: str, seeds: list[int], overrides: list[str], draw_only: bool) -> None:

@@ -17,6 +17,7 @@ from experiments.compute import RESULTS, RUNS, base_of, resolve
 from experiments.development import ARM, ON_VALIDATION, gain
 from experiments.results import raw_path
 from optune.artefacts import read_json, write_json
+from optune.command import exit_status
 from optune.config import load_config
 from optune.sandbox import VERSION, content_hash
 from optune.types import UserError
@@ -113,14 +114,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="tiny")
     options = parser.parse_args(arguments)
-    try:
-        found = measure_world(options.preset)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    write_json(RESULTS / options.preset / "sandbox.json", found)
+    return exit_status(lambda: report_world(options.preset))
+
+
+def report_world(preset: str) -> None:
+    """Measure, write `results/<preset>/sandbox.json`, and print the table."""
+    found = measure_world(preset)
+    write_json(RESULTS / preset / "sandbox.json", found)
     print("\n".join(lines(found)))
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from optune import quiet  # noqa: F401  (before any library that phones home)
+from optune.command import exit_status
 from optune.types import UserError
 
 
@@ -30,17 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     select.set_defaults(function=_select)
 
     options = parser.parse_args(arguments)
-    try:
-        options.function(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        return 0
-    except KeyboardInterrupt:
-        print("\nStopped. Everything finished is kept: the same command continues from there.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: options.function(options))
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"types", "quiet"},
-    {"registry", "artefacts"},
+    {"registry", "artefacts", "command"},
     {"config", "reply_log"},
     {
         "prompts",
@@ -41,6 +41,7 @@ LAYERS = [
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 EVAL_MAY_USE = {
     "types",
+    "command",
     "config",
     "registry",
     "artefacts",
