@@ -112,8 +112,22 @@ def test_any_allowed_design_is_balanced(data):
     raters = data.draw(st.integers(1, 9))
     per_pair = data.draw(st.integers(1, raters))
     block = raters // np.gcd(raters, per_pair)
-    prompts, comparisons = block * data.draw(st.integers(1, 5)), data.draw(st.integers(1, 3))
-    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    check_design(
+        raters,
+        per_pair,
+        block * data.draw(st.integers(1, 5)),
+        data.draw(st.integers(1, 3)),
+        seed=data.draw(st.integers(0, 99)),
+    )
+
+
+def test_a_design_of_odd_pairs_and_odd_raters_is_balanced():
+    for seed in range(100):
+        check_design(raters=8, per_pair=3, prompts=24, comparisons=3, seed=seed)
+
+
+def check_design(raters: int, per_pair: int, prompts: int, comparisons: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
     rows = assign_raters(prompts, comparisons, raters, per_pair, rng)
     for part in rows:
         assert all(len(set(row)) == per_pair for row in part)
@@ -347,6 +361,16 @@ def test_an_earlier_rating_is_never_changed(tmp_path, small):
     assert (folder / "ratings.jsonl").read_text() == before
     import_ratings(folder, [ratings_file(tmp_path / "third.json", study, "rater-2", "2")])
     assert (folder / "ratings.jsonl").read_text().startswith(before)
+
+
+def test_a_strange_time_of_rating_does_not_damage_what_is_kept(tmp_path, small):
+    folder, study = small
+    path = ratings_file(tmp_path / "strange.json", study, "rater-1")
+    content = json.loads(path.read_text())
+    content["ratings"][0]["rated_at"] = "today\u2028\x85\ud800"
+    path.write_text(json.dumps(content))
+    accepted = import_ratings(folder, [path]).accepted
+    assert accepted and len(read_ratings(folder, study)) == accepted
 
 
 def test_a_partial_file_can_be_completed_later(tmp_path, small):

@@ -206,7 +206,7 @@ def read_verdicts(path: str | Path) -> dict[str, str]:
     comparison's first model; another one (`unparsed`) counts as no verdict. Raises UserError naming the line.
     """
     try:
-        lines = Path(path).read_text("utf-8").splitlines()
+        lines = Path(path).read_text("utf-8").strip("\n").split("\n")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     verdicts: dict[str, str] = {}

@@ -115,8 +115,9 @@ def balanced_sides(rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         edges.setdefault(("pair", int(pair)), []).append((pair, slot))
         edges.setdefault(("rater", int(rows[pair, slot])), []).append((pair, slot))
     result, used = np.zeros(rows.shape, dtype=bool), np.zeros(rows.shape, dtype=bool)
-    # A node with an odd number of edges must be the end of a trail, so trails start at those first.
-    for node in sorted(edges, key=lambda n: len(edges[n]) % 2 == 0):
+    # A node with an odd number of edges must be the end of a trail, so trails start at those first. What such a node
+    # has left then is even, and where no later trail passes, a second round takes it.
+    for node in sorted(edges, key=lambda n: len(edges[n]) % 2 == 0) * 2:
         while edge := _next(edges[node], used):
             pair, slot = edge
             used[edge] = True

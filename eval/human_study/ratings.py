@@ -77,7 +77,7 @@ def import_ratings(folder: str | Path, files: Sequence[str | Path]) -> Report:
                 report.files_refused += 1
                 continue
             _take_rows(submission, study, kept, report)
-        lines = [json.dumps(asdict(rating), ensure_ascii=False) for rating in kept.values()]
+        lines = [json.dumps(asdict(rating)) for rating in kept.values()]
         write_text(folder / RATINGS_FILE, "".join(line + "\n" for line in lines))
     report.missing = missing(study, kept)
     return report
