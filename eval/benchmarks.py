@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Measure what is not yet measured, then write and print the table."""
     benchmarks = _chosen(args)
+    if args.suite == "sandbox" and args.data_dir is not None:
+        raise UserError("--data-dir: the sandbox's benchmarks bring their own data; give --suite paper with it.")
     _set_environment(offline=args.data_dir is not None or args.suite == "sandbox")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")

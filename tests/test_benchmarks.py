@@ -247,6 +247,7 @@ def test_sandbox_suite_runs_four_tasks_of_the_same_kinds(few_sandbox_prompts, ra
     [
         (["--model", "/nowhere/model"], "not a checkpoint folder"),
         (["--model", "x", "--tasks", "arc"], "'arc' is not in the suite"),
+        (["--model", "x", "--suite", "sandbox", "--data-dir", "d"], "bring their own data"),
         (["import", "/nowhere/results.json"], "there is no such file"),
         (["compare", "/nowhere/a", "/nowhere/b"], "there is no sample log"),
     ],
@@ -352,6 +353,18 @@ def write_log(run: Path, task: str, metric: str, scores: dict[str, float], promp
     rows = [{"filter": "none", "doc_hash": h, "prompt_hash": prompt, metric: v} for h, v in scores.items()]
     other = {"filter": "other", "doc_hash": "ignored", "prompt_hash": prompt, metric: 1.0}
     write_jsonl(run / f"samples_{task}_2026-01-02T03-04-05.678.jsonl", [*rows, other])
+
+
+def test_sample_logs_may_hold_every_kind_of_line_end_inside_a_text(tmp_path):
+    """lm-eval writes texts as they are, and two items of the real MMLU hold U+0085."""
+    rows = [
+        {"doc": "a\x85b\u2028c", "filter": "none", "doc_hash": h, "prompt_hash": "p", "acc_norm": 1.0} for h in "xyz"
+    ]
+    for run in "ab":
+        path = tmp_path / run / "samples_hellaswag_2026-01-02T03-04-05.678.jsonl"
+        path.parent.mkdir()
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    assert [c.n for c in compare(tmp_path / "a", tmp_path / "b")[0]] == [3]
 
 
 def test_paired_tests_pair_by_item_and_match_scipy(tmp_path):

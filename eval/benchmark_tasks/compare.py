@@ -124,7 +124,7 @@ def _items(benchmark: Benchmark, logs: dict[str, Path]) -> Items:
     items: Items = {}
     for leaf, path in sorted(logs.items()):
         seen: Counter[str] = Counter()
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        for number, line in enumerate(path.open(encoding="utf-8"), start=1):  # texts hold U+2028 and U+0085 too
             try:
                 sample = json.loads(line)
                 if sample["filter"] != filtered:
