@@ -34,7 +34,9 @@ def _patterns(*patterns: str) -> list[re.Pattern[str]]:
 
 
 # --- the first line: two scores and nothing else ---
-_HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?)(?:\s+are)?\s*[:=]?\s*)?"
+_HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?|evaluation)(?:\s+are)?\s*[:=]?\s*)?"
+_HEADING_LINE = re.compile(r"(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?|evaluation)\s*:", flags=re.IGNORECASE)
+_AROUND = re.compile(r"""^(?:[-•]\s+)?["'“]?|["'”]?$""")  # a list's mark and quotation marks
 _BETWEEN = r"(?:\s*(?:[,;|&]|and)\s*|\s+)"
 _FIRST, _SECOND = _score("1", "100?"), _score("2", "100?")
 _PAIR = re.compile(rf"{_HEADING}[(\[]?\s*{_FIRST}{_BETWEEN}{_SECOND}\s*[)\]]?[.:;,]?", flags=re.IGNORECASE)
@@ -84,10 +86,10 @@ def parse_scores(reply: str | None) -> tuple[float, float] | None:
     if not reply:
         return None
     text = _MARKUP.sub("", reply.translate(_FULL_WIDTH)).replace("’", "'")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [_AROUND.sub("", line.strip()) for line in text.splitlines() if line.strip()]
     if not lines:
         return None
-    scores = _first_line(lines)
+    scores = _first_line(lines[1:] if len(lines) > 1 and _HEADING_LINE.fullmatch(lines[0]) else lines)
     if scores or len(text) > LONGEST or _REFUSAL.search(text):
         return scores
     return _statements("\n".join(lines))
