@@ -78,6 +78,8 @@ def win_score(
     Raises UserError on inputs that do not match, on a run directory made from other inputs, and from the client.
     """
     run_dir = Path(run_dir)
+    if batch and judge.transport is not None:
+        raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
     contests = match(outputs, baseline, allow_empty=allow_empty)
     with run_lock(run_dir):
         _claim(run_dir, _identity(contests, judge))
@@ -95,8 +97,13 @@ def win_score(
 
 
 def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[Contest]:
-    """Pair the answers by instruction, in the order of `outputs`. Raises UserError naming what does not match."""
-    test, base = _by_id(outputs, "the outputs", allow_empty), _by_id(baseline, "the baseline", allow_empty)
+    """Pair the answers, in the order of `outputs`: by `prompt_id` where every row has one, else by instruction.
+
+    Raises UserError naming what does not match.
+    """
+    named = all(row.get("prompt_id") for row in (*outputs, *baseline))
+    test = _by_id(outputs, "the outputs", allow_empty, named)
+    base = _by_id(baseline, "the baseline", allow_empty, named)
     for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):
         if missing:
             first = next(row for rows in (test, base) for i, row in rows.items() if i in missing)
@@ -192,7 +199,7 @@ def read_jsonl(path: str | Path) -> list[Any]:
     return values
 
 
-def _by_id(rows: Rows, whose: str, allow_empty: bool) -> dict[str, dict[str, Any]]:
+def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, dict[str, Any]]:
     if not rows:
         raise UserError(f"There are no answers in {whose}.")
     seen: Counter[str] = Counter()
@@ -200,7 +207,7 @@ def _by_id(rows: Rows, whose: str, allow_empty: bool) -> dict[str, dict[str, Any
     for row in rows:
         text = stable_hash(row["instruction"])[:16]
         seen[text] += 1
-        identity = str(row.get("prompt_id") or (text if seen[text] == 1 else f"{text}#{seen[text]}"))
+        identity = str(row["prompt_id"]) if named else text if seen[text] == 1 else f"{text}#{seen[text]}"
         if identity in found:
             raise UserError(f"Prompt {identity!r} is answered twice in {whose}.")
         found[identity] = row
@@ -291,7 +298,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     judge.add_argument("--model", help="the judge's model name at the endpoint")
     judge.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     judge.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")
-    judge.add_argument("--parameters", type=json.loads, help='as JSON; default {"temperature": 0, "max_tokens": 1024}')
+    judge.add_argument("--parameters", type=_object, help='as JSON; default {"temperature": 0, "max_tokens": 1024}')
     judge.add_argument("--concurrency", type=int, default=16, help="calls under way at once")
     judge.add_argument("--timeout", type=float, default=120.0, help="seconds per call")
     judge.add_argument("--max-attempts", type=int, default=8, help="per call, before it counts as failed")
@@ -316,6 +323,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     paired.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     paired.set_defaults(run=lambda args: compare_runs(args.run_a, args.run_b, seed=args.seed))
     return parser.parse_args(argv)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
 
 
 def _judge(args: argparse.Namespace) -> dict[str, Any]:

@@ -240,6 +240,21 @@ def test_answers_that_do_not_match_are_named(test, base, told):
         match(test, base)
 
 
+def test_ids_count_only_where_both_sides_have_them():
+    test = [
+        {"prompt_id": "p1", "instruction": "q1", "output": "a"},
+        {"prompt_id": "p2", "instruction": "q2", "output": "b"},
+    ]
+    base = [{"instruction": row["instruction"], "output": "c"} for row in test[::-1]]
+    assert [(c.instruction, c.answer) for c in match(test, base)] == [("q1", "a"), ("q2", "b")]
+    assert [c.prompt_id for c in match(test, test)] == ["p1", "p2"]
+
+
+def test_an_in_process_judge_takes_no_batches(answers, tmp_path):
+    with pytest.raises(UserError, match="takes no batches"):
+        win_score(answers["good"], answers["good"], make_judge("sandbox"), tmp_path, batch=True)
+
+
 def test_an_instruction_may_occur_twice():
     rows = outputs(("q", "a"), ("q", "b"))
     assert [(c.answer, c.baseline) for c in match(rows, rows[::-1])] == [("a", "b"), ("b", "a")]
