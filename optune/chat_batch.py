@@ -77,6 +77,10 @@ class _Batches:
 
     async def _submit(self, entry: dict[str, Any]) -> None:
         entry["keys"] = [key for key in entry["keys"] if key in self.missing]
+        if not entry["keys"]:  # answered in the meantime by another way
+            entry["collected"] = True
+            self._save()
+            return
         calls = io.BytesIO("\n".join(map(self._line, entry["keys"])).encode())
         uploaded = await self.api.files.create(file=("calls.jsonl", calls), purpose="batch")
         batch = await self.api.batches.create(

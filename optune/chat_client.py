@@ -257,6 +257,7 @@ class _Session:
         self.reached = any(reply.answered for reply in log.replies.values())  # the endpoint is known to work
         self.not_before = 0.0  # of the next call, on the monotonic clock, as a Retry-After asked
         self.spent, self.reserved = 0.0, 0.0
+        self.underestimate = 1.0  # the most by which a call's prompt has outgrown its estimate, for the next ones
         self.unsynced: list[Reply] = []
 
     async def run(self) -> None:
@@ -307,7 +308,8 @@ class _Session:
         self._log(Reply(key, None, error=str(failure), attempts=attempt))
 
     async def _attempt(self, key: str, request: ChatRequest) -> Reply:
-        worst = self.client.cost(request.prompt_tokens, request.completion_tokens) or 0.0
+        prompt_tokens = math.ceil(request.prompt_tokens * self.underestimate)
+        worst = self.client.cost(prompt_tokens, request.completion_tokens) or 0.0
         limit = self.settings.max_cost
         if limit is not None and self.spent + self.reserved + worst > limit:
             raise UserError(f"The budget of {limit:g} is used up ({self.spent:.4f} spent); the rest was not asked.")
@@ -324,6 +326,7 @@ class _Session:
             reply = read_completion(key, response.content)
             if reply.prompt_tokens is not None and reply.completion_tokens is not None:
                 self.spent += (self.client.cost(reply.prompt_tokens, reply.completion_tokens) or 0.0) - worst
+                self.underestimate = max(self.underestimate, reply.prompt_tokens / request.prompt_tokens)
             return reply
         except openai.APIStatusError as error:
             raise self._judge_status(error) from None
@@ -351,7 +354,8 @@ class _Session:
             if wait is not None:
                 self.not_before = max(self.not_before, time.monotonic() + wait)
             return _Retry(f"{status}: {told}", wait)
-        if self.reached or code in TEXT_REFUSED:
+        self.reached |= code in TEXT_REFUSED
+        if self.reached:
             return _GiveUp(f"{status}: {told}")
         return UserError(f"The endpoint refuses the calls as they are ({status}: {told}).")
 
