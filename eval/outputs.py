@@ -200,6 +200,8 @@ def run(args: argparse.Namespace) -> Path:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"--limit: must be at least 1, not {args.limit}.")
     prompts = prompt_set(args.prompts)[: args.limit]
     generator = args.generator or Path(args.model).name
     with tqdm(total=len(prompts), desc="answers", disable=None) as bar:

@@ -90,6 +90,7 @@ def test_an_unknown_prompt_set_names_the_known_ones(capsys):
         assert "sandbox:lima" in capsys.readouterr().err
 
 
-def test_an_impossible_option_is_named(capsys):
-    assert run("--model", "m", "--prompts", "test", "--out", "o.json", "--temperature", -1) == 2
-    assert "--temperature" in capsys.readouterr().err
+@pytest.mark.parametrize("option", [("--temperature", -1), ("--limit", 0)])
+def test_an_impossible_option_is_named(capsys, option):
+    assert run("--model", "m", "--prompts", "test", "--out", "o.json", *option) == 2
+    assert option[0] in capsys.readouterr().err
