@@ -27,10 +27,11 @@ import pandas as pd
 
 from eval.alpaca_annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_length_control import Assets, find_assets, hub_assets, length_controlled, load_package
-from eval.judges import Judge, make_judge, sandbox_alpaca
+from eval.judges import Judge, judge_of, make_judge, sandbox_alpaca
 from eval.win_score import read_outputs
 from optune.artefacts import read_json, run_lock, sha256_of, stable_hash, write_json
 from optune.chat_client import ChatClient
+from optune.config import JudgeConfig
 from optune.types import UserError
 
 # SHA-256 of AlpacaEval's 805 instructions in their order, joined by NUL: the instructions the hub's tables are for.
@@ -268,6 +269,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--price-out", type=float, help="per million completion tokens")
     add("--max-cost", type=float, help="refuse to spend more than this on the missing calls")
     return parser.parse_args(argv)
+
+
+def annotator_of(config: JudgeConfig) -> Judge:
+    """The annotator that goes with a run's judge: in the sandbox the one that answers in AlpacaEval's form."""
+    return sandbox_alpaca.judge() if config.name == "sandbox" else judge_of(config)
 
 
 def choose_judge(args: argparse.Namespace) -> Judge | None:

@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 
 from eval.alpaca_annotate import ANNOTATOR, annotate
-from eval.alpaca_eval import evaluate, is_alpaca_eval, main, pair_outputs
+from eval.alpaca_eval import annotator_of, evaluate, is_alpaca_eval, main, pair_outputs
 from eval.alpaca_length_control import find_assets, length_controlled, load_package
 from eval.judges import Judge, sandbox_alpaca
 from optune.artefacts import write_json
 from optune.chat_client import ChatSettings
+from optune.config import JudgeConfig
 from optune.types import UserError
 
 N = 36  # too few for the jackknife, which is what takes time
@@ -397,6 +398,12 @@ def test_replies_without_the_letters_are_unparsed(case: Case, tmp_path: Path) ->
     judge, asked = endpoint(lambda prompt: choice(Both=-0.1) if '"""say 7"""' in prompt else choice(m=-0.5, M=-1.0))
     result = case.evaluate(annotations=None, judge=judge, run_dir=tmp_path / "run")
     assert (len(asked), result["n"], result["unparsed"]) == (N, N - 1, 1)
+
+
+def test_a_runs_sandbox_judge_becomes_the_annotator_with_log_probabilities(case: Case, tmp_path: Path) -> None:
+    judge = annotator_of(JudgeConfig(name="sandbox"))
+    assert judge.chat.model == sandbox_alpaca.judge().chat.model and judge.transport is not None
+    assert annotator_of(JudgeConfig(name="openai", model="gpt-4")).chat.model == "gpt-4"
 
 
 def test_a_model_without_log_probabilities_is_told_after_one_call(case: Case, tmp_path: Path) -> None:
