@@ -1,4 +1,4 @@
-# Every figure, table and evaluation of the paper is a target here; `make help` lists them.
+# Figures and evaluations are targets here; `make help` lists them.
 # PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. ARGS: overrides, such as "loss.beta_2=0.5".
 
 PRESET ?= tiny
@@ -36,16 +36,16 @@ run: $(READY)  ## one run of the loop: PRESET, ARGS="seed=1 selection.ratio=0.7"
 	@$(PY) -m optune run --preset $(PRESET) $(ARGS)
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
-	@$(PY) -m experiments.sandbox_report
+	@$(PY) -m experiments.sandbox_report --preset $(PRESET)
 
 fig3: $(READY)  ## Figure 3: win score by selection ratio and strategy, wDPO (PRESET, SEEDS)
-	@$(PY) -m experiments.fig3_win_score_by_ratio --preset $(PRESET) --seeds $(SEEDS)
+	@$(PY) -m experiments.fig3_win_score_by_ratio $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
 
 plots: $(READY)  ## redraw every figure from committed results, without computing
 	@$(PY) -m experiments.fig3_win_score_by_ratio --preset $(PRESET) --draw-only
 
 develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
-	@$(PY) -m experiments.development
+	@$(PY) -m experiments.development --preset $(PRESET)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
 	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
@@ -59,7 +59,7 @@ eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=p
 outputs: $(READY)  ## answer a prompt set in AlpacaEval's form: CHECKPOINT=path PROMPTS=lima OUT=answers.json
 	@$(PY) -m eval.outputs --model "$(CHECKPOINT)" --prompts $(PROMPTS) --out $(OUT) $(ARGS)
 
-human-study: $(READY)  ## pages for human raters, for the paper's two comparisons: OUT=dir
+human-study: $(READY)  ## pages for human raters, for the paper's two comparisons
 	@$(PY) -m experiments.evaluate human-study --preset $(PRESET) --out runs/human-study/outputs $(ARGS)
 	@$(PY) -m eval.human_study export --outputs runs/human-study/outputs --out runs/human-study/study
 
@@ -72,5 +72,6 @@ test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-clean:  ## delete working directories (results/ and figures/ stay)
-	rm -rf runs
+clean:  ## delete working directories (results/, figures/ and judges' replies stay)
+	@test ! -d runs || find runs -type f ! -path '*/judge/*' ! -name 'replies*.jsonl' -delete
+	@test ! -d runs || find runs -type d -empty -delete

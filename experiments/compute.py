@@ -21,9 +21,10 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.arms import Arm, build_of
-from experiments.results import ROOT, publish, raw_path
+from experiments.results import ROOT, check_identity, publish, raw_path
 from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
+from optune.stages import VERSIONS
 from optune.types import UserError
 
 RUNS = ROOT / "runs"
@@ -35,10 +36,12 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
 
     Overridden runs are trials: they stay in `runs/` and are not compared with the committed results.
     """
-    for seed in seeds:
-        if seed < 0:
-            raise UserError(f"Seeds are whole numbers of at least 0, not {seed}.")
-    load_config(preset, overrides=overrides)
+    for arm in arms:
+        for seed in seeds:
+            config = arm_config(preset, arm, seed, overrides)
+            committed = raw_path(RESULTS, preset, arm.name, seed)
+            if not overrides and committed.exists():
+                check_identity(read_json(committed), identity(config), committed)
     base = base_of(preset, overrides)
     tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in seeds]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
@@ -53,10 +56,25 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
 
 def base_of(preset: str, overrides: Sequence[str] = ()) -> Path:
     """Where this machine's results of a preset are put: other settings, sandboxes or packages lie in another folder."""
-    from optune.sandbox import content_hash
+    config = load_config(preset, overrides=overrides)
+    return RUNS / "computed" / stable_hash(config.model_dump(), world(config), VERSIONS, package_versions())[:12]
 
-    settings = load_config(preset, overrides=overrides).model_dump()
-    return RUNS / "computed" / stable_hash(settings, content_hash(), package_versions())[:12]
+
+def world(config: RunConfig) -> dict[str, Any] | None:
+    """What a result in the sandbox was made with: the language, how its models are built, and the judge."""
+    if not config.sandbox:
+        return None
+    from eval.judges import judge_of
+    from optune.sandbox import VERSION, content_hash
+    from optune.sandbox_models import build_key
+    from optune.sandbox_paths import build_settings
+
+    return {
+        "version": VERSION,
+        "hash": content_hash(),
+        "build": build_key(0, build_settings(config)).removeprefix("seed0-"),
+        "judge": judge_of(config.evaluation.judge).chat.model,
+    }
 
 
 def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
@@ -64,7 +82,6 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
     from experiments.measure import measure, quality
     from optune.ledger import ledger
     from optune.run import run_optune
-    from optune.sandbox import VERSION, content_hash
 
     config = arm_config(preset, arm, seed, overrides)
     work_dir = RUNS / preset
@@ -77,12 +94,10 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
         if tick:
             tick.put(1)
     raw = {
-        "preset": preset,
+        **identity(config),
         "arm": arm.name,
         "seed": seed,
         "build": build_of(seed) if config.sandbox else None,
-        "sandbox": {"version": VERSION, "hash": content_hash()} if config.sandbox else None,
-        "config": config.model_dump(exclude={"seed": True, "sandbox": {"build"}}),
         "packages": package_versions(),
         "baseline": quality(resolved.evaluation.baseline, resolved, work_dir),
         "iterations": measured,
@@ -94,8 +109,17 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
     write_json(raw_path(base, preset, arm.name, seed), raw)
 
 
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What two results must share to be compared at all."""
+    facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
+    return {"preset": config.preset, "config": facts, "sandbox": world(config)}
+
+
 def arm_config(preset: str, arm: Arm, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
-    """The preset with the arm's changes, the seed and its sandbox build; overrides come last."""
+    """The preset with overrides, then the arm's own changes, the seed and its sandbox build."""
+    taken = [name for name in ("seed", "selection", "loss.name") if any(o.startswith(name) for o in overrides)]
+    if taken:
+        raise UserError(f"An experiment's arms and seeds set {taken[0]} themselves; override something else.")
     config = load_config(preset, overrides=overrides)
     changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
     if config.sandbox:

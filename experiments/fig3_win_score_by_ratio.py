@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from eval.stats import t_interval
-from experiments.arms import BUILD_OF_SEED, PREVIEW_SEEDS, RATIOS, REPORT_SEEDS, arm, ratio_arms
+from experiments.arms import PREVIEW_SEEDS, RATIOS, REPORT_SEEDS, arm, ratio_arms
 from experiments.compute import RESULTS, base_of, compute
 from experiments.results import ROOT, read_raw
+from experiments.verdicts import few
 from optune.artefacts import write_json
 from optune.command import exit_status
+from optune.types import UserError
 
 NAME = "fig3"
 ARMS = ratio_arms("wdpo")
@@ -107,7 +109,7 @@ def provenance(data: dict[str, Any]) -> str:
 
 def preview(data: dict[str, Any]) -> bool:
     """Whether there are too few seeds or builds for a verdict."""
-    return len(data["seeds"]) < len(REPORT_SEEDS) or len(data["builds"]) < len(set(BUILD_OF_SEED.values()))
+    return few(len(data["seeds"]), set(data["builds"]))
 
 
 def _limits(data: dict[str, Any]) -> tuple[float, float]:
@@ -130,6 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def figure(preset: str, seeds: list[int], overrides: list[str], draw_only: bool) -> None:
     """Compute what is missing, compare it with the committed results, and draw."""
+    if not set(seeds) <= set(REPORT_SEEDS) and not draw_only:
+        raise UserError(f"Arms are compared on the report seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]} alone.")
     outcome = {} if draw_only else compute(preset, ARMS, seeds, overrides)
     if overrides:
         trial = base_of(preset, overrides)

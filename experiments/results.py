@@ -1,7 +1,7 @@
 """Raw results: one file per arm and seed, written once, and what may be read from them.
 
 `results/<preset>/raw/<arm>/seed<k>.json` is the evidence; it is committed as it finishes and never overwritten. What a
-machine computes itself lies in `runs/<preset>/raw` and is compared with it.
+machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is compared with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import read_json, write_json
+from optune.artefacts import canonical_json, read_json, write_json
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,7 +73,14 @@ def read_raw(base: Path, preset: str, arms: Iterable[str], seeds: Sequence[int])
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
-    sandboxes = {str(found[arm][seed]["sandbox"]) for arm in found for seed in chosen}
-    if len(sandboxes) > 1:
-        raise UserError(f"{base / preset / 'raw'} mixes results of {len(sandboxes)} sandboxes; remove the old ones.")
+    made_with = {canonical_json(_shared_settings(found[arm][seed])) for arm in found for seed in chosen}
+    if len(made_with) > 1:
+        raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
+
+
+def _shared_settings(result: dict[str, Any]) -> dict[str, Any]:
+    """The configuration and world of a result without what arms differ in: selection, and the loss's name."""
+    config = {name: value for name, value in result["config"].items() if name != "selection"}
+    loss = {name: value for name, value in config.get("loss", {}).items() if name != "name"}
+    return {"config": {**config, "loss": loss}, "sandbox": result["sandbox"]}

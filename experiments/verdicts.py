@@ -41,8 +41,12 @@ def judge_claims(claims: Sequence[Claim], raw: Raw, gain: dict[str, float]) -> l
 def is_preview(raw: Raw) -> bool:
     """Whether seeds or builds are too few for a verdict."""
     results = next(iter(raw.values()))
-    builds = {result["build"] for result in results}
-    return len(results) < len(REPORT_SEEDS) or len(builds) < len(set(BUILD_OF_SEED.values()))
+    return few(len(results), {result["build"] for result in results} - {None})
+
+
+def few(seeds: int, builds: set[int]) -> bool:
+    """The same from counts; real models have no builds."""
+    return seeds < len(REPORT_SEEDS) or 0 < len(builds) < len(set(BUILD_OF_SEED.values()))
 
 
 def _tests(claims: Sequence[Claim], raw: Raw, measure: str, margin: float) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from optune.config import RunConfig
+    from optune.config import RunConfig, load_config
+    from optune.history import HistoryView
     from optune.losses import dpo_loss, wdpo_loss
     from optune.pairs import make_pairs
     from optune.run import run_optune
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
 
 # Loaded on first use: importing optune must not import torch.
 _HOME = {
+    "HistoryView": "history",
     "RunConfig": "config",
     "dpo_loss": "losses",
+    "load_config": "config",
     "make_pairs": "pairs",
     "run_optune": "run",
     "select_prompts": "selection",
@@ -24,9 +27,11 @@ _HOME = {
     "wdpo_loss": "losses",
 }
 __all__ = [
+    "HistoryView",
     "RunConfig",
     "WeightedDPOTrainer",
     "dpo_loss",
+    "load_config",
     "make_pairs",
     "run_optune",
     "select_prompts",

@@ -48,8 +48,8 @@ def _run(options: argparse.Namespace) -> None:
         from optune.sandbox_paths import resolve_sandbox
 
         config = resolve_sandbox(config, Path("runs") / "sandbox")
-    with Progress(iterations=config.iterations + 1) as progress:
-        result = run_optune(config, run_dir, on_stage=progress.stage)
+    with Progress(config) as progress:
+        result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
     print(f"The policy is in {result.policies[-1]}; what every stage did is in {run_dir / 'manifest.json'}.")
 
 

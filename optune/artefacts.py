@@ -62,7 +62,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def content_hash(path: str | Path) -> str:
-    """The identity of an input: a stage's recorded digest, a file's or folder's content, or a hub name as it stands."""
+    """The identity of an input: a file's or folder's content, or a hub name as it stands."""
     path = Path(path)
     if path.is_file():
         return sha256_of(path)
@@ -220,7 +220,11 @@ def exclusive(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
     """One process per run directory: a second one is refused with the first one's identity."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "lock").touch()
+    except OSError as error:
+        raise UserError(f"{run_dir}: cannot be used as a run directory ({error.strerror}).") from None
     with open(run_dir / "lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

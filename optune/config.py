@@ -8,7 +8,6 @@ it runs.
 from __future__ import annotations
 
 import difflib
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,14 +23,15 @@ Dtype = Literal["float32", "bfloat16", "auto"]
 class Section(BaseModel):
     """Base of every section: immutable, and closed to names it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class PolicyConfig(Section):
     """The policy to start from (pi_SFT): a `transformers` folder or hub name."""
 
     model: str
-    dtype: Dtype = "float32"
     trust_remote_code: bool = False
 
 
@@ -45,6 +45,12 @@ class RewardConfig(Section):
     dtype: Dtype = "float32"
     trust_remote_code: bool = False
     noise: float = Field(0.0, ge=0, description="`gold` only: standard deviation added to each score")
+
+    @model_validator(mode="after")
+    def _check(self) -> RewardConfig:
+        if self.kind == "sequence_classifier" and not self.model:
+            raise ValueError("kind 'sequence_classifier' needs a model: a folder or hub name in reward.model")
+        return self
 
 
 class PromptsConfig(Section):
@@ -62,7 +68,7 @@ class GenerationConfig(Section):
     """Algorithm 1, line 8."""
 
     engine: str = "hf"
-    n: int = Field(2, ge=1, description="responses per prompt")
+    n: int = Field(2, ge=1, description="responses per prompt; the loop needs at least two to make a pair")
     temperature: float = Field(1.0, ge=0, description="0 is greedy decoding")
     top_p: float = Field(0.9, gt=0, le=1)
     max_new_tokens: int = Field(512, ge=1)
@@ -108,8 +114,8 @@ class LossConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
-        if isinstance(self.beta_2, float) and not (math.isfinite(self.beta_2) and self.beta_2 >= 0):
-            raise ValueError("beta_2 must be at least 0 and finite (loss 'dpo' is its limit at infinity)")
+        if isinstance(self.beta_2, float) and self.beta_2 < 0:
+            raise ValueError("beta_2 must be at least 0 (loss 'dpo' is its limit at infinity)")
         return self
 
 
@@ -182,6 +188,12 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.generation.n < 2:
+            raise ValueError("generation.n must be at least 2: a pair needs two responses")
+        return self
 
     def sampling(self) -> SamplingSettings:
         """The generation section with the limits and permissions that stand in other sections."""

@@ -79,7 +79,7 @@ class History:
         rewards = latest.pivot(index="prompt_id", columns="index", values="reward").reindex(prompt_ids)
         sampled_at = latest.groupby("prompt_id")["iteration"].max().reindex(prompt_ids)
         best = self.frame.groupby(["prompt_id", "iteration"])["reward"].max().unstack()
-        gains = best.diff(axis=1).reindex(prompt_ids) if len(best.columns) else best.reindex(prompt_ids)
+        gains = best.ffill(axis=1).diff(axis=1).where(best.notna()).reindex(prompt_ids)
         return HistoryView(
             prompt_ids=np.asarray(prompt_ids, dtype=object),
             rewards=rewards.to_numpy(dtype=float),
@@ -96,7 +96,7 @@ class HistoryView:
 
     prompt_ids: (n,) str. rewards: (n, responses), of the latest responses, NaN where there are fewer.
     sampled_at: (n,) the iteration that sampled them, -1 for never. gains: (n, iterations), change of the preferred
-    response's reward against the prompt's previous iteration, NaN where it was not regenerated.
+    response's reward against the last time the prompt was sampled, NaN where it was not regenerated.
     """
 
     prompt_ids: np.ndarray

@@ -1,4 +1,4 @@
-"""One line of progress for a whole target, with the time left, not only for the current loop."""
+"""One line of progress for a whole run, with the time left, not only for the current loop."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ from typing import Any
 
 from tqdm import tqdm
 
+from optune.config import RunConfig
+
+# What an iteration's work is taken to be, in shares; sampling shrinks with the selection ratio.
+SAMPLING, TRAINING = 0.7, 0.3
+FORMAT = "{l_bar}{bar}| {elapsed}, {remaining} left{postfix}"
+
 
 class Progress:
-    """A bar over iterations; `stage` is what `run_optune` calls after each stage."""
+    """A bar over a run's work; `stage` and `sampled` are what `run_optune` calls as it goes."""
 
-    def __init__(self, iterations: int):
-        self.bar = tqdm(total=iterations, unit="iteration", file=sys.stderr, dynamic_ncols=True, smoothing=0.1)
+    def __init__(self, config: RunConfig):
+        ratio = 0.0 if config.selection.strategy == "none" else config.selection.ratio
+        self.sampling = [SAMPLING, *[SAMPLING * ratio] * config.iterations]
+        total = sum(self.sampling) + TRAINING * len(self.sampling)
+        self.bar = tqdm(total=round(total, 3), file=sys.stderr, bar_format=FORMAT)
+        self.done, self.iteration = 0.0, 0
 
     def __enter__(self) -> Progress:
         return self
@@ -20,11 +30,17 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self.bar.close()
 
-    def describe(self, text: str) -> None:
-        """What is being done now, before the bar."""
-        self.bar.set_description(text)
+    def sampled(self, done: int, of: int) -> None:
+        """Responses of the sampling under way; what is sampled after training (for the KL) is not counted."""
+        if self.iteration >= 0:
+            self._show(self.done + self.sampling[self.iteration] * done / of)
 
     def stage(self, entry: dict[str, Any]) -> None:
-        """Show a finished stage; `train` is an iteration's last."""
+        """A finished stage: sampling, or training with all that stands around it."""
+        self.iteration = entry["iteration"] if entry["stage"] in ("prompts", "select") else -1
+        self.done += {"generate": self.sampling[entry["iteration"]], "train": TRAINING}.get(entry["stage"], 0.0)
         self.bar.set_postfix_str(f"iteration {entry['iteration']} {entry['stage']}", refresh=False)
-        self.bar.update(entry["stage"] == "train")
+        self._show(self.done)
+
+    def _show(self, done: float) -> None:
+        self.bar.update(max(0.0, min(done, self.bar.total) - self.bar.n))

@@ -44,7 +44,7 @@ def load_prompts(path: str | Path, split: str = "train") -> list[Prompt]:
     and column for what cannot be read, for ids given twice, and for a file without prompts.
     """
     prompts: dict[str, Prompt] = {}
-    for number, row in enumerate(_rows(path, split), start=1):
+    for number, row in _rows(path, split):
         prompt, has_id = _parse(row, f"{path}, row {number}")
         if has_id and prompt.prompt_id in prompts:
             raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")
@@ -65,14 +65,15 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
     pq.write_table(pa.table(columns, schema=SCHEMA), path)
 
 
-def _rows(path: str | Path, split: str) -> Iterator[Any]:
+def _rows(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
+    """Rows with their numbers; of a JSONL file the line's number."""
     file = Path(path)
     if file.suffix in (".jsonl", ".json"):
         yield from _jsonl_rows(file)
     elif file.suffix == ".parquet":
         _must_exist(file)
         try:
-            yield from pq.read_table(file).to_pylist()
+            yield from enumerate(pq.read_table(file).to_pylist(), start=1)
         except pa.ArrowInvalid as error:
             raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
     elif file.exists():
@@ -86,24 +87,24 @@ def _must_exist(file: Path) -> None:
         raise UserError(f"{file}: there is no such prompt file.")
 
 
-def _jsonl_rows(file: Path) -> Iterator[Any]:
+def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
     _must_exist(file)
     for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield json.loads(line.decode("utf-8"))
+            yield number, json.loads(line.decode("utf-8"))
         except UnicodeDecodeError:
             raise UserError(f"{file}, row {number}: not valid UTF-8.") from None
         except (ValueError, RecursionError) as error:
             raise UserError(f"{file}, row {number}: not a JSON object ({error}).") from None
 
 
-def _hub_rows(name: str, split: str) -> Iterator[Any]:
+def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
     try:
-        yield from load_dataset(name, split=split)
+        yield from enumerate(load_dataset(name, split=split), start=1)
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise UserError(
@@ -115,8 +116,8 @@ def _parse(row: Any, where: str) -> tuple[Prompt, bool]:
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with a column `prompt` or `messages`.")
     value = row.get("prompt") if row.get("prompt") is not None else row.get("messages")
-    if isinstance(row.get("messages"), str) and isinstance(value, str):
-        value = json.loads(row["messages"])
+    if isinstance(row.get("messages"), str):
+        value = _json_chat(row["messages"], where)
     if value is None:
         raise UserError(f"{where}: no column `prompt` or `messages` (found: {', '.join(map(str, row)) or 'none'}).")
     messages = () if isinstance(value, str) else _conversation(value, where)
@@ -128,6 +129,14 @@ def _parse(row: Any, where: str) -> tuple[Prompt, bool]:
     category = row.get("category")
     prompt = Prompt(prompt_id, text, messages if keep_chat else (), "" if category is None else str(category))
     return prompt, given is not None
+
+
+def _json_chat(text: str, where: str) -> Any:
+    """A chat that a table without nested columns holds as JSON text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise UserError(f"{where}: `messages` is text, but no JSON list of {{role, content}} objects.") from None
 
 
 def _conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:

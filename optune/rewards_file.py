@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,6 @@ from optune.types import UserError
 def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -> list[str]:
     """The ids to regenerate in rank order. Rows are prompts; `reward` is the preferred response's."""
     ids, rewards = read_rewards(path)
-    try:
-        exact = Fraction(str(ratio))
-    except (ValueError, ZeroDivisionError):
-        raise UserError(f"The selection ratio must be a number in (0, 1], not {ratio!r}.") from None
     view = HistoryView(
         prompt_ids=np.asarray(ids, dtype=object),
         rewards=np.asarray(rewards, dtype=float)[:, None],
@@ -31,17 +26,18 @@ def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -
         iteration=1,
         seed=seed,
     )
-    return select_prompts(view, exact, strategy)
+    return select_prompts(view, ratio, strategy)
 
 
 def read_rewards(path: Path) -> tuple[list[str], list[float]]:
     """Ids and rewards of a JSONL, CSV or Parquet file; raises UserError naming the row that is wrong."""
     ids, rewards, seen = [], [], set()
-    for number, row in enumerate(_rows(path), start=1):
+    for number, row in _rows(path):
         where = f"{path}, row {number}"
         missing = [name for name in ("prompt_id", "reward") if row.get(name) is None]
-        if missing:
-            raise UserError(f"{where}: no value for `{missing[0]}`; each row needs `prompt_id` and `reward`.")
+        if missing or pd.isna(row["prompt_id"]):
+            name = (missing or ["prompt_id"])[0]
+            raise UserError(f"{where}: no value for `{name}`; each row needs `prompt_id` and `reward`.")
         prompt_id, reward = str(row["prompt_id"]), _number(row["reward"])
         if not math.isfinite(reward):
             raise UserError(f"{where}: the reward of prompt {prompt_id!r} is {row['reward']!r}, not a finite number.")
@@ -62,24 +58,27 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Rows with their numbers; of a JSONL file the line's number."""
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     if path.suffix == ".jsonl":
-        return [_json_object(line, f"{path}, row {n}") for n, line in enumerate(_lines(path), start=1)]
+        return [(n, _json_object(line, f"{path}, row {n}")) for n, line in _lines(path)]
     try:
         if path.suffix == ".csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False).replace("", None).to_dict("records")
+            frame = pd.read_csv(path, dtype=str, keep_default_na=False).replace("", None)
+            return list(enumerate(frame.to_dict("records"), start=1))
         if path.suffix == ".parquet":
-            return pd.read_parquet(path).to_dict("records")
+            return list(enumerate(pd.read_parquet(path).to_dict("records"), start=1))
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
     raise UserError(f"{path}: rewards are read from .jsonl, .csv or .parquet files.")
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[tuple[int, str]]:
     try:
-        return [line for line in path.read_text("utf-8").split("\n") if line.strip()]
+        lines = enumerate(path.read_text("utf-8").split("\n"), start=1)
+        return [(number, line) for number, line in lines if line.strip()]
     except UnicodeDecodeError:
         raise UserError(f"{path}: not valid UTF-8.") from None
 

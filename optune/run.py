@@ -9,7 +9,9 @@ from typing import Any
 from optune.artefacts import run_lock
 from optune.config import RunConfig
 from optune.history import History
-from optune.stages import OnStage, Stages
+from optune.stages import OnProgress, OnStage, Stages
+from optune.threads import cpu_threads
+from optune.types import UserError
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,24 @@ class RunResult:
 
 
 def run_optune(
-    config: RunConfig, run_dir: str | Path, store: str | Path | None = None, on_stage: OnStage | None = None
+    config: RunConfig,
+    run_dir: str | Path,
+    store: str | Path | None = None,
+    on_stage: OnStage | None = None,
+    on_progress: OnProgress | None = None,
 ) -> RunResult:
     """Run, or continue, one arm with one seed in `run_dir`; finished stages are taken from `store`, never made again.
 
     `store` (default: `run_dir/stages`) may be shared by many runs. Raises UserError if `run_dir` holds a run of another
-    configuration or is in use.
+    configuration or is in use. `on_stage` is told of every stage, `on_progress` of the responses sampled meanwhile.
     """
     run_dir = Path(run_dir)
-    with run_lock(run_dir), _threads(config.threads):
-        stages = Stages(config, run_dir, Path(store or run_dir / "stages"), on_stage)
+    if "sandbox:" in f"{config.policy.model} {config.reward.model} {config.prompts.path}":
+        raise UserError(
+            "`sandbox:` names must be resolved first: optune.sandbox_paths.resolve_sandbox(config, folder)."
+        )
+    with run_lock(run_dir), cpu_threads(config.threads):
+        stages = Stages(config, run_dir, Path(store or run_dir / "stages"), on_stage, on_progress)
         policies, history = loop(config, stages)
         return RunResult(policies, history, stages.entries)
 
@@ -48,28 +58,9 @@ def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
         scored = stages.score(t, prompts, responses)  # 19: fresh responses only
         history = history.append(scored / "history.parquet")  # 12-18, 21: the rest is reused
         pairs = stages.pairs(t, prompts, history)  # 20
-        stages.kl(t, sft, prompts, scored)  # not the paper's: reward hacking shows here first
         reference = sft if config.training.reference == "sft" else policy
         trained = stages.train(t, policy, reference, prompts, pairs, stages.beta_2(history))  # 22, Eq. 6
         policy = str(trained.path)
+        stages.kl(t, sft, policy, prompts)  # not the paper's: how far the policy has gone
         policies.append(policy)
     return policies, history
-
-
-class _threads:
-    """CPU threads of torch for the length of a run; the last bits of a sum depend on them."""
-
-    def __init__(self, threads: int | None):
-        self.threads = threads
-
-    def __enter__(self) -> None:
-        import torch
-
-        self.before = torch.get_num_threads()
-        if self.threads:
-            torch.set_num_threads(self.threads)
-
-    def __exit__(self, *_: object) -> None:
-        import torch
-
-        torch.set_num_threads(self.before)

@@ -7,7 +7,6 @@ DPO on the other writers' responses. The three use disjoint prompts.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import itertools
@@ -17,7 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -27,6 +26,7 @@ from optune import sandbox
 from optune.config import LossConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
+from optune.threads import cpu_threads
 from optune.types import Prompt
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def build(build_seed: int, root: Path, settings: BuildSettings = TINY) -> Sandbo
         root.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
         try:
-            with _one_thread():
+            with cpu_threads(1):  # rounding depends on the count, and at this size two are no faster
                 report = _build(build_seed, unfinished, settings)
             (unfinished / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             _publish(unfinished, folder)
@@ -330,19 +330,6 @@ def sample(model: Path, prompts: Sequence[Prompt], n: int, seed: int, settings: 
     decoding = SamplingSettings(n=n, max_new_tokens=settings.max_new_tokens, max_prompt_tokens=64, batch_size=2048)
     texts = [response.text for response in generate(model, prompts, decoding, seed=seed, iteration=0)]
     return [texts[i : i + n] for i in range(0, len(texts), n)]
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Rounding depends on the number of threads; and at this size, on a busy machine, two are slower than one."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _seeded(settings: TrainingSettings, seed: int) -> TrainingSettings:

@@ -7,10 +7,14 @@ trained on first use; `sandbox:<split>` as a prompt file is that split of the sa
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optune.config import RunConfig
 from optune.prompts import write_prompts
 from optune.types import UserError
+
+if TYPE_CHECKING:
+    from optune.sandbox_models import BuildSettings
 
 PREFIX = "sandbox:"
 MODELS = ("policy", "reward", "baseline")
@@ -41,13 +45,20 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
 
 
 def _models(config: RunConfig, root: Path) -> dict[str, str]:
-    from optune.sandbox_models import NANO, TINY, build
+    from optune.sandbox_models import build
+
+    built = build(config.sandbox.build, root, build_settings(config))
+    return {name: str(getattr(built, name)) for name in MODELS}
+
+
+def build_settings(config: RunConfig) -> BuildSettings:
+    """How the models of the configuration's sandbox are built. Raises UserError for an unknown size."""
+    from optune.sandbox_models import NANO, TINY
 
     sizes = {"tiny": TINY, "nano": NANO}
     if config.sandbox.size not in sizes:
         raise UserError(f"sandbox.size: there is no {config.sandbox.size!r}; known: {', '.join(sizes)}.")
-    built = build(config.sandbox.build, root, sizes[config.sandbox.size])
-    return {name: str(getattr(built, name)) for name in MODELS}
+    return sizes[config.sandbox.size]
 
 
 def _prompt_file(name: str, root: Path) -> str:

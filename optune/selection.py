@@ -54,20 +54,25 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
-def selection_count(ratio: float, n: int) -> int:
+def selection_count(ratio: float | str | Fraction, n: int) -> int:
     """N = ceil(rho |P|) of line 4, exactly: 7 of 100 at 0.07, where floating point says 8."""
-    exact = Fraction(str(ratio))
+    try:
+        exact = Fraction(str(ratio))
+    except (ValueError, ZeroDivisionError):
+        raise UserError(f"The selection ratio must be a number in (0, 1], not {ratio!r}.") from None
     if not 0 < exact <= 1:
         raise UserError(f"The selection ratio must lie in (0, 1], not {ratio}.")
     return math.ceil(exact * n)
 
 
-def select_prompts(view: HistoryView, ratio: float, strategy: str = "lowest_reward") -> list[str]:
+def select_prompts(view: HistoryView, ratio: float | str | Fraction, strategy: str = "lowest_reward") -> list[str]:
     """The ids to regenerate, in rank order: prompts never sampled first, then the strategy's.
 
     Raises UserError where a strategy returns an id twice, an unknown id, or more than it was asked for.
     """
     k = selection_count(ratio, len(view))
+    if strategy == "all" and k < len(view):
+        raise UserError("Strategy 'all' regenerates every prompt; set the selection ratio to 1.")
     unsampled = view.where(view.sampled_at < 0)
     sampled = view.where(view.sampled_at >= 0)
     first = unsampled.ranked_by(np.zeros(len(unsampled)))[:k]

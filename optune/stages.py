@@ -1,11 +1,12 @@
 """The steps of the loop as stages: what each reads and writes, and what its key depends on.
 
-`run.py` is Algorithm 1; this file is where its lines meet the files. Heavy libraries are imported inside the stage that
-needs them, so that a run whose stages are all there already costs nothing.
+`run.py` is Algorithm 1; this file is where its lines meet the files. TRL and transformers are imported inside the stage
+that needs them, so that a run whose stages are all there returns at once.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -14,33 +15,63 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_hash, write_json
-from optune.config import RunConfig, differences
+from optune import sandbox
+from optune.artefacts import (
+    Artefact,
+    StageStore,
+    content_hash,
+    read_json,
+    sha256_of,
+    stable_hash,
+    stable_seed,
+    write_json,
+)
+from optune.config import RunConfig, SamplingSettings, differences
 from optune.generate import ENGINES, encode_prompts
 from optune.history import History, read_responses, write_responses
-from optune.pairs import make_pairs, training_view, write_pairs
+from optune.losses import LOSSES
+from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
 from optune.prompts import SOURCES, load_prompts, write_prompts
 from optune.registry import resolve
 from optune.reward import REWARDS
-from optune.selection import select_prompts
-from optune.types import Response, UserError
+from optune.selection import STRATEGIES, select_prompts
+from optune.types import Prompt, Response, UserError
 
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
-VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 1, "kl": 1}
-KL_ROWS = 512
+VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}
+PARTS_OF = {
+    "prompts": ("source",),
+    "select": ("strategy",),
+    "generate": ("engine",),
+    "kl": ("engine",),
+    "score": ("reward",),
+    "pairs": ("pairing",),
+    "train": ("loss",),
+}
+KL_PROMPTS = 256
 
 OnStage = Callable[[dict[str, Any]], None]
+OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
 
 
 class Stages:
     """The stages of one run, each skipped when its key matches; `manifest.json` lists them as they finish."""
 
-    def __init__(self, config: RunConfig, run_dir: Path, store: Path, on_stage: OnStage | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        run_dir: Path,
+        store: Path,
+        on_stage: OnStage | None = None,
+        on_progress: OnProgress | None = None,
+    ):
         self.config = config
         self.run_dir = run_dir
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
+        self.on_progress = on_progress
         self.entries: list[dict[str, Any]] = []
+        self.parts = _parts(config)
         self._check_same_configuration()
 
     def prompts(self, t: int, policy: str, history: History) -> Artefact:
@@ -48,8 +79,7 @@ class Stages:
         settings = self.config.prompts
 
         def build(folder: Path) -> dict[str, Any]:
-            source = resolve(SOURCES, settings.source, "prompt source")
-            offered = source(settings, iteration=t, policy=policy, history=history, seed=self.config.seed)
+            offered = self.parts["source"](settings, iteration=t, policy=policy, history=history, seed=self.config.seed)
             _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
             kept = [p for p in offered if p.prompt_id not in set(too_long)]
             if not kept:
@@ -79,9 +109,8 @@ class Stages:
         wanted = set(read_json(selected / "selected.json"))
 
         def build(folder: Path) -> dict[str, Any]:
-            engine = resolve(ENGINES, settings.engine, "engine")
             asked = [p for p in load_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted]
-            responses = engine(policy, asked, settings, seed=self.config.seed, iteration=t) if asked else []
+            responses = self._sample(policy, asked, settings, self.config.seed, t) if asked else []
             write_responses(folder / "responses.parquet", responses)
             return {"prompts": len(asked), **_length_counts(responses)}
 
@@ -103,6 +132,8 @@ class Stages:
         inputs = {"prompts": prompts.digest, "responses": responses.digest}
         if settings.model:
             inputs["reward_model"] = content_hash(settings.model)
+        if settings.kind == "gold":
+            inputs["reward_model"] = sandbox.content_hash()
         fields = {"reward": _without_paths(settings.model_dump()), "seed": self.config.seed, **self._threads}
         return self._run(t, "score", build, fields, inputs)
 
@@ -136,34 +167,43 @@ class Stages:
                     f"Iteration {t}: no pair is left to train on; see the counts in {pairs.path}/stage.json."
                 )
             remote = config.policy.trust_remote_code
-            return train_dpo(
-                policy, reference, rows, config.loss, beta_2, config.training, config.seed + t, folder, remote
-            )
+            return train_dpo(policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote)
+
+        seed = stable_seed("train", config.seed, t)
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
-        fields = {"loss": loss, "training": config.training.model_dump(), "seed": config.seed + t, **self._threads}
+        fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         inputs = {"pairs": pairs.digest, "policy": content_hash(policy), "reference": content_hash(reference)}
         return self._run(t, "train", build, fields, inputs)
 
-    def kl(self, t: int, sft: str, prompts: Artefact, scored: Artefact) -> Artefact:
-        """KL(pi_t || pi_SFT) in nats per response, estimated on (at most KL_ROWS of) the fresh responses.
+    def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
+        """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
 
-        Log-probabilities are untruncated ones at temperature 1, while the responses were drawn as configured, so with
-        top_p < 1 it is an estimate on the nucleus. Null where the iteration sampled nothing.
+        Estimated on one fresh response to each of the same KL_PROMPTS prompts in every iteration and arm, so that
+        numbers compare. Log-probabilities are untruncated ones at temperature 1, while the responses are drawn as
+        configured: with top_p < 1 it is an estimate on the nucleus.
         """
+        settings = self.config.sampling().model_copy(update={"n": 1})
 
         def build(folder: Path) -> dict[str, Any]:
-            fresh = [r for r in read_responses(scored / "history.parquet") if r.logprob is not None][:KL_ROWS]
-            return {"rows": len(fresh), "kl_to_sft": self._kl(sft, prompts, fresh) if fresh else None}
+            asked = load_prompts(prompts / "prompts.parquet")
+            asked = sorted(asked, key=lambda p: stable_hash("kl", p.prompt_id))[:KL_PROMPTS]
+            sampled = self._sample(policy, asked, settings, stable_seed("kl", self.config.seed), t)
+            measured = [(p, r) for p, r in zip(asked, sampled, strict=True) if r.logprob is not None]
+            return {"responses": len(measured), "kl_to_sft": self._kl(sft, measured) if measured else None}
 
-        return self._run(t, "kl", build, {"rows": KL_ROWS}, {"sft": content_hash(sft), "scored": scored.digest})
+        inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
+        fields = {"prompts": KL_PROMPTS, "generation": settings.model_dump(), "seed": self.config.seed, "iteration": t}
+        return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def beta_2(self, history: History) -> float:
         """beta_2 of Eq. 6 as configured; `auto` is 1 / the median reward gap of iteration 0's pairs."""
         if self.config.loss.beta_2 != "auto":
             return self.config.loss.beta_2
+        if self.config.loss.name == "dpo":
+            return 0.0  # Eq. 5 has none
         pairs, _ = make_pairs(read_responses(history.files[0]), self.config.pairs.pairing)
         if not pairs:
             raise UserError("loss.beta_2=auto needs pairs with different rewards in iteration 0; there are none.")
@@ -179,6 +219,8 @@ class Stages:
         fields: dict[str, Any],
         inputs: dict[str, str],
     ) -> Artefact:
+        outside = {name: _source_hash(self.parts[name]) for name in PARTS_OF.get(stage, ())}
+        inputs = {**inputs, **{name: found for name, found in outside.items() if found}}
         artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=VERSIONS[stage])
         entry = {
             "iteration": t,
@@ -190,15 +232,19 @@ class Stages:
             "timing": artefact.timing,
         }
         self.entries.append(entry)
-        write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
+            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
 
     def _check_same_configuration(self) -> None:
         path = self.run_dir / "manifest.json"
+        self.listed = 0
         if not path.exists():
             return
-        changed = differences(read_json(path)["config"], self.config.model_dump())
+        manifest = read_json(path)
+        self.listed = len(manifest["stages"])
+        changed = differences(manifest["config"], self.config.model_dump())
         if changed:
             raise UserError(
                 f"{self.run_dir} was made with another configuration ({'; '.join(changed)}): "
@@ -218,7 +264,7 @@ class Stages:
         from dataclasses import replace
 
         by_id = {p.prompt_id: p for p in load_prompts(prompts / "prompts.parquet")}
-        reward = resolve(REWARDS, self.config.reward.kind, "reward")(self.config.reward)
+        reward = self.parts["reward"](self.config.reward)
         rewards = reward.score([by_id[r.prompt_id] for r in fresh], fresh, self.config.seed)
         for response, value in zip(fresh, rewards, strict=True):
             if not math.isfinite(value):
@@ -244,19 +290,45 @@ class Stages:
             for row in pq.read_table(pairs / "pairs.parquet", columns=columns).to_pylist()
         ]
 
-    def _kl(self, sft: str, prompts: Artefact, fresh: list[Response]) -> float:
+    def _kl(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
         from transformers import AutoModelForCausalLM
 
         from optune.checkpoints import load_model
         from optune.trainer import sequence_logprobs
 
-        tokenizer = self._tokenizer(sft)
-        asked = {p.prompt_id: p for p in load_prompts(prompts / "prompts.parquet")}
-        ids, _ = encode_prompts(tokenizer, [asked[r.prompt_id] for r in fresh], self.config.prompts.max_tokens)
-        model = load_model(AutoModelForCausalLM, sft, trust_remote_code=self.config.policy.trust_remote_code)
-        rows = [(prompt, list(r.token_ids)) for prompt, r in zip(ids, fresh, strict=True)]
-        under_sft = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, self.config.generation.batch_size)
-        return fmean(r.logprob - logprob for r, logprob in zip(fresh, under_sft, strict=True))
+        config, tokenizer = self.config, self._tokenizer(sft)
+        ids, _ = encode_prompts(tokenizer, [prompt for prompt, _ in measured], config.prompts.max_tokens)
+        remote = config.policy.trust_remote_code
+        model = load_model(AutoModelForCausalLM, sft, dtype=config.generation.dtype, trust_remote_code=remote)
+        rows = [(prompt, list(response.token_ids)) for prompt, (_, response) in zip(ids, measured, strict=True)]
+        under_sft = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, 4 * config.training.micro_batch_size)
+        return fmean(r.logprob - logprob for (_, r), logprob in zip(measured, under_sft, strict=True))
+
+    def _sample(
+        self, policy: str, asked: list[Prompt], settings: SamplingSettings, seed: int, t: int
+    ) -> list[Response]:
+        return self.parts["engine"](policy, asked, settings, seed=seed, iteration=t, on_progress=self.on_progress)
+
+
+def _parts(config: RunConfig) -> dict[str, Any]:
+    """The pluggable parts by their names; a name that stands for nothing fails here, before anything is computed."""
+    named = {
+        "source": (SOURCES, config.prompts.source, "prompt source"),
+        "strategy": (STRATEGIES, config.selection.strategy, "selection strategy"),
+        "engine": (ENGINES, config.generation.engine, "engine"),
+        "reward": (REWARDS, config.reward.kind, "reward"),
+        "pairing": (PAIRINGS, config.pairs.pairing, "pairing"),
+        "loss": (LOSSES, config.loss.name, "loss"),
+    }
+    return {part: resolve(*where) for part, where in named.items()}
+
+
+def _source_hash(part: Any) -> str | None:
+    """What a part from outside the package consists of, so that an edited one is not taken for the old one."""
+    module = inspect.getmodule(part)
+    if module is None or module.__name__.split(".")[0] == "optune" or not getattr(module, "__file__", None):
+        return None
+    return sha256_of(Path(module.__file__))
 
 
 def _files(history: History) -> dict[str, str]:

@@ -81,6 +81,10 @@ class WeightedDPOTrainer(DPOTrainer):
         config.precompute_ref_log_probs = True  # no second model; `_precompute_ref_logps` keeps the columns given
         self.pair_loss = partial(resolve(LOSSES, loss, "loss"), beta=config.beta, beta_2=beta_2)
         self.beta_2 = beta_2
+        if kwargs.get("data_collator") is None:
+            tokenizer = kwargs["processing_class"]
+            pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+            kwargs["data_collator"] = ScoreCollator(pad_token_id=pad_id)
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -133,8 +137,10 @@ def sequence_logprobs(
             attention[row, :end] = 1
             response[row, len(prompt) : end] = 1
         ids, attention, response = (t.to(model.device) for t in (ids, attention, response))
-        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1].float()
-        per_token = selective_log_softmax(logits, ids[:, 1:])
+        logits = model(input_ids=ids, attention_mask=attention, use_cache=False).logits[:, :-1]
+        # A row at a time in fp32: a batch of it would not fit beside a vocabulary of 150,000.
+        rows_of = zip(logits, ids[:, 1:], strict=True)
+        per_token = torch.cat([selective_log_softmax(row[None].float(), i[None]) for row, i in rows_of])
         for i, total in zip(batch, (per_token * response[:, 1:]).sum(dim=1).tolist(), strict=True):
             sums[i] = total
     model.train(was_training)
@@ -191,18 +197,20 @@ def train_dpo(
     load = partial(load_model, AutoModelForCausalLM, trust_remote_code=trust_remote_code)
     model = load(policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
     started = time.perf_counter()
-    own_reference = str(reference) == str(policy)
-    judge = model if own_reference else load(reference, dtype=settings.dtype)
-    columns = reference_columns(judge, rows, tokenizer.pad_token_id, 4 * settings.micro_batch_size)
+    arguments = training_arguments(settings, loss.beta_1, seed, out_dir)
+    if arguments.n_gpu > 1:
+        raise UserError("Training in one process uses one GPU: set CUDA_VISIBLE_DEVICES to one of them.")
+    judge = model if str(reference) == str(policy) else load(reference, dtype="float32")
+    with torch.autocast(judge.device.type, torch.bfloat16, enabled=arguments.bf16):  # as the policy will be scored
+        columns = reference_columns(judge, rows, tokenizer.pad_token_id, 4 * settings.micro_batch_size)
     del judge
     reference_s = time.perf_counter() - started
     data = Dataset.from_list([{**row, **extra} for row, extra in zip(rows, columns, strict=True)])
     trainer = WeightedDPOTrainer(
         model=model,
-        args=training_arguments(settings, loss.beta_1, seed, out_dir),
+        args=arguments,
         train_dataset=data,
         processing_class=tokenizer,
-        data_collator=ScoreCollator(pad_token_id=tokenizer.pad_token_id),
         loss=loss.name,
         beta_2=beta_2,
     )
@@ -214,7 +222,11 @@ def train_dpo(
     metrics = _summary(trainer.state.log_history)
     del trainer, model
     gc.collect()
-    return {**metrics, "seconds": {"reference_s": reference_s, "train_s": time.perf_counter() - started - reference_s}}
+    return {
+        "beta_2": beta_2,
+        **metrics,
+        "seconds": {"reference_s": reference_s, "train_s": time.perf_counter() - started - reference_s},
+    }
 
 
 def reference_columns(

@@ -121,7 +121,7 @@ def test_losses_share_samples_and_rewards_of_iteration_0_but_not_the_policy(fini
     second = run_optune(config.with_overrides({"loss.name": "dpo", "iterations": 0}), tmp_path, run_dir / "stages")
     paths = {e["stage"]: e["path"] for e in first.stages if e["iteration"] == 0}
     other = {e["stage"]: e["path"] for e in second.stages}
-    assert {stage for stage in paths if paths[stage] != other[stage]} == {"train"}
+    assert {stage for stage in paths if paths[stage] != other[stage]} == {"train", "kl"}
 
 
 def test_a_run_stopped_after_any_stage_continues_to_identical_artefacts(finished, tmp_path):
@@ -216,13 +216,36 @@ def test_a_strategy_given_by_module_and_name_is_used(config, tmp_path):
 def test_the_static_control_samples_nothing_after_iteration_0(config, tmp_path):
     result = run_optune(config.with_overrides({"selection.strategy": "none"}), tmp_path)
     assert [e["counts"]["responses"] for e in result.stages if e["stage"] == "generate"] == [128, 0]
-    assert [e["counts"]["kl_to_sft"] is None for e in result.stages if e["stage"] == "kl"] == [False, True]
+    assert [e["counts"]["responses"] for e in result.stages if e["stage"] == "kl"] == [64, 64]
 
 
-def test_the_policy_to_start_from_has_no_distance_to_itself(finished):
-    _, _, result = finished
-    kl = [e["counts"]["kl_to_sft"] for e in result.stages if e["stage"] == "kl"]
-    assert math.isclose(kl[0], 0, abs_tol=1e-4) and kl[1] != 0
+def test_a_policy_has_no_distance_to_itself_and_a_trained_one_has(finished, tmp_path):
+    from optune.stages import Stages
+
+    config, _, result = finished
+    stages = Stages(config, tmp_path, tmp_path / "stages")
+    prompts = stages.prompts(0, config.policy.model, History())
+    same = stages.kl(0, config.policy.model, config.policy.model, prompts)
+    assert math.isclose(same.counts["kl_to_sft"], 0, abs_tol=1e-4)
+    trained = [e["counts"]["kl_to_sft"] for e in result.stages if e["stage"] == "kl"]
+    assert all(abs(value) > 1e-3 for value in trained)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("selection.strategy", "lowest_rewrd", "Did you mean 'lowest_reward'"),
+        ("loss.name", "wdp", "Unknown loss"),
+        ("generation.engine", "fast", "Unknown engine"),
+        ("reward.kind", "human", "Unknown reward"),
+        ("pairs.pairing", "all", "Unknown pairing"),
+        ("prompts.source", "web", "Unknown prompt source"),
+    ],
+)
+def test_a_part_that_does_not_exist_is_named_before_anything_is_computed(config, tmp_path, option, value, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run_optune(config.with_overrides({option: value}), tmp_path)
+    assert not (tmp_path / "stages").exists()
 
 
 def test_preference_data_opens_with_datasets_in_the_fields_columns(finished):

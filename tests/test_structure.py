@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A module may import from its own layer and those before it.
 LAYERS = [
     {"types", "quiet"},
-    {"registry", "artefacts", "command"},
+    {"registry", "artefacts", "command", "threads"},
     {"config", "reply_log"},
     {
         "prompts",

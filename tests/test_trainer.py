@@ -13,7 +13,6 @@ from trl import DPOConfig, DPOTrainer
 from optune.config import LossConfig, TrainingConfig
 from optune.quiet import quiet_libraries
 from optune.trainer import (
-    ScoreCollator,
     WeightedDPOTrainer,
     reference_columns,
     sequence_logprobs,
@@ -77,7 +76,7 @@ def test_weight_1_is_bit_identical_to_trls_trainer_after_several_steps(random_ll
         if kind == "stock":
             trainer = StockWithColumns(**common)
         else:
-            trainer = WeightedDPOTrainer(**common, data_collator=ScoreCollator(pad_token_id=0), loss="dpo")
+            trainer = WeightedDPOTrainer(**common, loss="dpo")
         trainer.train()
         assert trainer.state.global_step == 5
         weights.append(model.state_dict())
@@ -119,7 +118,6 @@ def test_wdpo_scales_the_loss_and_keeps_every_metric_of_trls(random_llama, token
             args=training_arguments(SETTINGS, 0.1, 7, tmp_path / kind),
             train_dataset=with_reference(model, rows(8)),
             processing_class=tokenizer,
-            data_collator=ScoreCollator(pad_token_id=0),
             loss=loss,
             beta_2=0.0,
         )
