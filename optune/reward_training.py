@@ -34,7 +34,7 @@ def train_reward_model(
     quiet_libraries()
     set_seed(settings.seed)  # the fresh head
     with suppress_seqcls_warning():
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
     datasets = [
         as_dataset(_pairs(tokenizer, rows), ["chosen_ids", "rejected_ids"], settings)
         for rows in hold_out(preference_rows, settings)

@@ -256,7 +256,7 @@ def _rewards(model_path: Path, prompts: Sequence[Prompt], texts: list[list[str]]
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model_path, padding_side="right")
-    model = AutoModelForSequenceClassification.from_pretrained(model_path).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(model_path, use_safetensors=True).eval()
     rows = [{"prompt": p.text, "response": text} for p, row in zip(prompts, texts, strict=True) for text in row]
     batch = tokenizer.pad({"input_ids": [ids for _, ids in encode(tokenizer, rows, "response")]}, return_tensors="pt")
     with torch.inference_mode():

@@ -56,7 +56,7 @@ def train_sft(
 
     quiet_libraries()
     if isinstance(model, str | Path):
-        model = AutoModelForCausalLM.from_pretrained(model)
+        model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
     train_rows, held_out_rows = hold_out(rows, settings)
     datasets = [
         as_dataset([_with_labels(*pair) for pair in encode(tokenizer, part, "completion")], ["input_ids"], settings)
