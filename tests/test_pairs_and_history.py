@@ -63,6 +63,13 @@ def test_the_columnar_view_has_rewards_age_and_past_gains(history):
     assert view.gains[1, 1] == 4.0 and np.isnan(view.gains[0, 1])  # a's best rose from 2 to 6; b was not regenerated
 
 
+def test_a_gain_is_against_the_last_time_a_prompt_was_sampled(history, tmp_path):
+    rows = [response("b", 0, 2, 7.5, (8,)), response("b", 1, 2, 7.0, (9,))]
+    write_responses(tmp_path / "2.parquet", rows)
+    view = history.append(tmp_path / "2.parquet").view(["b"], iteration=3, seed=0)
+    assert view.gains[0, 2] == 2.5 and np.isnan(view.gains[0, 1])
+
+
 def test_an_empty_history_has_only_unsampled_prompts():
     view = History().view(["a", "b"], iteration=0, seed=0)
     assert view.sampled_at.tolist() == [-1, -1]

@@ -57,6 +57,8 @@ def test_ultrafeedbacks_schema_takes_the_chat(tmp_path):
             "row 2: prompt_id '1' was given before",
         ),
         (b'"text"\n', "row 1: expected an object"),
+        (b'{"prompt": "a"}\n\n{"x": 1}\n', "row 3: no column"),
+        (b'{"messages": "hello"}\n', "row 1: `messages` is text, but no JSON list"),
         (b'{"messages": [{"role": "user"}]}\n', "row 1: a chat is a list of"),
         (b'{"messages": [{"role": "assistant", "content": "x"}]}\n', "no user turn"),
         (b'{"prompt": "\\ud800"}\n', "row 1: the prompt holds a lone surrogate"),

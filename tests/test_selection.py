@@ -81,6 +81,11 @@ def test_random_depends_on_the_seed_alone():
     assert select_prompts(view, 0.3, "random") != select_prompts(view_of(list(range(50)), seed=3), 0.3, "random")
 
 
+def test_all_with_a_smaller_ratio_is_refused_in_one_sentence():
+    with pytest.raises(UserError, match="'all' regenerates every prompt; set the selection ratio to 1"):
+        select_prompts(view_of([1.0, 2.0]), 0.5, "all")
+
+
 def test_an_unknown_strategy_is_named_with_its_neighbour():
     with pytest.raises(UserError, match="Did you mean 'lowest_reward'"):
         select_prompts(view_of([1.0]), 1, "lowest_rewards")
@@ -134,6 +139,7 @@ def test_select_random_is_seeded(tmp_path, capsys):
         ('{"prompt_id": "a"}\n', "row 1: no value for `reward`"),
         ('{"prompt_id": "a", "reward": 1}\nnonsense\n', "row 2: not valid JSON"),
         ("[1]\n", "row 1: expected an object"),
+        ('{"prompt_id": "a", "reward": 1}\n\n{"prompt_id": "b"}\n', "row 3: no value for `reward`"),
         ("", "holds no rows"),
     ],
 )
