@@ -10,8 +10,9 @@ OUT ?= runs/outputs.json
 DATA_DIR ?=
 PYTHON ?= python3
 
-BENCHMARK_ARGS = --model "$(CHECKPOINT)" $(if $(filter tiny nano,$(PRESET)),--suite sandbox) \
-  $(if $(DATA_DIR),--data-dir "$(DATA_DIR)")
+# The checkpoint's path: `sandbox:policy` and the like are built first; without CHECKPOINT, the preset's SFT policy.
+MODEL = "$$($(PY) -m experiments.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
+SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRESET)),--suite sandbox))
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -54,10 +55,10 @@ eval-alpaca: $(READY)  ## AlpacaEval 2 of a checkpoint: CHECKPOINT=path
 	@$(PY) -m experiments.evaluate alpaca --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
 
 eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=path [DATA_DIR=dir] (tiny: the sandbox's four)
-	@$(PY) -m eval.benchmarks $(BENCHMARK_ARGS) $(ARGS)
+	@$(PY) -m eval.benchmarks --model $(MODEL) $(SUITE) $(ARGS)
 
 outputs: $(READY)  ## answer a prompt set in AlpacaEval's form: CHECKPOINT=path PROMPTS=lima OUT=answers.json
-	@$(PY) -m eval.outputs --model "$(CHECKPOINT)" --prompts $(PROMPTS) --out $(OUT) $(ARGS)
+	@$(PY) -m eval.outputs --model $(MODEL) --prompts $(PROMPTS) --out $(OUT) $(ARGS)
 
 human-study: $(READY)  ## pages for human raters, for the paper's two comparisons
 	@$(PY) -m experiments.evaluate human-study --preset $(PRESET) --out runs/human-study/outputs $(ARGS)

@@ -2,7 +2,8 @@
 
 `lima`: win score against the baseline (Eq. 7) on the 300 LIMA prompts, or the sandbox's 300 in their stead.
 `alpaca`: AlpacaEval 2, whose reference is GPT-4's answers; in the sandbox its 805 prompts, against the baseline.
-`human-study`: the study's pages for the paper's two comparisons, from the arms' final policies (seed 0).
+`human-study`: the three models' answers for the paper's two comparisons, from the arms' final policies (seed 0).
+`checkpoint`: only the path of the checkpoint.
 A checkpoint is a folder or hub name, or `sandbox:policy`, `sandbox:baseline`. Without one, the preset's SFT policy.
 """
 
@@ -41,19 +42,18 @@ def prepared(preset: str, checkpoint: str, prompts: dict[str, str], overrides: l
     return resolved, resolved.policy.model
 
 
-def lima(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
+def lima(preset: str, checkpoint: str, overrides: list[str], max_cost: float | None = None) -> dict[str, Any]:
     """Win score, its interval and counts; the judge's replies and verdicts stay in `runs/<preset>/judge`."""
     from experiments.measure import judged
 
     config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)
-    summary, where = judged(model, config, RUNS / preset)
+    summary, where = judged(model, config, RUNS / preset, max_cost)
     return {"checkpoint": model, "baseline": config.evaluation.baseline, **summary, "run_dir": str(where)}
 
 
 def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
     """AlpacaEval 2's win rates on the sandbox's prompts; elsewhere says how to run it with the real references."""
-    from eval.alpaca_eval import evaluate
-    from eval.judges import judge_of
+    from eval.alpaca_eval import annotator_of, evaluate
     from experiments.measure import answers_of
 
     config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:alpaca", "hub": "alpaca_eval"}, overrides)
@@ -67,7 +67,7 @@ def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]
         rows = answers_of(name, config, RUNS / preset)
         file = RUNS / preset / "alpaca" / f"{stable_hash(rows)[:16]}.json"
         files.append(write_json(file, rows))
-    judge = judge_of(config.evaluation.judge)
+    judge = annotator_of(config.evaluation.judge)
     run_dir = RUNS / preset / "alpaca" / stable_hash([str(f) for f in files])[:16]
     return {"checkpoint": model, **evaluate(files[0], files[1], judge=judge, run_dir=run_dir)}
 
@@ -93,9 +93,10 @@ def final_policy(preset: str, member: Arm, seed: int, overrides: list[str]) -> s
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", choices=("lima", "alpaca", "human-study"))
+    parser.add_argument("what", choices=("lima", "alpaca", "human-study", "checkpoint"))
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--checkpoint", default="")
+    parser.add_argument("--max-cost", type=float, help="lima only: refuse to spend more on the judge")
     parser.add_argument("--out", type=Path, default=Path("runs/human-study-outputs"), help="human-study only")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example evaluation.judge.model=gpt-4o")
     options = parser.parse_args(arguments)
@@ -103,12 +104,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    if options.what == "human-study":
-        found = human_study(options.preset, options.overrides, options.out)
+    preset, checkpoint, overrides = options.preset, options.checkpoint, options.overrides
+    if options.what == "checkpoint":  # where it lies, for the evaluations that take a path
+        print(prepared(preset, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)[1])
+    elif options.what == "human-study":
+        print(json.dumps(human_study(preset, overrides, options.out), indent=2))
+    elif options.what == "alpaca":
+        print(json.dumps(alpaca(preset, checkpoint, overrides), indent=2))
     else:
-        evaluation = {"lima": lima, "alpaca": alpaca}[options.what]
-        found = evaluation(options.preset, options.checkpoint, options.overrides)
-    print(json.dumps(found, indent=2))
+        print(json.dumps(lima(preset, checkpoint, overrides, options.max_cost), indent=2))
 
 
 if __name__ == "__main__":

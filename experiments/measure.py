@@ -6,7 +6,9 @@ cost money. Both are made once, whoever asks.
 
 from __future__ import annotations
 
-from functools import cache
+import sys
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,15 +31,23 @@ def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     return {**numbers, "verdicts": verdicts, **quality(policy, config, work_dir)}
 
 
-def judged(policy: str, config: RunConfig, work_dir: Path) -> tuple[dict[str, Any], Path]:
-    """Eq. 7 against the baseline, with interval and counts, and the directory that keeps replies and verdicts."""
+def judged(
+    policy: str, config: RunConfig, work_dir: Path, max_cost: float | None = None
+) -> tuple[dict[str, Any], Path]:
+    """Eq. 7 against the baseline, with interval and counts, and the directory that keeps replies and verdicts.
+
+    Before a judge that costs something is asked, calls, tokens and price go to stderr; `max_cost` refuses to exceed.
+    """
     answers, baseline = (answers_of(model, config, work_dir) for model in (policy, config.evaluation.baseline))
     judge = judge_of(config.evaluation.judge)
+    judge = replace(judge, chat=replace(judge.chat, max_cost=max_cost))
+    tell = partial(print, file=sys.stderr) if judge.transport is None else lambda estimate: None
     against = stable_hash(baseline, judge.chat.model, dict(judge.parameters))[:12]
     folder = work_dir / "judge" / against / stable_hash(answers)[:20]
     replies = folder.parent / f"replies-seed{config.seed}.jsonl"
     with exclusive(replies.with_suffix(".lock")):  # arms share answers, and may want the judge at once
-        return win_score(answers, baseline, judge, folder, allow_empty=True, replies_log=replies), folder
+        options = {"allow_empty": True, "announce": tell, "replies_log": replies}
+        return win_score(answers, baseline, judge, folder, **options), folder
 
 
 def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
