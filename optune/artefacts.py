@@ -64,11 +64,16 @@ def hash_files(folder: Path) -> dict[str, str]:
 def content_hash(path: str | Path) -> str:
     """The identity of an input: a file's or folder's content, or a hub name as it stands."""
     path = Path(path)
-    if path.is_file():
-        return sha256_of(path)
-    if path.is_dir():
-        return stable_hash(hash_files(path))
-    return stable_hash("hub", str(path))
+    if not path.exists():
+        return stable_hash("hub", str(path))
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return _content_hash(path, tuple((file, file.stat().st_size, file.stat().st_mtime_ns) for file in files))
+
+
+@cache
+def _content_hash(path: Path, state: tuple[tuple[Path, int, int], ...]) -> str:
+    """`content_hash` of what is there, read once per process as long as its `state` stays (7B weights are 14 GB)."""
+    return sha256_of(path) if path.is_file() else stable_hash(hash_files(path))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

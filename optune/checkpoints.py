@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from optune.quiet import quiet_libraries
 from optune.types import UserError
 
 
@@ -26,6 +27,7 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
     Raises UserError if it is not a checkpoint, or lacks weights that the class needs: transformers would draw those
     at random, and a reward model with a random head looks like any other.
     """
+    quiet_libraries()
     try:
         network, info = auto_class.from_pretrained(
             _checked(model),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import warnings
 
 # Read when the libraries are imported, so this module comes before them. What the user has set is kept.
@@ -20,13 +21,15 @@ for _name, _value in {
 
 def quiet_libraries() -> None:
     """Errors only, and no progress bars, from transformers, TRL, datasets and accelerate."""
-    import datasets
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    datasets.utils.logging.set_verbosity_error()
-    datasets.disable_progress_bars()
+    if "datasets" in sys.modules:  # it is slow to import, and not everything needs it
+        import datasets
+
+        datasets.utils.logging.set_verbosity_error()
+        datasets.disable_progress_bars()
     for name in ("accelerate", "trl", "httpx", "openai"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -119,3 +120,21 @@ def test_no_make_target_lacks_its_line_of_help():
     phony = next(line for line in lines if line.startswith(".PHONY:")).split()[1:]
     helped = {line.split(":")[0] for line in lines if ": " in line and "  ## " in line}
     assert set(phony) <= helped, set(phony) - helped
+
+
+def test_readme_and_contributing_name_only_what_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    for document in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / document).read_text()
+        for target in re.findall(r"(?:`|^)make ([a-z0-9-]+)", text, re.MULTILINE):
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{document}: there is no target {target}"
+        for name in re.findall(r"`(test_[a-z0-9_]+)`", text):
+            assert f"def {name}(" in tests, f"{document}: there is no test {name}"
+        for path in re.findall(r"[`(]((?:optune|eval|experiments|tests|results|figures)/[\w./-]*)[`)]", text):
+            assert (ROOT / path).exists(), f"{document}: there is no {path}"
+        for module in re.findall(r"python -m ((?:optune|eval|experiments)[\w.]*)", text):
+            file = ROOT / module.replace(".", "/")
+            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), (
+                f"{document}: no module {module}"
+            )
