@@ -31,6 +31,7 @@ from eval.judges import Judge, judge_of, make_judge, sandbox_alpaca
 from eval.win_score import read_outputs
 from optune.artefacts import read_json, run_lock, sha256_of, stable_hash, write_json
 from optune.chat_client import ChatClient
+from optune.command import exit_status
 from optune.config import JudgeConfig
 from optune.types import UserError
 
@@ -289,26 +290,21 @@ def choose_judge(args: argparse.Namespace) -> Judge | None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = parse_arguments(argv)
-    try:
-        result = evaluate(
-            args.outputs,
-            args.reference,
-            args.annotations,
-            assets_folder=args.assets,
-            judge=choose_judge(args),
-            run_dir=args.run_dir,
-            allow_empty=args.allow_empty,
-            offline=args.offline,
-        )
-        print(json.dumps(result, indent=2, ensure_ascii=False))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
-        return 130
-    return 0
+    return exit_status(lambda: _print_result(parse_arguments(argv)))
+
+
+def _print_result(args: argparse.Namespace) -> None:
+    result = evaluate(
+        args.outputs,
+        args.reference,
+        args.annotations,
+        assets_folder=args.assets,
+        judge=choose_judge(args),
+        run_dir=args.run_dir,
+        allow_empty=args.allow_empty,
+        offline=args.offline,
+    )
+    print(json.dumps(result, indent=2, ensure_ascii=False))
 
 
 if __name__ == "__main__":

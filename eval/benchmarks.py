@@ -26,6 +26,7 @@ from eval.benchmark_tasks.compare import markdown as comparison_markdown
 from eval.benchmark_tasks.results import as_json, markdown, read_results
 from eval.benchmark_tasks.suites import SUITES, Benchmark, write_paper_tasks
 from optune.artefacts import content_hash, read_json, run_lock, sha256_of, write_json, write_text
+from optune.command import exit_status
 from optune.quiet import quiet_libraries
 from optune.types import UserError
 
@@ -39,12 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv or argv[0] not in (*_COMMANDS, "-h", "--help"):
         argv = ["run", *argv]
     args = _parser().parse_args(argv)
-    try:
-        _COMMANDS[args.command](args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: _COMMANDS[args.command](args))
 
 
 # --- run -------------------------------------------------------------------------------------------------------------

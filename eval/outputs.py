@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from optune.artefacts import read_json, stable_hash, write_json, write_text
+from optune.command import exit_status
 from optune.config import SamplingSettings
 from optune.generate import ENGINES
 from optune.prompts import load_prompts
@@ -220,12 +221,7 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        print(run(parse_arguments(argv)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: print(run(parse_arguments(argv))))
 
 
 if __name__ == "__main__":

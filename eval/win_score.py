@@ -27,6 +27,7 @@ from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
 from optune.artefacts import read_json, run_lock, stable_hash, write_json, write_text
 from optune.chat_batch import ask_in_batches
 from optune.chat_client import ChatClient, ChatRequest, Estimate
+from optune.command import exit_status
 from optune.config import differences
 from optune.reply_log import Reply
 from optune.types import UserError
@@ -362,16 +363,11 @@ def _score(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
+    def command() -> None:
         args = parse_arguments(argv)
         print(json.dumps(args.run(args), indent=2))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(str(stop) or "stopped", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(command)
 
 
 if __name__ == "__main__":

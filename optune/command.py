@@ -8,15 +8,16 @@ from collections.abc import Callable
 from optune.types import UserError
 
 
-def exit_status(command: Callable[[], None]) -> int:
-    """Run a command. 0; 2 for bad input, told on stderr; 130 after Ctrl-C, when everything finished is kept."""
+def exit_status(command: Callable[[], int | None]) -> int:
+    """Run a command: its own status or 0; 2 for bad input, told on stderr; 130 after Ctrl-C."""
     try:
-        command()
+        return command() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nStopped. Everything finished is kept: the same command continues from there.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        kept = "\nStopped. Everything finished is kept: the same command continues from there."
+        print(str(stop) or kept, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has had enough, as in `... | head`
         sys.stderr.close()

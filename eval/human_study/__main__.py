@@ -12,7 +12,7 @@ from eval.human_study.ratings import import_ratings
 from eval.human_study.simulate import simulate
 from eval.human_study.study import PAPER_COMPARISONS, Comparison, read_key
 from optune.artefacts import write_json
-from optune.types import UserError
+from optune.command import exit_status
 
 DEFAULT_FOLDER = "runs/human_study"
 
@@ -20,11 +20,7 @@ DEFAULT_FOLDER = "runs/human_study"
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 when all is well, 1 when import refused something, 2 on bad input."""
     options = _parser().parse_args(arguments)
-    try:
-        return options.run(options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return exit_status(lambda: options.run(options))
 
 
 def _export(options: argparse.Namespace) -> int:
