@@ -64,7 +64,7 @@ def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(random_llama: Path, prompt_file: Path):
     """A two-iteration run on the random Llama with gold plus noise as its reward."""
     from optune.config import parse_config

@@ -34,19 +34,8 @@ def moving_window(settings, *, iteration: int, **_) -> list[Prompt]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, random_llama: Path, prompt_file: Path):
+def finished(tmp_path_factory: pytest.TempPathFactory, config: RunConfig):
     """One finished run, its configuration and its directory."""
-    config = RunConfig.model_validate(
-        {
-            "iterations": 1,
-            "threads": 1,
-            "policy": {"model": str(random_llama)},
-            "reward": {"kind": "gold", "noise": 0.5},
-            "prompts": {"path": str(prompt_file), "max_tokens": 32},
-            "generation": {"max_new_tokens": 8, "batch_size": 64},
-            "training": {"learning_rate": 1e-4, "batch_size": 16, "micro_batch_size": 16},
-        }
-    )
     run_dir = tmp_path_factory.mktemp("finished")
     return config, run_dir, run_optune(config, run_dir)
 
