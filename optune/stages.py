@@ -156,7 +156,7 @@ class Stages:
 
     def train(self, t: int, policy: str, reference: str, prompts: Artefact, pairs: Artefact, beta_2: float) -> Artefact:
         """Line 22: the policy of the next iteration."""
-        config = self.config
+        config, seed = self.config, stable_seed("train", self.config.seed, t)
 
         def build(folder: Path) -> dict[str, Any]:
             from optune.trainer import train_dpo
@@ -169,13 +169,12 @@ class Stages:
             remote = config.policy.trust_remote_code
             return train_dpo(policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote)
 
-        seed = stable_seed("train", config.seed, t)
-
         # What the loss does not read is no part of the key: arms that differ only there share the step.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
-        inputs = {"pairs": pairs.digest, "policy": content_hash(policy), "reference": content_hash(reference)}
+        inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
+        inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
         return self._run(t, "train", build, fields, inputs)
 
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
