@@ -66,13 +66,13 @@ def world(config: RunConfig) -> dict[str, Any] | None:
         return None
     from eval.judges import judge_of
     from optune.sandbox import VERSION, content_hash
-    from optune.sandbox_models import build_key
+    from optune.sandbox_models import recipe_hash
     from optune.sandbox_paths import build_settings
 
     return {
         "version": VERSION,
         "hash": content_hash(),
-        "build": build_key(0, build_settings(config)).removeprefix("seed0-"),
+        "build": recipe_hash(build_settings(config)),
         "judge": judge_of(config.evaluation.judge).chat.model,
     }
 

@@ -23,6 +23,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
+from optune.artefacts import stable_hash
 from optune.config import LossConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
@@ -132,15 +133,24 @@ def build_key(build_seed: int, settings: BuildSettings = TINY) -> str:
     return f"seed{build_seed}-{hashlib.sha256(json.dumps(_identity(build_seed, settings)).encode()).hexdigest()[:12]}"
 
 
+def recipe_hash(settings: BuildSettings) -> str:
+    """How models are built, whatever the seed and the packages: results of two recipes are never compared."""
+    return stable_hash(STAGE_VERSION, _plain(settings))[:12]
+
+
 def _identity(build_seed: int, settings: BuildSettings) -> dict[str, Any]:
     return {
         "sandbox_version": sandbox.VERSION,
         "sandbox_hash": sandbox.content_hash(),
         "stage_version": STAGE_VERSION,
         "build_seed": build_seed,
-        "settings": {**asdict(settings), "offline": settings.offline.model_dump()},
+        "settings": _plain(settings),
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
     }
+
+
+def _plain(settings: BuildSettings) -> dict[str, Any]:
+    return {**asdict(settings), "offline": settings.offline.model_dump()}
 
 
 def _build(seed: int, folder: Path, settings: BuildSettings) -> dict[str, Any]:
