@@ -10,7 +10,6 @@ rows have `instruction`, `conversations`, `prompt` or `messages`. Greedy decodin
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from optune.artefacts import read_json, stable_hash, write_json, write_text
+from optune.artefacts import read_json, read_jsonl, stable_hash, write_json, write_text
 from optune.command import exit_status
 from optune.config import SamplingSettings
 from optune.generate import ENGINES
@@ -141,7 +140,7 @@ def _from_file(path: Path) -> list[Prompt]:
             raise UserError(f"{path}: expected a JSON list of prompts, at least one.")
         return _from_rows(rows, str(path))
     if path.suffix == ".jsonl":
-        rows = [_json(line, f"{path}, row {k}") for k, line in enumerate(path.open(encoding="utf-8"), start=1)]
+        rows = [row for _, row in read_jsonl(path)]
         if any(isinstance(row, dict) and ("instruction" in row or "conversations" in row) for row in rows):
             return _from_rows(rows, str(path))
     return load_prompts(path)
@@ -162,13 +161,6 @@ def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
             raise UserError(f"{where}, row {number}: the prompt {prompt_id!r} was there before.")
         prompts[prompt_id] = Prompt(prompt_id, text, category=str(row.get("dataset") or ""))
     return list(prompts.values())
-
-
-def _json(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError:
-        raise UserError(f"{where}: not valid JSON.") from None
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -24,7 +24,7 @@ from eval.judges import Judge, make_judge
 from eval.judges.parser import parse_scores
 from eval.judges.rating import render, template_hash
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
-from optune.artefacts import read_json, run_lock, stable_hash, write_json, write_text
+from optune.artefacts import read_json, read_jsonl, run_lock, stable_hash, write_json, write_text
 from optune.chat_batch import ask_in_batches
 from optune.chat_client import ChatClient, ChatRequest, Estimate
 from optune.command import exit_status
@@ -121,7 +121,7 @@ def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[C
 def read_outputs(path: str | Path) -> Rows:
     """Model outputs in AlpacaEval's form: a JSON list, or JSONL, of rows with `instruction` and `output`."""
     path = Path(path)
-    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
+    rows = [row for _, row in read_jsonl(path)] if path.suffix == ".jsonl" else read_json(path)
     if not isinstance(rows, list) or not rows:
         raise UserError(f"{path}: expected a list of answers with `instruction` and `output`, at least one.")
     for number, row in enumerate(rows, start=1):
@@ -134,7 +134,7 @@ def read_outputs(path: str | Path) -> Rows:
 def read_reviews(path: str | Path) -> tuple[list[Verdict], int]:
     """Verdicts from rows `{"prompt_id", "order", "reply"}`, and how many prompts lack a row for one of the orders."""
     replies: dict[str, dict[str, str | None]] = {}
-    for number, row in enumerate(read_jsonl(path), start=1):
+    for number, row in read_jsonl(path):
         where = f"{path}, row {number}"
         if not isinstance(row, dict):
             raise UserError(f"{where}: expected an object with prompt_id, order and reply.")
@@ -162,7 +162,7 @@ def read_verdicts(run_dir: str | Path) -> dict[str, Verdict]:
     path = Path(run_dir) / "verdicts.jsonl"
     if not path.is_file():
         raise UserError(f"{run_dir}: holds no verdicts.jsonl; give the run directory of a finished `judge`.")
-    return {row["prompt_id"]: Verdict.from_row(row) for row in read_jsonl(path)}
+    return {row["prompt_id"]: Verdict.from_row(row) for _, row in read_jsonl(path)}
 
 
 def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict[str, Any]:
@@ -180,24 +180,6 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict
     if any(baseline_a[i] != baseline_b[i] for i in shared):
         raise UserError(f"{run_a} and {run_b} were judged against different baselines; judge both against one.")
     return compare(a, b, seed=seed)
-
-
-def read_jsonl(path: str | Path) -> list[Any]:
-    """The values of a JSONL file; blank lines are skipped. Raises UserError naming the line that is not JSON."""
-    try:
-        lines = Path(path).read_text("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text.") from None
-    values = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                values.append(json.loads(line))
-            except (ValueError, RecursionError):
-                raise UserError(f"{path}, row {number}: not valid JSON.") from None
-    return values
 
 
 def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, dict[str, Any]]:

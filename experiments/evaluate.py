@@ -68,7 +68,7 @@ def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]
         file = RUNS / preset / "alpaca" / f"{stable_hash(rows)[:16]}.json"
         files.append(write_json(file, rows))
     judge = annotator_of(config.evaluation.judge)
-    run_dir = RUNS / preset / "alpaca" / stable_hash([str(f) for f in files])[:16]
+    run_dir = RUNS / preset / "alpaca" / stable_hash([f.stem for f in files])[:16]  # what is compared, wherever it lies
     return {"checkpoint": model, **evaluate(files[0], files[1], judge=judge, run_dir=run_dir)}
 
 

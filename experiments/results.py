@@ -68,7 +68,7 @@ def read_raw(base: Path, preset: str, arms: Iterable[str], seeds: Sequence[int])
         files = sorted((base / preset / "raw" / arm).glob("seed*.json"))
         found[arm] = {result["seed"]: result for result in map(read_json, files)}
     shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
-    chosen = sorted(shared if seeds is None else shared & set(seeds))
+    chosen = sorted(shared & set(seeds))
     if not chosen:
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."

@@ -112,6 +112,24 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}).") from None
 
 
+def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
+    """The values of a JSONL file with their line numbers; blank lines are skipped. UserError names a line not JSON."""
+    try:
+        lines = Path(path).read_text("utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text.") from None
+    values = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            try:
+                values.append((number, json.loads(line)))
+            except (ValueError, RecursionError):
+                raise UserError(f"{path}, row {number}: not valid JSON.") from None
+    return values
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -112,7 +112,7 @@ class _Batches:
         for file_id in (batch.error_file_id, batch.output_file_id):
             if file_id:
                 content = await self.api.files.content(file_id)
-                for line in content.text.splitlines():
+                for line in content.text.split("\n"):  # texts hold U+2028 and U+0085 too
                     reply = _read_line(line)
                     if reply and reply.key in replies:
                         replies[reply.key] = reply

@@ -61,7 +61,7 @@ class History:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """All rows ever sampled, without ids and text: prompt_id, index, iteration, reward, and the row's `file`."""
+        """All rows ever sampled, without token ids and text: prompt_id, index, iteration and reward."""
         columns = ["prompt_id", "index", "iteration", "reward"]
         tables = [pq.read_table(path, columns=columns).to_pandas() for path in self.files]
         if not tables:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from optune.artefacts import read_jsonl
 from optune.history import HistoryView
 from optune.selection import select_prompts
 from optune.types import UserError
@@ -63,7 +63,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file.")
     if path.suffix == ".jsonl":
-        return [(n, _json_object(line, f"{path}, row {n}")) for n, line in _lines(path)]
+        return [(n, _object(row, f"{path}, row {n}")) for n, row in read_jsonl(path)]
     try:
         if path.suffix == ".csv":
             frame = pd.read_csv(path, dtype=str, keep_default_na=False).replace("", None)
@@ -75,19 +75,7 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     raise UserError(f"{path}: rewards are read from .jsonl, .csv or .parquet files.")
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        lines = enumerate(path.read_text("utf-8").split("\n"), start=1)
-        return [(number, line) for number, line in lines if line.strip()]
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not valid UTF-8.") from None
-
-
-def _json_object(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except ValueError:
-        raise UserError(f"{where}: not valid JSON.") from None
+def _object(row: Any, where: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with `prompt_id` and `reward`.")
     return row

@@ -6,6 +6,7 @@ same `Submission`. A row that cannot be trusted is refused by file and row; noth
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -89,7 +90,7 @@ def read_ratings(folder: str | Path, study: Study) -> list[Rating]:
     if not path.exists():
         return []
     ratings, known = [], {item.item_id for item in study.items}
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(path.read_text("utf-8")), start=1):
         try:
             rating = Rating(**json.loads(line))
         except (ValueError, TypeError):
