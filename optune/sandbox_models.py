@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
 from optune.artefacts import stable_hash
-from optune.config import LossConfig, SamplingSettings, TrainingConfig
+from optune.config import LossConfig, RewardConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
 from optune.threads import cpu_threads
-from optune.types import Prompt
+from optune.types import Prompt, Response
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -261,22 +261,19 @@ def _golds(prompts: Sequence[Prompt], texts: list[list[str]]) -> list[list[float
     return [[sandbox.gold(prompt.text, text) for text in row] for prompt, row in zip(prompts, texts, strict=True)]
 
 
-def _rewards(model_path: Path, prompts: Sequence[Prompt], texts: list[list[str]]) -> list[list[float]]:
-    import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+def _rewards(model: Path, prompts: Sequence[Prompt], texts: list[list[str]]) -> list[list[float]]:
+    from optune.reward.sequence_classifier import SequenceClassifier
 
-    tokenizer = AutoTokenizer.from_pretrained(model_path, padding_side="right")
-    model = AutoModelForSequenceClassification.from_pretrained(model_path, use_safetensors=True).eval()
-    rows = [{"prompt": p.text, "response": text} for p, row in zip(prompts, texts, strict=True) for text in row]
-    batch = tokenizer.pad({"input_ids": [ids for _, ids in encode(tokenizer, rows, "response")]}, return_tensors="pt")
-    with torch.inference_mode():
-        flat = torch.cat(
-            [
-                model(i, attention_mask=a).logits[:, 0]
-                for i, a in zip(batch["input_ids"].split(512), batch["attention_mask"].split(512), strict=True)
-            ]
-        ).tolist()
     n = len(texts[0])
+    asked = [prompt for prompt in prompts for _ in range(n)]
+    answers = [
+        Response(prompt.prompt_id, index, 0, (), text, "stop")
+        for prompt, row in zip(prompts, texts, strict=True)
+        for index, text in enumerate(row)
+    ]
+    flat = SequenceClassifier(RewardConfig(model=str(model), batch_size=512, max_length=64)).score(
+        asked, answers, seed=0
+    )
     return [flat[i : i + n] for i in range(0, len(flat), n)]
 
 
