@@ -27,7 +27,7 @@ ARMS = ratio_arms("wdpo")
 
 def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> dict[str, Any]:
     """Mean win score and 95% t interval over seeds, per arm and iteration, from raw results; plus gold where known."""
-    raw = read_raw(base, preset, [a.name for a in ARMS], seeds)
+    raw = read_raw(base, preset, ARMS, seeds)
     any_arm = next(iter(raw.values()))
     data: dict[str, Any] = {
         "figure": NAME,

@@ -9,7 +9,7 @@ import numpy as np
 
 from eval.stats import equivalence, holm, smallest_detectable, t_interval, t_test
 from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
-from experiments.claims import FAMILY_ERROR, MARGIN_SHARE, OUTCOMES, Claim, Raw, full_over_static
+from experiments.claims import FAMILY_ERROR, MARGIN_SHARE, Claim, Raw
 
 CLASSES = (
     "replicated",
@@ -24,24 +24,33 @@ CLASSES = (
 def judge_claims(claims: Sequence[Claim], raw: Raw, gain: dict[str, float]) -> list[dict[str, Any]]:
     """One row per claim: verdict, and per outcome the contrast's interval, p-values and verdict.
 
-    gain: ratio 1's gain from iteration 0 to 3 on development seeds, by outcome; the margin is MARGIN_SHARE of it.
+    raw: every name that any claim needs. gain: ratio 1's gain from iteration 0 to 3 on development seeds, by outcome;
+    the margin is MARGIN_SHARE of it.
     """
-    per_outcome = {measure: _tests(claims, raw, measure, MARGIN_SHARE * gain[measure]) for measure in OUTCOMES}
+    details = {claim.key: {name: _test(claim, raw, name, gain) for name in claim.outcomes} for claim in claims}
+    for family in {claim.family for claim in claims}:
+        for place in (0, 1):  # Holm separately for first and second outcomes
+            tests = [list(details[c.key].values())[place:][:1] for c in claims if c.family == family]
+            tests = [test for found in tests for test in found]
+            for test, p_holm in zip(tests, holm([test["p"] for test in tests]), strict=True):
+                test["p_holm"] = p_holm
     rows = []
-    for number, claim in enumerate(claims):
-        details = {measure: per_outcome[measure][number] for measure in OUTCOMES}
-        verdicts = {detail["verdict"] for detail in details.values()}
-        verdict = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
-        if is_preview(raw):
-            verdict = "preview: no verdict"
-        rows.append({"claim": claim.key, "statement": claim.statement, "verdict": verdict, "outcomes": details})
+    for claim in claims:
+        outcomes = {
+            name: {**test, "verdict": _verdict_of(claim, raw, name, test)} for name, test in details[claim.key].items()
+        }
+        verdicts = {test["verdict"] for test in outcomes.values()}
+        overall = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
+        if is_preview({name: raw[name] for name in claim.needs}):
+            overall = "preview: no verdict"
+        facts = {"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind}
+        rows.append({**facts, "statement": claim.statement, "verdict": overall, "outcomes": outcomes})
     return rows
 
 
 def is_preview(raw: Raw) -> bool:
     """Whether seeds or builds are too few for a verdict."""
-    results = next(iter(raw.values()))
-    return few(len(results), {result["build"] for result in results} - {None})
+    return any(few(len(results), {result["build"] for result in results} - {None}) for results in raw.values())
 
 
 def few(seeds: int, builds: set[int]) -> bool:
@@ -49,33 +58,29 @@ def few(seeds: int, builds: set[int]) -> bool:
     return seeds < len(REPORT_SEEDS) or 0 < len(builds) < len(set(BUILD_OF_SEED.values()))
 
 
-def _tests(claims: Sequence[Claim], raw: Raw, measure: str, margin: float) -> list[dict[str, Any]]:
-    contrasts = [claim.contrast(raw, measure) for claim in claims]
-    primary = [
-        equivalence(c, margin) if claim.kind == "parity" else t_test(c)
-        for claim, c in zip(claims, contrasts, strict=True)
-    ]
-    adjusted = holm(primary)
-    gate = full_over_static(raw, measure)
-    open_gate = bool(gate.mean() > 0 and t_test(gate) < FAMILY_ERROR)
-    return [
-        _row(claim, contrast, p, p_holm, margin, open_gate or not claim.gated)
-        for claim, contrast, p, p_holm in zip(claims, contrasts, primary, adjusted, strict=True)
-    ]
-
-
-def _row(claim: Claim, contrast: np.ndarray, p: float, p_holm: float, margin: float, testable: bool) -> dict[str, Any]:
+def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[str, Any]:
+    """The contrast on one outcome, and its uncorrected primary test."""
+    contrast = claim.contrast(raw, measure)
+    margin = MARGIN_SHARE * gain[measure] if claim.margin is None else claim.margin
     interval = t_interval(contrast)
     return {
         "estimate": interval.estimate,
         "low": interval.low,
         "high": interval.high,
-        "p": p,
-        "p_holm": p_holm,
+        "per_seed": [round(float(value), 6) for value in contrast],
+        "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
-        "verdict": verdict(claim.kind, contrast, p_holm, margin) if testable else "not testable here",
     }
+
+
+def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> str:
+    """The class on one outcome; a claim whose gate is shut is not testable."""
+    if claim.gate is not None:
+        gate = claim.gate(raw, measure)
+        if gate.mean() <= 0 or t_test(gate) >= FAMILY_ERROR:
+            return "not testable here"
+    return verdict(claim.kind, claim.contrast(raw, measure), test["p_holm"], test["margin"])
 
 
 def verdict(kind: str, contrast: np.ndarray, p_holm: float, margin: float) -> str:
