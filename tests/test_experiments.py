@@ -10,6 +10,7 @@ import pytest
 
 from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, REPORT_SEEDS, Arm, ratio_arms
 from experiments.claims import CLAIMS, OUTCOMES
+from experiments.figures import FIGURES, figure_of
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.artefacts import write_json
@@ -164,21 +165,21 @@ def test_wall_clock_is_no_part_of_the_facts():
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), REPORT_SEEDS])
 def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_bytes(tmp_path, seeds):
-    from experiments.fig3_win_score_by_ratio import collect, draw, preview
+    from experiments.fig3_win_score_by_ratio import FIGURE
+    from experiments.figure import preview
 
     for results in evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40}, seeds).values():
         for entry in results:
             publish(entry, tmp_path)
-    data = collect(tmp_path, "tiny")
+    data = FIGURE.collect(tmp_path, "tiny", REPORT_SEEDS)
     assert data["seeds"] == list(seeds) and preview(data) == (len(seeds) < 10)
-    pictures = [Path(draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
+    pictures = [Path(FIGURE.draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 
 
-def test_committed_figure_data_is_what_the_committed_raw_results_give():
-    from experiments.fig3_win_score_by_ratio import collect
-
-    for path in sorted((ROOT / "results").glob("*/fig3.json")):
-        if path.parent.name == "published":
-            continue
-        assert collect(ROOT / "results", path.parent.name) == json.loads(path.read_text())
+@pytest.mark.parametrize("name", FIGURES)
+def test_committed_data_is_what_the_committed_raw_results_give(name):
+    for path in sorted((ROOT / "results").glob(f"*/{name}.json")):
+        if path.parent.name != "published":
+            collected = figure_of(name).collect(ROOT / "results", path.parent.name, REPORT_SEEDS)
+            assert json.loads(json.dumps(collected)) == json.loads(path.read_text())
