@@ -26,6 +26,7 @@ from optune.artefacts import package_versions, read_json, stable_hash, write_jso
 from optune.config import RunConfig, load_config
 from optune.registry import resolve as resolve_part
 from optune.stages import VERSIONS
+from optune.threads import cpu_threads
 from optune.types import UserError
 
 RUNS = ROOT / "runs"
@@ -87,13 +88,15 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
     work_dir = RUNS / preset
     resolved = resolve(config)
     result = run_optune(resolved, base / preset / "arms" / arm.name / f"seed{seed}", work_dir / "stages")
+    with cpu_threads(config.threads):
+        measured = _measured(arm, resolved, result, work_dir, tick)
     raw = {
         **identity(config),
         "arm": arm.name,
         "seed": seed,
         "build": build_of(seed) if config.sandbox else None,
         "packages": package_versions(),
-        **_measured(arm, resolved, result, work_dir, tick),
+        **measured,
         "timing": {
             "ledger": ledger(result.stages),
             "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
