@@ -21,7 +21,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6
-.PHONY: help setup run $(FIGURES) figures paper beyond plots report sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ beyond: $(READY)  ## when selection pays, and what the paper did not try (PRESET
 
 plots: $(READY)  ## redraw every figure from committed results, without computing
 	@$(PY) -m experiments.figures plots --preset $(PRESET)
+
+check-paper: $(READY)  ## recompute what the paper's own numbers allow, and say what adds up
+	@$(PY) -m experiments.check_paper
 
 develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
 	@$(PY) -m experiments.development --preset $(PRESET)
