@@ -49,6 +49,10 @@ figures:  ## any of fig1 ... fig7, table1 ... table6 is a target: make fig3 (PRE
 
 paper: $(READY)  ## all of the paper's figures and tables, then the report (PRESET, SEEDS)
 	@$(PY) -m experiments.figures paper --preset $(PRESET) --seeds $(SEEDS)
+	@$(PY) -m experiments.report --preset $(PRESET)
+
+report: $(READY)  ## verdicts on the paper's claims: results/<preset>/REPORT.md and report.html
+	@$(PY) -m experiments.report --preset $(PRESET)
 
 beyond: $(READY)  ## when selection pays, and what the paper did not try (PRESET, SEEDS)
 	@$(PY) -m experiments.figures beyond --preset $(PRESET) --seeds $(SEEDS)
