@@ -73,7 +73,7 @@ def names(*arms: Arm) -> tuple[str, ...]:
 
 
 def outcome(raw: Raw, name: str, measure: str, iteration: int = PRIMARY_ITERATION) -> np.ndarray:
-    """One outcome of one arm at one iteration, shape (n_seeds,)."""
+    """One outcome of one arm at one iteration, shape (n_seeds,); (n_seeds, prompts) where it is given per prompt."""
     return np.array([result["iterations"][iteration][measure] for result in raw[name]], dtype=float)
 
 
@@ -120,7 +120,8 @@ def full_over_random_half(raw: Raw, measure: str, loss: str) -> np.ndarray:
 def slope_over_ratio(raw: Raw, measure: str, loss: str) -> np.ndarray:
     """Least-squares slope of the outcome over the ratios 0.3, 0.5, 0.7 and 1.0 of OPTune, per unit of ratio."""
     levels = [outcome(raw, a.name, measure) for a in loss_arms(loss)]
-    return np.polyfit([*RATIOS, 1.0], np.array(levels), deg=1)[0]
+    centered = np.array([*RATIOS, 1.0]) - np.mean([*RATIOS, 1.0])
+    return np.tensordot(centered / (centered**2).sum(), np.array(levels), axes=1)
 
 
 def online_over_baseline(raw: Raw, measure: str, loss: str) -> np.ndarray:
@@ -252,6 +253,9 @@ def _at_equal_cost(full: list[dict], half: list[dict], measure: str, cost: Calla
         values = [point[measure] for point in b["iterations"][1:]]
         differences.append(np.interp(budget, spent, values) - a["iterations"][PRIMARY_ITERATION][measure])
     return np.array(differences)
+
+
+INTERPOLATED = (equal_tokens, equal_seconds)  # not a mean over prompts
 
 
 # --- the list --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
     found: dict[str, dict[int, dict]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
-        found[arm.name] = {result["seed"]: result for result in map(read_json, files)}
+        found[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
     shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
     chosen = sorted(shared & set(seeds))
     if not chosen:
@@ -93,6 +94,12 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
+
+
+@cache
+def _read(path: Path, _: int) -> dict[str, Any]:
+    """A raw result, read once per change of its file: many figures share an arm."""
+    return read_json(path)
 
 
 def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:

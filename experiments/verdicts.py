@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from eval.stats import equivalence, holm, smallest_detectable, t_interval, t_test
+from eval.stats import crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
 from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
-from experiments.claims import FAMILY_ERROR, MARGIN_SHARE, Claim, Raw
+from experiments.claims import FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
 
 CLASSES = (
     "replicated",
@@ -21,31 +21,33 @@ CLASSES = (
 )
 
 
-def judge_claims(claims: Sequence[Claim], raw: Raw, gain: dict[str, float]) -> list[dict[str, Any]]:
-    """One row per claim: verdict, and per outcome the contrast's interval, p-values and verdict.
+def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[str, float]) -> list[dict[str, Any]]:
+    """One row per claim: verdict, and per outcome the contrast's interval, p-values, bootstrap check and verdict.
 
-    raw: every name that any claim needs. gain: ratio 1's gain from iteration 0 to 3 on development seeds, by outcome;
-    the margin is MARGIN_SHARE of it.
+    evidence: by claim key, the raw results that it needs, of the same seeds. gain: ratio 1's gain from iteration 0 to 3
+    on development seeds, by outcome; the margin is MARGIN_SHARE of it.
     """
-    details = {claim.key: {name: _test(claim, raw, name, gain) for name in claim.outcomes} for claim in claims}
+    details = {c.key: {name: _test(c, evidence[c.key], name, gain) for name in c.outcomes} for c in claims}
     for family in {claim.family for claim in claims}:
         for place in (0, 1):  # Holm separately for first and second outcomes
-            tests = [list(details[c.key].values())[place:][:1] for c in claims if c.family == family]
-            tests = [test for found in tests for test in found]
+            tests = [t for c in claims if c.family == family for t in list(details[c.key].values())[place : place + 1]]
             for test, p_holm in zip(tests, holm([test["p"] for test in tests]), strict=True):
                 test["p_holm"] = p_holm
-    rows = []
-    for claim in claims:
-        outcomes = {
-            name: {**test, "verdict": _verdict_of(claim, raw, name, test)} for name, test in details[claim.key].items()
-        }
-        verdicts = {test["verdict"] for test in outcomes.values()}
-        overall = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
-        if is_preview({name: raw[name] for name in claim.needs}):
-            overall = "preview: no verdict"
-        facts = {"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind}
-        rows.append({**facts, "statement": claim.statement, "verdict": overall, "outcomes": outcomes})
-    return rows
+    return [_row(claim, evidence[claim.key], details[claim.key]) for claim in claims]
+
+
+def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    outcomes = {name: {**test, "verdict": _verdict_of(claim, raw, name, test)} for name, test in details.items()}
+    verdicts = {test["verdict"] for test in outcomes.values()}
+    overall = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
+    results = next(iter(raw.values()))
+    return {
+        **{"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind},
+        **{"statement": claim.statement, "note": claim.note},
+        "verdict": "preview: no verdict" if is_preview(raw) else overall,
+        "seeds": [result["seed"] for result in results],
+        "outcomes": outcomes,
+    }
 
 
 def is_preview(raw: Raw) -> bool:
@@ -67,11 +69,49 @@ def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[
         "estimate": interval.estimate,
         "low": interval.low,
         "high": interval.high,
+        "bootstrap": bootstrap_check(claim, raw, measure),
         "per_seed": [round(float(value), 6) for value in contrast],
         "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
     }
+
+
+def bootstrap_check(claim: Claim, raw: Raw, measure: str) -> list[float] | None:
+    """95% limits of the contrast when seeds and prompts are both resampled; None where the outcome has no prompts.
+
+    Contrasts are averages and differences of means over prompts, so they can be taken prompt by prompt.
+    """
+    if measure not in PER_PROMPT or claim.contrast in INTERPOLATED:
+        return None
+    matrix = claim.contrast(_per_prompt(raw, measure), measure)
+    found = crossed_bootstrap(matrix, resamples=2000)
+    return [found.low, found.high]
+
+
+def _win_scores(point: dict[str, Any]) -> np.ndarray:
+    """(prompts,): what each prompt adds to the win score (Eq. 7); an unreadable verdict adds the mean."""
+    values = np.array([{"W": 150.0, "T": 50.0, "L": -50.0}.get(letter, np.nan) for letter in point["verdicts"]])
+    return np.where(np.isnan(values), np.nanmean(values), values)
+
+
+PER_PROMPT: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
+    "win_score": _win_scores,
+    "gold_mean": lambda point: np.array(point["gold"], dtype=float),
+}
+
+
+def _per_prompt(raw: Raw, measure: str) -> Raw:
+    """Raw results with (prompts,) vectors in the place of one outcome."""
+
+    def spread(point: dict[str, Any]) -> dict[str, Any]:
+        return {measure: PER_PROMPT[measure](point)} if measure in point else {}
+
+    def copy(result: dict[str, Any]) -> dict[str, Any]:
+        baseline = spread(result["baseline"]) if measure == "gold_mean" else {}
+        return {"iterations": [spread(point) for point in result["iterations"]], "baseline": baseline}
+
+    return {name: [copy(result) for result in results] for name, results in raw.items()}
 
 
 def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> str:

@@ -23,7 +23,12 @@ GAIN = {"win_score": 20.0, "gold_mean": 0.8}
 
 def result(arm: str, seed: int, score: float, **changes) -> dict:
     """A raw result whose outcomes are `score` at iteration 3."""
-    points = [{"iteration": t, "win_score": score * t / 3, "gold_mean": score * t / 300, "n": 10} for t in range(4)]
+    letters, gold = "WWTTTTTTLL", [score * k / 1500 for k in range(11)]
+    points = [
+        {"iteration": t, "win_score": score * t / 3, "gold_mean": score * t / 300, "n": 10, "verdicts": letters}
+        | {"gold": [value * t / 3 for value in gold]}
+        for t in range(4)
+    ]
     base = {
         "preset": "tiny",
         "arm": arm,
@@ -32,7 +37,7 @@ def result(arm: str, seed: int, score: float, **changes) -> dict:
         "sandbox": {"version": "1", "hash": "abc"},
         "config": load_config("tiny", overrides=["loss.beta_2=0.5"]).model_dump(),
         "packages": {},
-        "baseline": {"gold_mean": 0.5},
+        "baseline": {"gold_mean": 0.5, "gold": [0.5] * 11},
         "iterations": points,
         "timing": {"wall": np.random.default_rng(seed).random()},
     }
@@ -53,7 +58,7 @@ FIG3 = [claim for claim in CLAIMS if claim.figure == "fig3"]
 
 
 def verdicts(raw) -> dict[str, str]:
-    return {row["claim"]: row["verdict"] for row in judge_claims(FIG3, raw, GAIN)}
+    return {row["claim"]: row["verdict"] for row in judge_claims(FIG3, {claim.key: raw for claim in FIG3}, GAIN)}
 
 
 def test_report_seeds_span_five_builds_and_meet_no_development_seed():
@@ -103,7 +108,7 @@ def test_outcomes_that_disagree_are_inconclusive():
     for name, results in raw.items():
         for entry in results:
             entry["iterations"][3]["gold_mean"] *= -1 if "random" in name or "lowest" in name else 1
-    rows = {row["claim"]: row for row in judge_claims(FIG3, raw, GAIN)}
+    rows = {row["claim"]: row for row in judge_claims(FIG3, {claim.key: raw for claim in FIG3}, GAIN)}
     row = rows["fig3-lowest-over-random"]
     assert {row["outcomes"][m]["verdict"] for m in OUTCOMES} == {"replicated", "contradicted"}
     assert row["verdict"] == "inconclusive"
