@@ -66,7 +66,7 @@ def make(
     """The figure of the committed results; of a trial, or of a machine whose values differ, that one's own as well."""
     if not set(seeds) <= set(REPORT_SEEDS) and not draw_only:
         raise UserError(f"Arms are compared on the report seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]} alone.")
-    outcome = {} if draw_only else compute(preset, figure.arms, seeds, overrides)
+    outcome = {} if draw_only or not figure.arms else compute(preset, figure.arms, seeds, overrides)
     if overrides:
         print("\n".join(figure.lines(figure.update(preset, base_of(preset, overrides), seeds))))
         return

@@ -21,8 +21,11 @@ from optune.registry import resolve
 from optune.types import UserError
 
 PAPER = {
+    "fig1": "experiments.fig1_pipeline:FIGURE",
     "fig3": "experiments.fig3_win_score_by_ratio:FIGURE",
     "fig4": "experiments.fig4_win_score_by_ratio_dpo:FIGURE",
+    "table5": "experiments.table5_benchmark_settings:FIGURE",
+    "table6": "experiments.table6_rating_prompt:FIGURE",
 }
 OURS: dict[str, str] = {}
 FIGURES = {**PAPER, **OURS}
