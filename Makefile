@@ -20,8 +20,8 @@ READY := $(VENV)/.ready
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6
-.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ check-paper: $(READY)  ## recompute what the paper's own numbers allow, and say 
 
 develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
 	@$(PY) -m experiments.development --preset $(PRESET)
+
+develop-strategies: $(READY)  ## our further selection strategies on development seeds: which one is reported
+	@$(PY) -m experiments.develop_strategies --preset $(PRESET)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
 	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)

@@ -18,6 +18,7 @@ LOSSES = ("dpo", "wdpo")
 OFFSET_SAMPLES = 4  # responses of the start policy per prompt, for the centred ranking
 ORACLE = "experiments.oracles:lowest_gold"
 SHORT = {ORACLE: "lowest_gold"}
+BEST_STRATEGY = "low_and_varied"  # of the further strategies on development seeds: development_strategies.json
 
 
 @dataclass(frozen=True)
