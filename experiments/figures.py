@@ -22,8 +22,12 @@ from optune.types import UserError
 
 PAPER = {
     "fig1": "experiments.fig1_pipeline:FIGURE",
+    "fig2": "experiments.fig2_gain_by_reward_half:FIGURE",
     "fig3": "experiments.fig3_win_score_by_ratio:FIGURE",
     "fig4": "experiments.fig4_win_score_by_ratio_dpo:FIGURE",
+    "fig5": "experiments.fig5_score_against_time:FIGURE",
+    "fig6": "experiments.fig6_losses_over_iterations:FIGURE",
+    "table1": "experiments.table1_time_shares:FIGURE",
     "table5": "experiments.table5_benchmark_settings:FIGURE",
     "table6": "experiments.table6_rating_prompt:FIGURE",
 }
