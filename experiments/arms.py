@@ -34,6 +34,11 @@ class Arm:
     ends_only: bool = False
     probe: str = ""
 
+    @property
+    def for_the_clock(self) -> bool:
+        """Whether seconds are what counts: not to be run beside other work."""
+        return self.probe.endswith(":seconds")
+
     def probed(self, name: str) -> Arm:
         """The same runs under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
         return replace(self, name=f"{name}-{self.name}", probe=f"experiments.probes:{name}")

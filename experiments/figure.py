@@ -93,8 +93,19 @@ def provenance(name: str, preset: str, raw: dict[str, list[dict[str, Any]]]) -> 
 def caption(data: Data, what: str) -> str:
     """The line below a picture."""
     world = f", sandbox {data['sandbox']['version']} {data['sandbox']['hash'][:8]}" if data["sandbox"] else ""
-    seeds, builds = (" ".join(map(str, data[name])) for name in ("seeds", "builds"))
+    seeds, builds = (_ranges(data[name]) for name in ("seeds", "builds"))
     return f"preset {data['preset']}, {what}, seeds {seeds}, builds {builds}{world}; {data['command']}"
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-4 7`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def preview(data: Data) -> bool:

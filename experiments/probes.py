@@ -1,10 +1,12 @@
-"""Further measurements of an arm whose runs are there: second draws of its policies (Figure 2), AlpacaEval (Table 2).
+"""Further measurements of an arm whose runs are there: second draws of its policies (Figure 2), AlpacaEval (Table 2),
+reward and gold of its training responses (when selection pays).
 
 A probe is `f(config, result, work_dir) -> dict`; what it returns becomes part of a raw result of its own.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,13 @@ from optune.artefacts import Artefact, StageStore, content_hash, stable_seed
 from optune.config import RunConfig
 from optune.generate import ENGINES
 from optune.history import read_responses, write_responses
+from optune.ledger import ledger
 from optune.prompts import load_prompts
 from optune.registry import resolve
 from optune.reward import REWARDS
-from optune.run import RunResult
+from optune.run import RunResult, run_optune
+from optune.sandbox import gold
+from optune.types import UserError
 
 
 def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
@@ -49,6 +54,41 @@ def redraw(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, An
             point["halves"] = gain_by_half(iterations[-1]["first"], iterations[-1]["second"], point["first"])
         iterations.append(point)
     return {"iterations": iterations}
+
+
+def seconds(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The same run once more from nothing, for the clock: its ledger is what a raw result's `timing` holds.
+
+    Raises UserError where the second run does not end in the first one's policy.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        again = run_optune(config, Path(folder) / "run", Path(folder) / "stages")
+        if content_hash(again.policies[-1]) != content_hash(result.policies[-1]):
+            raise UserError(
+                f"Seed {config.seed}: the run for the clock ended in another policy; it timed something else."
+            )
+        return {"timing": {"ledger": ledger(again.stages)}}
+
+
+def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """Reward and gold of every training prompt's responses in the first and the last iteration, sandbox only.
+
+    Nothing is sampled anew: the arm must regenerate every prompt. `families`: (n_prompts,); `reward`, `gold`: a list of
+    (n_prompts,) per response index, in the order of the prompts.
+    """
+    stages = {(e["iteration"], e["stage"]): Path(e["path"]) for e in result.stages}
+    prompts = load_prompts(stages[0, "prompts"] / "prompts.parquet")
+    last = len(result.policies) - 1
+    iterations = []
+    for t in (0, last):
+        rows = {(r.prompt_id, r.index): r for r in read_responses(stages[t, "score"] / "history.parquet")}
+        by_index = [[rows[p.prompt_id, index] for p in prompts] for index in range(config.generation.n)]
+        reward = [[round(response.reward, 4) for response in responses] for responses in by_index]
+        quality = [
+            [round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)] for responses in by_index
+        ]
+        iterations.append({"iteration": t, "reward": reward, "gold": quality})
+    return {"families": [p.category for p in prompts], "iterations": iterations}
 
 
 def gain_by_half(first: list[float], second: list[float], after: list[float]) -> dict[str, dict[str, float]]:
