@@ -80,7 +80,7 @@ def draw(data: Data, path: Path) -> list[str]:
     from experiments import style
 
     rows = {"paper: DPO, ratio 1": data["paper"]}
-    for member in ARMS:
+    for member in TIMED:
         shares = data["arms"][member.name]["from_iteration_1"]
         rows[_label(dict(member.overrides))] = {phase: found["mean"] for phase, found in shares.items()}
     figure, axes = plt.subplots(figsize=(7.2, 3.1))
