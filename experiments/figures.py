@@ -31,7 +31,10 @@ PAPER = {
     "table5": "experiments.table5_benchmark_settings:FIGURE",
     "table6": "experiments.table6_rating_prompt:FIGURE",
 }
-OURS: dict[str, str] = {}
+OURS = {
+    "worlds": "experiments.when_selection_pays:FIGURE",
+    "beyond_paper": "experiments.beyond_paper:FIGURE",
+}
 FIGURES = {**PAPER, **OURS}
 
 
