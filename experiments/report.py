@@ -130,7 +130,8 @@ def _verdict_table(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
         tests = row["outcomes"].items()
         told = "<br>".join(f"{OUTCOME_NAMES.get(name, name.replace('_', ' '))}: {_test(test)}" for name, test in tests)
         checks = "<br>".join(_limits(test["bootstrap"]) for _, test in tests)
-        note = f"<br>*{row['note']}*" if row["note"] else ""
+        notes = [row["note"], _gate_note(tests)]
+        note = "".join(f"<br>*{said}*" for said in notes if said)
         yield f"| {row['statement']}{note} (`{row['claim']}`) | **{row['verdict']}** | {told} | {checks} |"
     yield ""
 
@@ -139,6 +140,20 @@ def _test(test: dict[str, Any]) -> str:
     digits = 2 if abs(test["estimate"]) >= 1 else 3
     interval = f"{test['estimate']:+.{digits}f} [{test['low']:+.{digits}f}, {test['high']:+.{digits}f}]"
     return f"{interval}, p {test['p_holm']:.3f}; {test['smallest_detectable']:.{digits}f}"
+
+
+def _gate_note(tests: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """What ratio 1 gains over never regenerating, on which the meaning of parity hangs."""
+    gates = [(name, test["gate"]) for name, test in tests if "gate" in test]
+    if not gates:
+        return ""
+    gained = "; ".join(
+        f"{OUTCOME_NAMES[name]} {gate['estimate']:+.2f} [{gate['low']:+.2f}, {gate['high']:+.2f}]"
+        for name, gate in gates
+    )
+    weak = all(gate["within_margin"] for _, gate in gates)
+    caution = " By the same test never regenerating is on a par as well, so parity says little." if weak else ""
+    return f"Ratio 1 gains over never regenerating (`none`): {gained}.{caution}"
 
 
 def _limits(limits: Sequence[float] | None) -> str:

@@ -74,6 +74,17 @@ def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[
         "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
+        **({"gate": _gate(claim.gate(raw, measure), margin)} if claim.gate else {}),
+    }
+
+
+def _gate(contrast: np.ndarray, margin: float) -> dict[str, Any]:
+    """Ratio 1 minus `none`; `within_margin`: by the same parity test, never regenerating is on a par, too."""
+    found = t_interval(contrast)
+    return {
+        **{"estimate": found.estimate, "low": found.low, "high": found.high},
+        "open": bool(contrast.mean() > 0 and t_test(contrast) < FAMILY_ERROR),
+        "within_margin": bool(equivalence(contrast, margin) < FAMILY_ERROR),
     }
 
 
@@ -116,10 +127,8 @@ def _per_prompt(raw: Raw, measure: str) -> Raw:
 
 def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> str:
     """The class on one outcome; a claim whose gate is shut is not testable."""
-    if claim.gate is not None:
-        gate = claim.gate(raw, measure)
-        if gate.mean() <= 0 or t_test(gate) >= FAMILY_ERROR:
-            return "not testable here"
+    if claim.gate is not None and not test["gate"]["open"]:
+        return "not testable here"
     return verdict(claim.kind, claim.contrast(raw, measure), test["p_holm"], test["margin"])
 
 
