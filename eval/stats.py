@@ -92,6 +92,14 @@ def t_test(values: ArrayLike) -> float:
     return float(stats.ttest_1samp(values, 0.0).pvalue)
 
 
+def below(values: ArrayLike, limit: float) -> float:
+    """p of a one-sided t test that the mean lies below `limit`. values: shape (n,)."""
+    values = _vector(values)
+    if np.ptp(values) == 0:
+        return 0.0 if values[0] < limit else 1.0
+    return float(stats.ttest_1samp(values, limit, alternative="less").pvalue)
+
+
 def equivalence(values: ArrayLike, margin: float) -> float:
     """p of two one-sided t tests (the larger) that the mean lies within (-margin, margin). values: shape (n,)."""
     values = _vector(values)

@@ -20,7 +20,8 @@ Rules (all fixed beforehand):
 - Gate: parity with ratio 1 means something only if ratio 1 beats the static control `none` (same loss, iteration and
   world); else it is not testable.
 - Time is this machine's, with its engine, from runs made for the clock, arms in turn and nothing beside them
-  (what is recorded while results are made also carries what else the machine did). Simulated raters and the sandbox's benchmarks never yield a verdict: those
+  (what is recorded while results are made also carries what else the machine did). Simulated raters and the sandbox's
+  benchmarks never yield a verdict: those
   claims are stated in REAL_ONLY and are not testable here.
 - The further strategies (`optune/further_strategies.py`) are compared at ratio 0.5 on development seeds alone; the one
   with the best mean gold at iteration 3 is then run once on report seeds, against `lowest_reward`.
@@ -95,8 +96,8 @@ def mean_over_ratios(
 def least(differences: Sequence[np.ndarray]) -> np.ndarray:
     """Of several contrasts the one with the smallest mean, against the strongest rival.
 
-    Where the contrasts vary unequally another one may have the larger p, and picking the smallest favours "contradicted":
-    both are as fixed beforehand, and the report shows every arm.
+    Where contrasts vary unequally another one may have the larger p, and picking the smallest favours "contradicted":
+    both stay as fixed beforehand, and the figures show every arm.
     """
     return min(differences, key=np.mean)
 

@@ -199,10 +199,10 @@ def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
     """Run tasks in as many workers as there are cores, whatever they are for."""
     if not tasks:
         return
-    iterations = {task[0]: load_config(task[0], overrides=task[3]).iterations + 1 for task in tasks}
+    policies = sum(arm_config(preset, arm, seed, changed).iterations + 1 for preset, arm, seed, changed, _ in tasks)
     context = multiprocessing.get_context("spawn")
     ticks = context.Queue()
-    bar = tqdm(total=sum(iterations[task[0]] for task in tasks), unit="policy", file=sys.stderr, smoothing=0.05)
+    bar = tqdm(total=policies, unit="policy", file=sys.stderr, smoothing=0.05)
     bar.set_description(f"{len(tasks)} runs")
     pool = ProcessPoolExecutor(workers(), mp_context=context, initializer=_start_worker, initargs=(ticks,))
     with bar, pool:

@@ -11,7 +11,13 @@ from optune.types import UserError
 
 BEGIN, END = "<!-- results: begin (written by make report) -->", "<!-- results: end -->"
 README = ROOT / "README.md"
-UNITS = {"win_score": "win score", "gold_mean": "gold", "length_controlled_winrate": "LC win rate"}
+UNITS = {
+    "win_score": "win score",
+    "gold_mean": "gold",
+    "length_controlled_winrate": "LC win rate",
+    "seconds": "measured minus claimed",
+    "share": "share minus 0.5",
+}
 
 
 def table(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -20,8 +26,15 @@ def table(verdicts: Sequence[dict[str, Any]]) -> str:
     for row in verdicts:
         if row["family"] == "paper":
             told = "; ".join(_told(name, test) for name, test in row["outcomes"].items())
-            lines.append(f"| {row['statement']} | {told} | **{row['verdict']}** |")
+            lines.append(f"| {row['statement']} | {told} | **{row['verdict']}**{_caution(row)} |")
     return "\n".join(lines)
+
+
+def _caution(row: dict[str, Any]) -> str:
+    """What makes a parity verdict say little."""
+    gates = [test["gate"]["within_margin"] for test in row["outcomes"].values() if "gate" in test]
+    weak = row["verdict"] == "replicated" and gates and all(gates)
+    return " (by the same rule, so is never regenerating)" if weak else ""
 
 
 def _told(name: str, test: dict[str, Any]) -> str:

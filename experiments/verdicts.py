@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.stats import crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
+from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
 from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
-from experiments.claims import FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
+from experiments.claims import CLAIMS, FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
 
 CLASSES = (
     "replicated",
@@ -31,9 +31,15 @@ def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[s
     for family in {claim.family for claim in claims}:
         for place in (0, 1):  # Holm separately for first and second outcomes
             tests = [t for c in claims if c.family == family for t in list(details[c.key].values())[place : place + 1]]
-            for test, p_holm in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            missing = _size_of(family, place) - len(tests)  # claims without results yet count as p = 1
+            for test, p_holm in zip(tests, holm([test["p"] for test in tests] + [1.0] * missing), strict=False):
                 test["p_holm"] = p_holm
     return [_row(claim, evidence[claim.key], details[claim.key]) for claim in claims]
+
+
+def _size_of(family: str, place: int) -> int:
+    """Tests in a whole family, first or second outcomes, whether or not their results are there."""
+    return sum(claim.family == family and len(claim.outcomes) > place for claim in CLAIMS)
 
 
 def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -70,12 +76,23 @@ def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[
         "low": interval.low,
         "high": interval.high,
         "bootstrap": bootstrap_check(claim, raw, measure),
+        "builds": _over_builds(claim, raw, contrast),
         "per_seed": [round(float(value), 6) for value in contrast],
         "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
         **({"gate": _gate(claim.gate(raw, measure), margin)} if claim.gate else {}),
     }
+
+
+def _over_builds(claim: Claim, raw: Raw, contrast: np.ndarray) -> list[float] | None:
+    """95% t limits with builds as the units: seeds of one build share policy, reward model and baseline."""
+    of_build = np.array([result["build"] for result in raw[claim.needs[0]]])
+    builds = sorted(set(of_build.tolist()) - {None})
+    if len(builds) < 2:
+        return None
+    found = t_interval([contrast[of_build == build].mean() for build in builds])
+    return [found.low, found.high]
 
 
 def _gate(contrast: np.ndarray, margin: float) -> dict[str, Any]:
@@ -141,5 +158,4 @@ def verdict(kind: str, contrast: np.ndarray, p_holm: float, margin: float) -> st
         return "no difference beyond the margin" if within else "inconclusive"
     if p_holm < FAMILY_ERROR:
         return "replicated"
-    worse = t_test(contrast) < FAMILY_ERROR and contrast.mean() < -margin
-    return "contradicted" if worse else "inconclusive"
+    return "contradicted" if below(contrast, -margin) < FAMILY_ERROR else "inconclusive"
