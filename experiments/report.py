@@ -155,8 +155,8 @@ def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
         return ""
     margin = rows["fig3-parity-with-full"]["margin"] if "fig3-parity-with-full" in rows else 0
     return (
-        f"Regenerating everything gains {' and '.join(told)} of win score over regenerating nothing after iteration 0: "
-        "little is at stake for selection in the main world. The parity margin fixed beforehand "
+        f"Regenerating everything gains {' and '.join(told)} of win score over regenerating nothing after "
+        "iteration 0: little is at stake for selection in the main world. The parity margin fixed beforehand "
         f"({margin:.2f}) is larger, so by the same rule never regenerating is on a par with ratio 1, too. In the family "
         "mixes below more is at stake."
     )

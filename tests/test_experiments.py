@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, REPORT_SEEDS, Arm, ratio_arms
+from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SEEDS, Arm, arm, ratio_arms
 from experiments.claims import CLAIMS, OUTCOMES
+from experiments.compute import compute
 from experiments.figures import FIGURES, figure_of
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
@@ -48,9 +49,9 @@ def evidence(scores: dict[str, float], seeds=REPORT_SEEDS, noise: float = 1.0) -
     """Raw results for every arm of Figure 3: the given mean for arms whose name starts so, plus noise per seed."""
     rng = np.random.default_rng(0)
     raw = {}
-    for arm in ratio_arms("wdpo"):
-        mean = next(value for prefix, value in scores.items() if arm.name.startswith(prefix))
-        raw[arm.name] = [result(arm.name, seed, mean + rng.normal(0, noise)) for seed in seeds]
+    for member in ratio_arms("wdpo"):
+        mean = next(value for prefix, value in scores.items() if member.name.startswith(prefix))
+        raw[member.name] = [result(member.name, seed, mean + rng.normal(0, noise)) for seed in seeds]
     return raw
 
 
@@ -122,6 +123,26 @@ def test_every_verdict_is_one_of_the_classes():
                 assert verdict(kind, rng.normal(mean, 1, 10), p, 4.0) in CLASSES
 
 
+def test_parity_is_contradicted_only_clearly_beyond_the_margin():
+    noise = np.linspace(-1, 1, 10)
+    assert verdict("parity", -9 + noise, 0.9, 4.0) == "contradicted"
+    assert verdict("parity", -4.2 + noise, 0.9, 4.0) == "inconclusive"  # beyond it, but not clearly
+
+
+def test_claims_without_results_yet_count_in_the_correction():
+    raw = evidence({"wdpo-lowest": 70, "wdpo-random": 69, "wdpo-all": 70, "wdpo-none": 40})
+    outcomes = judge_claims(FIG3, {claim.key: raw for claim in FIG3}, GAIN)
+    smallest = min((row["outcomes"]["win_score"] for row in outcomes), key=lambda test: test["p"])
+    family = sum(claim.family == "paper" for claim in CLAIMS)
+    assert smallest["p_holm"] == pytest.approx(min(1.0, smallest["p"] * family)) and family > len(FIG3)
+
+
+@pytest.mark.parametrize("member", [arm("wdpo", "random", 0.5, "zero"), arm("wdpo", ORACLE, 0.5)], ids=lambda a: a.name)
+def test_an_arm_that_knows_the_sandbox_is_refused_without_one(member):
+    with pytest.raises(UserError, match="no sandbox"):
+        compute("paper", [member], [0])
+
+
 # --- raw results -----------------------------------------------------------------------------------------------------
 
 
@@ -151,9 +172,9 @@ def test_an_option_younger_than_a_result_does_not_make_it_another_result(tmp_pat
 
 
 def test_only_seeds_that_every_arm_has_are_compared(tmp_path):
-    for arm, seeds in (("a", (0, 1, 2, 1000)), ("b", (0, 2))):
+    for name, seeds in (("a", (0, 1, 2, 1000)), ("b", (0, 2))):
         for seed in seeds:
-            write_json(raw_path(tmp_path, "tiny", arm, seed), result(arm, seed, 1.0))
+            write_json(raw_path(tmp_path, "tiny", name, seed), result(name, seed, 1.0))
     a, b, c = (Arm(name, ()) for name in "abc")
     raw = read_raw(tmp_path, "tiny", [a, b], REPORT_SEEDS)
     assert [[r["seed"] for r in results] for results in raw.values()] == [[0, 2], [0, 2]]
