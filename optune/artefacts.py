@@ -112,6 +112,15 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}).") from None
 
 
+def read_object(path: str | Path, *names: str) -> dict[str, Any]:
+    """Read a JSON object that has `names`; raises UserError naming the file, and the name it lacks."""
+    value = read_json(path)
+    absent = [name for name in names if name not in value] if isinstance(value, dict) else ["a JSON object"]
+    if absent:
+        raise UserError(f"{path}: damaged, as it lacks {absent[0]}; restore it, or move it away to have it made again.")
+    return value
+
+
 def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
     """The values of a JSONL file with their line numbers; blank lines are skipped. UserError names a line not JSON."""
     try:

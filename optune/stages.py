@@ -21,6 +21,7 @@ from optune.artefacts import (
     StageStore,
     content_hash,
     read_json,
+    read_object,
     sha256_of,
     stable_hash,
     stable_seed,
@@ -231,17 +232,20 @@ class Stages:
             "timing": artefact.timing,
         }
         self.entries.append(entry)
-        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
-            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+        self._write_manifest()
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
+
+    def _write_manifest(self) -> None:
+        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
+            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
 
     def _check_same_configuration(self) -> None:
         path = self.run_dir / "manifest.json"
         self.listed = 0
         if not path.exists():
             return
-        manifest = read_json(path)
+        manifest = read_object(path, "config", "stages")
         self.listed = len(manifest["stages"])
         changed = differences(manifest["config"], self.config.model_dump())
         if changed:
