@@ -54,7 +54,8 @@ def _verdicts(where: str, row: dict[str, Any]) -> Iterator[str]:
     if sum(found.values()) != counts["n"] + counts["unparsed"]:
         yield f"{where}: a verdict is none of {', '.join(LETTERS.values())}"
     counts["win_score"] = win_score(counts["win"], counts["lose"], counts["n"])
-    yield from (f"{where}: {n} is {row[n]}, its verdicts give {value}" for n, value in counts.items() if row[n] != value)
+    wrong = {name: value for name, value in counts.items() if row[name] != value}
+    yield from (f"{where}: {name} is {row[name]}, its verdicts give {value}" for name, value in wrong.items())
 
 
 def _quality(where: str, row: dict[str, Any]) -> Iterator[str]:

@@ -266,3 +266,37 @@ def test_every_line_of_a_hostile_manifest_is_a_problem_and_not_a_crash(run_dir):
         lambda m: m | {"stages": [7, None, {}, {"iteration": 0}, m["stages"][0] | {"path": "/"}]},
     )
     assert len(audit_run(run_dir).problems) == 5
+
+
+# --- raw results ---
+
+RAW = Path(__file__).resolve().parents[1] / "results" / "tiny" / "raw"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda raw: raw["iterations"][2].update(win=raw["iterations"][2]["win"] + 1), r"iteration 2: win is \d+, its"),
+        (
+            lambda raw: raw["iterations"][1].update(win_score=60.0),
+            r"iteration 1: win_score is 60\.0, its verdicts give",
+        ),
+        (lambda raw: raw["iterations"][0].update(verdicts="X" + raw["iterations"][0]["verdicts"][1:]), "is none of W"),
+        (lambda raw: raw["iterations"][3].update(gold_mean=9.0), r"iteration 3: gold_mean is 9\.0"),
+        (lambda raw: raw["iterations"][3]["gold"].pop(), "golds and 2048 verdicts"),
+        (lambda raw: raw["iterations"].pop(1), "not numbered from 0"),
+        (lambda raw: raw["iterations"][1]["stages"]["score"].update(rewards=7), "rewards: .* rows in, 7 accounted for"),
+        (lambda raw: raw["iterations"][1]["stages"]["pairs"].update(left_out={}), "pairs: 1024 rows in"),
+        (lambda raw: raw.update(seed=9), "lies elsewhere"),
+    ],
+)
+def test_a_raw_result_that_contradicts_itself_is_caught(tmp_path, change, sentence):
+    from experiments.audit import audit_raw
+
+    source = RAW / "wdpo-lowest_reward-0.5" / "seed0.json"
+    path = tmp_path / source.relative_to(RAW.parents[1])
+    assert audit_raw(source) == []
+    raw = read_json(source)
+    change(raw)
+    write_json(path, raw)
+    assert re.search(sentence, "\n".join(audit_raw(path)))
