@@ -1,7 +1,7 @@
 """Kills at random, and the same results: `make chaos`, or `python -m experiments.chaos --kills 50`.
 
-A trial is one arm of the nano preset from nothing: the sandbox's models are built, the loop runs, every policy is judged.
-It is killed with SIGKILL, started again, killed again (up to three times in a row, so also while it resumes), and then
+A trial is one arm of the nano preset from nothing: sandbox models are built, the loop runs, every policy is judged. It
+is killed with SIGKILL, started again, killed again (up to three times in a row, so also while it resumes), and then
 left to finish. Half of the kills come at a random moment, half at a random file operation: just before a file is opened
 for writing, renamed or removed, when whatever was written before may be half there. Weights, history, pairs, every
 other file of every stage and the raw result must hash as those of the undisturbed run, and the audit must pass.
