@@ -8,6 +8,7 @@ import json
 import math
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -64,6 +65,16 @@ def silent(model, prompts, settings, *, seed, iteration, on_progress=None) -> li
 def mute(model, prompts, settings, *, seed, iteration, on_progress=None) -> list[Response]:
     """An engine that answers nothing but end tokens."""
     return [Response(p.prompt_id, k, iteration, (1,), "", "stop") for p in prompts for k in range(settings.n)]
+
+
+class Length:
+    """A reward for any text: more words are better."""
+
+    def __init__(self, settings):
+        self.noise = settings.noise
+
+    def score(self, prompts, responses, seed) -> list[float]:
+        return [float(len(r.text.split())) + r.index / 2 for r in responses]
 
 
 def exploding_gradient(*logps, beta, beta_2):
@@ -123,7 +134,8 @@ def test_strange_prompts_are_trained_on_or_counted(config, tmp_path):
     texts = ["add one\0 and two", "\u202esort cat dog", "copy " * 200_000, "add one and two", "add one and two"]
     texts += [f"list {n} fruits" for n in ("two", "three", "four", "five")]
     path = jsonl(tmp_path / "strange.jsonl", [{"prompt": text} for text in texts])
-    result = run_optune(config.with_overrides({"prompts.path": str(path), "iterations": 0}), tmp_path / "run")
+    changes = {"prompts.path": str(path), "reward.kind": f"{__name__}:Length", "iterations": 0}
+    result = run_optune(config.with_overrides(changes), tmp_path / "run")
     counts = {e["stage"]: e["counts"] for e in result.stages}
     assert counts["prompts"] == {"offered": 8, "used": 7, "too_long": 1}
     assert counts["pairs"]["pairs"] + sum(counts["pairs"]["left_out"].values()) == 7
@@ -305,14 +317,10 @@ def test_a_folder_with_a_script_or_an_archive_is_no_prompt_set(tmp_path, trap):
 
 
 def test_no_module_of_ours_unpickles_or_runs_what_it_reads():
-    forbidden = ("torch.load(", "pickle.load", "yaml.load(", "yaml.unsafe", "joblib", "eval(", "exec(", "allow_pickle")
-    for path in [
-        *(ROOT / "optune").rglob("*.py"),
-        *(ROOT / "eval").rglob("*.py"),
-        *(ROOT / "experiments").rglob("*.py"),
-    ]:
-        source = path.read_text().replace(".eval(", "")
-        assert not [name for name in forbidden if name in source], path
+    forbidden = r"torch\.load\(|pickle\.load|yaml\.(unsafe_)?load\(|joblib|allow_pickle|(?<![\w.])(eval|exec)\("
+    for package in ("optune", "eval", "experiments"):
+        for path in (ROOT / package).rglob("*.py"):
+            assert not re.search(forbidden, path.read_text()), path
 
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
@@ -502,6 +510,7 @@ with run_lock(Path({str(tmp_path)!r})):
 # --- same seed, same decisions ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_and_two_threads_and_two_directories_take_the_same_decisions(config, tmp_path):
     from optune.run import run_optune
 
