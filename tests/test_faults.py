@@ -198,7 +198,9 @@ def test_a_damaged_file_is_made_again_as_it_was(finished, name, damage, capsys):
     assert hash_files(run_dir / "stages") == before
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"config": {}}', b"\xff\xfe\x00", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"config": {}}', b'{"config": 7, "stages": 7}', b"\xff\xfe\x00", b"[" * 100_000]
+)
 def test_a_damaged_manifest_is_refused_by_name_and_left_as_it_is(finished, tmp_path, content):
     from optune.run import run_optune
 
