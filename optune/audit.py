@@ -25,6 +25,7 @@ from optune.artefacts import (
     Artefact,
     StageStore,
     hash_files,
+    intact,
     package_versions,
     read_json,
     read_object,
@@ -155,6 +156,8 @@ class _Shelf(StageStore):
         key = stable_hash({**identity, "packages": dict(self.packages)})[:20]
         folder = self._next(stage) if stage in VERSIONS else self.root / stage / key
         record = read_object(folder / STAGE_FILE, *RECORD)
+        if stage not in VERSIONS and not intact(folder):
+            self.tell(f"{folder} does not hold the files that it records")
         if record["key"] != key:
             for name, given in identity.items():
                 unlike = differences({name: record[name]}, {name: json.loads(json.dumps(given))})
