@@ -41,7 +41,9 @@ def audit_raw(path: Path) -> list[str]:
     problems += _quality("baseline", raw.get("baseline", {}))
     for row in iterations:
         where = f"iteration {row['iteration']}"
-        problems += [*_verdicts(where, row), *_quality(where, row), *_rows(where, row["stages"], raw["config"])]
+        problems += [*_verdicts(where, row), *_quality(where, row)]
+        if "stages" in row:  # a probe's rows have none
+            problems += _rows(where, row["stages"], raw["config"])
     return problems
 
 
