@@ -39,6 +39,11 @@ class Arm:
         """Whether seconds are what counts: not to be run beside other work."""
         return self.probe.endswith(":seconds")
 
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether its probe reads what only a sandbox has."""
+        return self.probe.endswith((":improvability", ":alpaca"))
+
     def probed(self, name: str) -> Arm:
         """The same runs under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
         return replace(self, name=f"{name}-{self.name}", probe=f"experiments.probes:{name}")

@@ -20,7 +20,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments.arms import Arm, build_of
+from experiments.arms import ORACLE, Arm, build_of
 from experiments.results import ROOT, check_identity, publish, raw_path
 from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
@@ -38,6 +38,7 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
 
     Overridden runs are trials: they stay in `runs/` and are not compared with the committed results.
     """
+    _check_arms(preset, arms, overrides)
     for arm in arms:
         for seed in seeds:
             config = arm_config(preset, arm, seed, overrides)
@@ -47,15 +48,26 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
     base = base_of(preset, overrides)
     tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in seeds]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
-    clock = [task for task in missing if task[1].for_the_clock]  # last, and in turn: the machine's moods hit all alike
-    missing = [task for task in missing if not task[1].for_the_clock] + sorted(clock, key=lambda task: task[2])
     new = {(task[1].name, task[2]) for task in tasks if not raw_path(RESULTS, preset, task[1].name, task[2]).exists()}
     if missing:
         _build_sandboxes(preset, sorted({build_of(task[2]) for task in missing}), overrides)
-        _run_all(missing)
+        # Runs for the clock come by themselves at the end, arms in turn, so that the machine's moods hit all alike.
+        _run_all([task for task in missing if not task[1].for_the_clock])
+        _run_all(sorted((task for task in missing if task[1].for_the_clock), key=lambda task: task[2]))
     if overrides:
         return {}
     return _report(base, preset, arms, seeds, new)
+
+
+def _check_arms(preset: str, arms: Sequence[Arm], overrides: Sequence[str]) -> None:
+    """Raises UserError for an arm that needs a sandbox where the preset has none, before anything is computed."""
+    if load_config(preset, overrides=overrides).sandbox:
+        return
+    for arm in arms:
+        if any("sandbox:" in str(value) or value == ORACLE for _, value in arm.overrides) or arm.needs_sandbox:
+            raise UserError(
+                f"Arm {arm.name} knows the sandbox's gold or prompts, and preset {preset!r} has no sandbox."
+            )
 
 
 def base_of(preset: str, overrides: Sequence[str] = ()) -> Path:
@@ -184,6 +196,9 @@ def _work(task: tuple[Any, ...]) -> None:
 
 
 def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
+    """Run tasks in as many workers as there are cores, whatever they are for."""
+    if not tasks:
+        return
     iterations = {task[0]: load_config(task[0], overrides=task[3]).iterations + 1 for task in tasks}
     context = multiprocessing.get_context("spawn")
     ticks = context.Queue()

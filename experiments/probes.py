@@ -1,5 +1,5 @@
 """Further measurements of an arm whose runs are there: second draws of its policies (Figure 2), AlpacaEval (Table 2),
-reward and gold of its training responses (when selection pays).
+benchmarks (Table 3), answers for raters (Table 4), reward and gold of its training responses (when selection pays).
 
 A probe is `f(config, result, work_dir) -> dict`; what it returns becomes part of a raw result of its own.
 """
@@ -7,13 +7,16 @@ A probe is `f(config, result, work_dir) -> dict`; what it returns becomes part o
 from __future__ import annotations
 
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.measure import alpaca_eval
-from optune.artefacts import Artefact, StageStore, content_hash, stable_seed
+from eval.benchmark_tasks.suites import SUITES
+from eval.benchmarks import measure_checkpoint
+from experiments.measure import alpaca_eval, answers_of
+from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_seed, write_json
 from optune.config import RunConfig
 from optune.generate import ENGINES
 from optune.history import read_responses, write_responses
@@ -23,6 +26,7 @@ from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.run import RunResult, run_optune
 from optune.sandbox import gold
+from optune.threads import cpu_threads
 from optune.types import UserError
 
 
@@ -32,6 +36,45 @@ def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, An
     found = alpaca_eval(result.policies[-1], changed, work_dir)
     numbers = "win_rate", "standard_error", "length_controlled_winrate", "avg_length", "n", "unparsed", "annotator"
     return {name: value for name, value in found.items() if name in numbers or name.startswith("lc_")}
+
+
+def study_answers(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The final policy's answers to the LIMA prompts (in the sandbox the 300 in their stead), for the human study."""
+    changed = config.with_overrides({"evaluation.prompts": "sandbox:lima" if config.sandbox else "lima"})
+    rows = answers_of(result.policies[-1], changed, work_dir)
+    return {"answers": [{**row, "generator": "final policy"} for row in rows]}
+
+
+def benchmarks(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The preset's benchmark suite of the final policy (`final`); the arm that regenerates every prompt also measures
+    the SFT model (`sft`) and the offline baseline (`baseline`).
+    """
+    models = {"final": result.policies[-1]}
+    if config.selection.strategy == "all":
+        models |= {"sft": config.policy.model, "baseline": config.evaluation.baseline}
+    suite = "sandbox" if config.sandbox else "paper"
+    store = StageStore(work_dir / "stages")
+    return {
+        "suite": suite,
+        "lm_eval": version("lm_eval"),
+        "models": {name: _benchmark_scores(store, config, model, suite) for name, model in models.items()},
+    }
+
+
+def _benchmark_scores(store: StageStore, config: RunConfig, model: str, suite: str) -> dict[str, Any]:
+    """Fractions with standard errors and numbers of items, by column, and their average; once per checkpoint."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        with cpu_threads(config.threads):
+            scores = measure_checkpoint(model, suite, folder / "lm_eval")
+        columns = {name: {"value": s.value, "stderr": s.stderr, "n": s.n} for name, s in scores.scores.items()}
+        value, stderr = scores.average(SUITES[suite])
+        write_json(folder / "scores.json", {"columns": columns, "average": {"value": value, "stderr": stderr}})
+        return {"benchmarks": len(columns)}
+
+    fields = {"suite": suite, "lm_eval": version("lm_eval"), "threads": config.threads}
+    stage = store.run("benchmarks", build, fields=fields, inputs={"model": content_hash(model)})
+    return read_json(stage / "scores.json")
 
 
 def redraw(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:

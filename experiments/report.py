@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -106,7 +107,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
             yield from _verdict_table(rows)
     advice = RESULTS / preset / "recommendation.md"
     if advice.exists():
-        yield advice.read_text("utf-8")
+        yield filled(advice.read_text("utf-8"), verdicts)
     yield "## What this can say, and what it cannot\n"
     yield WHAT_IT_CAN_SAY.strip() + "\n"
     yield from _unsettled(verdicts)
@@ -115,6 +116,28 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     for name in FIGURES:
         yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
     yield from _provenance(preset)
+
+
+def filled(text: str, verdicts: Sequence[dict[str, Any]]) -> str:
+    """`{claim:outcome}` as that contrast's estimate and interval, `{claim}` as its verdict: no number is typed by hand.
+
+    Raises UserError for a claim or outcome that is not among the verdicts.
+    """
+    rows = {row["claim"]: row for row in verdicts}
+
+    def value(found: re.Match[str]) -> str:
+        claim, outcome = found[1], found[2]
+        if claim not in rows or (outcome and outcome not in rows[claim]["outcomes"]):
+            raise UserError(
+                f"recommendation.md: there is no {found[0]} among the verdicts; name a claim and its outcome."
+            )
+        if not outcome:
+            return rows[claim]["verdict"]
+        test = rows[claim]["outcomes"][outcome]
+        digits = 1 if outcome == "win_score" else 2
+        return f"{test['estimate']:+.{digits}f} [{test['low']:+.{digits}f}, {test['high']:+.{digits}f}]"
+
+    return re.sub(r"\{([a-z0-9.-]+)(?::(\w+))?\}", value, text)
 
 
 def _summary(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:

@@ -74,3 +74,17 @@ def test_the_bootstrap_resamples_the_claims_own_contrast(claim, measure):
 def test_contrasts_without_prompts_have_no_bootstrap():
     assert all(bootstrap_check(c, {}, "win_score") is None for c in CLAIMS if c.contrast in INTERPOLATED)
     assert all(bootstrap_check(c, {}, c.outcomes[0]) is None for c in CLAIMS if c.figure == "table1")
+
+
+def test_the_recommendations_numbers_are_those_of_the_verdicts():
+    from experiments.report import filled
+    from optune.types import UserError
+
+    row = next(row for row in committed() if row["claim"] == "fig3-lowest-over-random")
+    test = row["outcomes"]["gold_mean"]
+    told = filled("{fig3-lowest-over-random:gold_mean}, {fig3-lowest-over-random}", committed())
+    assert told.startswith(f"{test['estimate']:+.2f} [{test['low']:+.2f}, ") and told.endswith(row["verdict"])
+    with pytest.raises(UserError, match="no-such-claim"):
+        filled("{no-such-claim:gold_mean}", committed())
+    typed_by_hand = re.findall(r"\d+\.\d+", (ROOT / "results" / "tiny" / "recommendation.md").read_text("utf-8"))
+    assert not typed_by_hand
