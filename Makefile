@@ -21,7 +21,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper
-.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow chaos fuzz audit lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,15 @@ test: $(READY)  ## the quick tests
 
 test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
+
+chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (ARGS="--kills 5")
+	@OMP_NUM_THREADS=1 $(PY) -m experiments.chaos $(ARGS)
+
+fuzz: $(READY)  ## a million hostile inputs to every reader and parser (CASES=1000000)
+	@OPTUNE_FUZZ_CASES=$(or $(CASES),1000000) $(PY) -m pytest -q tests/test_fuzz.py
+
+audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
+	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.audit --preset $(PRESET) $(ARGS))
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -23,7 +23,7 @@ from optune.artefacts import read_json, read_jsonl, stable_hash, write_json, wri
 from optune.command import exit_status
 from optune.config import SamplingSettings
 from optune.generate import ENGINES
-from optune.prompts import load_prompts
+from optune.prompts import check_characters, load_prompts
 from optune.registry import resolve
 from optune.types import Prompt, UserError
 
@@ -160,6 +160,7 @@ def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
         if prompt_id in prompts:
             raise UserError(f"{where}, row {number}: the prompt {prompt_id!r} was there before.")
         prompts[prompt_id] = Prompt(prompt_id, text, category=str(row.get("dataset") or ""))
+        check_characters(f"{prompt_id}{text}{prompts[prompt_id].category}", f"{where}, row {number}: the prompt")
     return list(prompts.values())
 
 

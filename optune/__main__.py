@@ -1,4 +1,4 @@
-"""`python -m optune run | select`: the method from the command line."""
+"""`python -m optune run | select | audit`: the method from the command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optune.types import UserError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0, 2 for bad input (one sentence on stderr), 130 after Ctrl-C."""
+    """Exit status 0; 1 where an audit finds a problem; else as `command.exit_status` has it."""
     parser = argparse.ArgumentParser(prog="python -m optune", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     select.add_argument("--strategy", default="lowest_reward")
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
+
+    audit = commands.add_parser("audit", help="whether a run holds what it says: hashes, counts, selection, pairs")
+    audit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    audit.set_defaults(function=_audit)
 
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
@@ -58,6 +62,15 @@ def _select(options: argparse.Namespace) -> None:
 
     for prompt_id in select_from_file(Path(options.rewards), options.ratio, options.strategy, options.seed):
         print(prompt_id)
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from optune.audit import audit_run
+
+    found = audit_run(options.run_dir)
+    for line in found.lines():
+        print(line)
+    return 1 if found.problems else 0
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,11 +86,14 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:  # a full disk is not left fuller
+        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -113,8 +117,19 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
-    except ValueError as error:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}).") from None
+
+
+def read_object(path: str | Path, *names: str) -> dict[str, Any]:
+    """Read a JSON object that has `names`; raises UserError naming the file, and the name it lacks."""
+    value = read_json(path)
+    absent = [name for name in names if name not in value] if isinstance(value, dict) else ["a JSON object"]
+    if absent:
+        raise UserError(f"{path}: damaged, as it lacks {absent[0]}; restore it, or move it away to have it made again.")
+    return value
 
 
 def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
@@ -218,22 +233,27 @@ class StageStore:
     def _load(self, folder: Path) -> Artefact | None:
         if not folder.exists():
             return None
-        if not intact(folder):
-            aside = folder.with_name(f"{folder.name}.damaged-{int(time.time())}")
-            os.replace(folder, aside)
-            print(f"{folder}: its files are not what it recorded; set aside as {aside.name} and made again.")
+        if not intact(folder, "key", "digest", "counts", "timing"):
+            set_aside(folder)
             return None
         record = read_json(folder / STAGE_FILE)
         return Artefact(folder, record["key"], record["digest"], record["counts"], record["timing"], reused=True)
 
 
-def intact(folder: Path) -> bool:
-    """Whether a stage's folder holds exactly the files, byte for byte, that its `stage.json` records."""
+def intact(folder: Path, *names: str) -> bool:
+    """Whether a folder holds exactly the files, byte for byte, that its `stage.json` records, and that has `names`."""
     try:
-        record = json.loads((folder / STAGE_FILE).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
+        record = read_object(folder / STAGE_FILE, "files", *names)
+    except UserError:
         return False
-    return isinstance(record, dict) and record.get("files") == hash_files(folder)
+    return record["files"] == hash_files(folder) and record.get("key", folder.name) == folder.name
+
+
+def set_aside(folder: Path) -> None:
+    """Move a damaged folder out of the way; it is kept, and named on stderr."""
+    aside = folder.with_name(f"{folder.name}.damaged-{int(time.time())}")
+    os.replace(folder, aside)
+    print(f"{folder}: its files are not what it recorded; set aside as {aside.name} and made again.", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import io
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def ask_in_batches(
             asyncio.run(_Batches(client, Path(state_path), missing, poll_seconds).run())
         except (openai.APIStatusError, openai.APIConnectionError) as error:
             raise UserError(f"The batch endpoint failed ({client.tell(error)}); run again to continue.") from None
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt("stopped; submitted batches go on, and the same command collects them") from None
+        except KeyboardInterrupt as stop:
+            raise type(stop)("stopped; submitted batches go on, and the same command collects them") from None
     return client.replay(wanted)
 
 
@@ -118,7 +119,7 @@ class _Batches:
                         replies[reply.key] = reply
         with ReplyLog(self.client.log_path) as log:
             for reply in replies.values():
-                log.append(reply)
+                log.append(replace(reply, error=reply.error and self.client.tell(reply.error)))
             log.sync()
         entry["collected"] = True
         self._save()

@@ -30,6 +30,7 @@ import openai
 from tqdm import tqdm
 
 from optune.artefacts import stable_hash
+from optune.command import Terminated
 from optune.reply_log import Reply, ReplyLog
 from optune.types import Message, UserError
 
@@ -63,6 +64,10 @@ class ChatSettings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} must be a number of at least 0, not {value}.")
+        if "@" in urlsplit(self.base_url or "").netloc:
+            raise UserError(
+                f"base_url must not hold a key or password; put it into the environment ({self.api_key_env})."
+            )
 
 
 @dataclass(frozen=True)
@@ -187,9 +192,8 @@ class ChatClient:
 
     def tell(self, error: Exception | str) -> str:
         """An error in one short line, without the key."""
-        text = " ".join(str(error).split())[:300]
-        key = self.api_key()
-        return text.replace(key, "***") if key else text
+        text, key = " ".join(str(error).split()), self.api_key()
+        return (text.replace(key, "***") if key else text)[:300]
 
     def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
         price_in, price_out = self.settings.price_in, self.settings.price_out
@@ -387,7 +391,7 @@ class _Session:
 
     def _signals(self) -> _Signals:
         told = f"stopped; the replies so far are kept in {self.client.log_path}; the same command continues"
-        return _Signals(lambda: self._stop(KeyboardInterrupt(told)))
+        return _Signals(lambda stop: self._stop(stop(told)))
 
     # --- on disk before it counts ---
 
@@ -414,7 +418,7 @@ class _Session:
 
 
 class _Signals:
-    """Calls `stop` on SIGINT and SIGTERM while entered; the handlers before come back afterwards."""
+    """Calls `stop` with the exception for SIGINT or SIGTERM while entered; the handlers before come back afterwards."""
 
     def __init__(self, stop: Any):
         self.stop = stop
@@ -423,9 +427,9 @@ class _Signals:
         self.before = {}
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number, stop in ((signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)):
                 self.before[number] = signal.getsignal(number)
-                loop.add_signal_handler(number, self.stop)
+                loop.add_signal_handler(number, self.stop, stop)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from optune.quiet import quiet_libraries
 from optune.types import UserError
@@ -36,7 +37,7 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"No model can be loaded from {str(model)!r}: {_first_line(error)}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
@@ -44,6 +45,12 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
             f"The checkpoint {str(model)!r} is no {type(network).__name__}: it has no weights for {missing}."
         )
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def check_finite(network: torch.nn.Module) -> None:
+    """Raises UserError where a trained weight is not a finite number: such a model is never saved."""
+    if not all(torch.isfinite(weight).all() for weight in network.parameters()):
+        raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")
 
 
 def _checked(model: str | Path) -> str:

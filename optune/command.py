@@ -1,24 +1,84 @@
-"""How every command of ours ends: bad input in one sentence, Ctrl-C with the way to continue, never a traceback."""
+"""How every command of ours ends: a reason in one line, a way to continue, and never a traceback for what is no bug."""
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from optune.types import UserError
 
+KEPT = "Everything finished is kept: the same command continues from there."
+LONGEST_LINE = 1000
+# What a disk may refuse that no code can mend; EFBIG is a limit on one file's size.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as schedulers send it: it stops a run as Ctrl-C does."""
+
 
 def exit_status(command: Callable[[], int | None]) -> int:
-    """Run a command: its own status or 0; 2 for bad input, told on stderr; 130 after Ctrl-C."""
+    """Run a command: its own status or 0.
+
+    2 for bad input, told on stderr; 1 where disk or memory gave out; 130 after Ctrl-C and 143 after SIGTERM.
+    """
     try:
-        return command() or 0
+        with _sigterm_stops():
+            return command() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        kept = "\nStopped. Everything finished is kept: the same command continues from there."
-        print(str(stop) or kept, file=sys.stderr)
-        return 130
+        print(str(stop) or f"\nStopped. {KEPT}", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:  # the reader of our output has had enough, as in `... | head`
         sys.stderr.close()
+    except Exception as error:
+        reason = gave_out(error)
+        if reason is None:
+            raise
+        print(f"error: {reason} ({one_line(error)}). {KEPT}", file=sys.stderr)
+        return 1
     return 0
+
+
+def one_line(error: object) -> str:
+    """An error's text as one printable line of a readable length: it may quote a file that nobody has checked."""
+    text = " ".join(str(error).split())
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."
+
+
+def gave_out(error: Exception) -> str | None:
+    """Which of the machine's resources an error is about; None where it is about something else.
+
+    torch and safetensors have no type of their own for it, but a text.
+    """
+    text = str(error).lower()
+    if (isinstance(error, OSError) and error.errno in DISK) or any(f"os error {number})" in text for number in DISK):
+        return "The disk cannot be written"
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "The memory does not suffice"
+    return None
+
+
+@contextmanager
+def _sigterm_stops() -> Iterator[None]:
+    """SIGTERM raises Terminated, for the length of a block; signals are the main thread's."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

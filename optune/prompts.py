@@ -74,7 +74,7 @@ def _rows(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
         _must_exist(file)
         try:
             yield from enumerate(pq.read_table(file).to_pylist(), start=1)
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
     elif file.exists():
         raise UserError(f"{file}: prompts are read from .jsonl or .parquet files.")
@@ -126,16 +126,17 @@ def _parse(row: Any, where: str) -> tuple[Prompt, bool]:
     given = row.get("prompt_id", row.get("id"))
     prompt_id = str(given) if given is not None else stable_hash(text, messages)[:16]
     keep_chat = len(messages) > 1
-    category = row.get("category")
-    prompt = Prompt(prompt_id, text, messages if keep_chat else (), "" if category is None else str(category))
-    return prompt, given is not None
+    category = "" if row.get("category") is None else str(row["category"])
+    for name, value in (("prompt_id", prompt_id), ("category", category)):
+        check_characters(value, f"{where}: the {name}")
+    return Prompt(prompt_id, text, messages if keep_chat else (), category), given is not None
 
 
 def _json_chat(text: str, where: str) -> Any:
     """A chat that a table without nested columns holds as JSON text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{where}: `messages` is text, but no JSON list of {{role, content}} objects.") from None
 
 
@@ -152,13 +153,19 @@ def _conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:
         raise UserError(f"{where}: the chat has no user turn to answer.")
     for turn in turns:
         _check_text(turn["content"], where)
+        check_characters(turn["role"], f"{where}: a role")
     return tuple(turns)
 
 
 def _check_text(text: str, where: str) -> None:
     if not text.strip():
         raise UserError(f"{where}: the prompt is empty.")
+    check_characters(text, f"{where}: the prompt")
+
+
+def check_characters(text: str, what: str) -> None:
+    """Raises UserError where a text cannot be written as UTF-8; `what` says which text, and where."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        raise UserError(f"{where}: the prompt holds a lone surrogate, which is not text.") from None
+        raise UserError(f"{what} holds a lone surrogate, which is not text.") from None

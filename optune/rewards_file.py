@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_scalar
 
 from optune.artefacts import read_jsonl
 from optune.history import HistoryView
@@ -35,7 +36,7 @@ def read_rewards(path: Path) -> tuple[list[str], list[float]]:
     for number, row in _rows(path):
         where = f"{path}, row {number}"
         missing = [name for name in ("prompt_id", "reward") if row.get(name) is None]
-        if missing or pd.isna(row["prompt_id"]):
+        if missing or not is_scalar(row["prompt_id"]) or pd.isna(row["prompt_id"]):
             name = (missing or ["prompt_id"])[0]
             raise UserError(f"{where}: no value for `{name}`; each row needs `prompt_id` and `reward`.")
         prompt_id, reward = str(row["prompt_id"]), _number(row["reward"])

@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
-from optune.artefacts import stable_hash
+from optune.artefacts import STAGE_FILE, exclusive, hash_files, intact, set_aside, stable_hash, write_json
 from optune.config import LossConfig, RewardConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
@@ -102,30 +101,24 @@ class SandboxModels:
 def build(build_seed: int, root: Path, settings: BuildSettings = TINY) -> SandboxModels:
     """The models of one build seed, from `root/<key>/` if they are there, else built there (minutes for TINY).
 
-    The key covers the sandbox's content, the settings, the seed and the versions of the packages that compute.
+    The key covers the sandbox's content, the settings, the seed and the versions of the packages that compute. Models
+    that are no longer as they were built are set aside and built again.
     """
     folder = root / build_key(build_seed, settings)
-    if not folder.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=".building-", dir=root))
-        try:
+    with exclusive(root / f".{folder.name}.lock"):
+        if (folder / STAGE_FILE).exists() and not intact(folder):
+            set_aside(folder)
+        if not folder.exists():
+            unfinished = root / f".{folder.name}.tmp"
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
             with cpu_threads(1):  # rounding depends on the count, and at this size two are no faster
                 report = _build(build_seed, unfinished, settings)
             (unfinished / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            _publish(unfinished, folder)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            write_json(unfinished / STAGE_FILE, {"files": hash_files(unfinished)})
+            os.replace(unfinished, folder)
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return SandboxModels(folder / "policy", folder / "reward", folder / "baseline", report)
-
-
-def _publish(unfinished: Path, folder: Path) -> None:
-    """Rename into place; where another process built the same meanwhile, its models stay."""
-    try:
-        os.replace(unfinished, folder)
-    except OSError:
-        if not folder.exists():
-            raise
 
 
 def build_key(build_seed: int, settings: BuildSettings = TINY) -> str:

@@ -146,9 +146,12 @@ def train_and_save(trainer: Any, tokenizer: PreTrainedTokenizerBase, n_rows: int
     """
     from transformers import PrinterCallback
 
+    from optune.checkpoints import check_finite
+
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()
     train_loss = trainer.train().training_loss
+    check_finite(trainer.model)
     held_out = trainer.evaluate()
     trainer.model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)

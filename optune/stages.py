@@ -21,6 +21,7 @@ from optune.artefacts import (
     StageStore,
     content_hash,
     read_json,
+    read_object,
     sha256_of,
     stable_hash,
     stable_seed,
@@ -260,17 +261,20 @@ class Stages:
             "timing": artefact.timing,
         }
         self.entries.append(entry)
-        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
-            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+        self._write_manifest()
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
+
+    def _write_manifest(self) -> None:
+        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
+            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
 
     def _check_same_configuration(self) -> None:
         path = self.run_dir / "manifest.json"
         self.listed = 0
         if not path.exists():
             return
-        manifest = read_json(path)
+        manifest = read_manifest(self.run_dir)
         self.listed = len(manifest["stages"])
         changed = differences(manifest["config"], self.config.model_dump())
         if changed:
@@ -336,6 +340,14 @@ class Stages:
         self, policy: str, asked: list[Prompt], settings: SamplingSettings, seed: int, t: int
     ) -> list[Response]:
         return self.parts["engine"](policy, asked, settings, seed=seed, iteration=t, on_progress=self.on_progress)
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """`config` and `stages` of a run. Raises UserError naming the file where it cannot be such a list."""
+    manifest = read_object(run_dir / "manifest.json", "config", "stages")
+    if not isinstance(manifest["config"], dict) or not isinstance(manifest["stages"], list):
+        raise UserError(f"{run_dir / 'manifest.json'}: damaged; restore it, or move it away to have it made again.")
+    return manifest
 
 
 def _parts(config: RunConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ is enough: its log-probabilities are taken before the first update.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import selective_log_softmax
 
-from optune.checkpoints import load_model, load_tokenizer
+from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import LossConfig, TrainingConfig
 from optune.losses import LOSSES, wdpo_weight
 from optune.quiet import quiet_libraries
@@ -111,6 +112,12 @@ class WeightedDPOTrainer(DPOTrainer):
         weight = wdpo_weight(*scores, self.beta_2).mean()
         self._metrics[mode]["weights/mean"].append(self.accelerator.gather(weight).mean().item())
         return (loss, recorder.output) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As TRL's, once per update; a gradient that is not finite stops training, as a loss does."""
+        if not math.isfinite(logs.get("grad_norm", 0.0)):
+            raise UserError("The gradient is not finite: training stopped, and nothing of it is saved. Lower the rate.")
+        super().log(logs, *args, **kwargs)
 
 
 @torch.no_grad()
@@ -216,8 +223,7 @@ def train_dpo(
     )
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     trainer.train()
-    if not all(torch.isfinite(p).all() for p in model.parameters()):
-        raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")
+    check_finite(model)
     save_policy(trainer, tokenizer, out_dir)
     metrics = _summary(trainer.state.log_history)
     del trainer, model

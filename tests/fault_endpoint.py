@@ -6,6 +6,8 @@ import asyncio
 import email.utils
 import hashlib
 import json
+import socket
+import struct
 import sys
 import time
 from collections import Counter
@@ -21,6 +23,7 @@ FAULTS = (
     "500",
     "502",
     "timeout",
+    "reset",
     "broken",
     "truncated",
     "schema",
@@ -84,6 +87,8 @@ class FaultyTransport(httpx2.AsyncBaseTransport):
         fault = fault_of(text, self.asked[text], self.share)
         if fault == "timeout":
             raise httpx2.ReadTimeout("too slow", request=request)
+        if fault == "reset":
+            raise httpx2.ReadError("connection reset by peer", request=request)
         self.answered[text] += fault is None
         status, headers, body = respond(fault, text)
         return httpx2.Response(status, headers=headers, content=body)
@@ -102,10 +107,12 @@ def serve(log_path: str, share: float, latency: float) -> ThreadingHTTPServer:
             text = body["messages"][-1]["content"]
             asked[text] += 1
             fault = fault_of(text, asked[text], share)
-            time.sleep(latency)
-            if fault == "timeout":
-                time.sleep(1.5)
+            time.sleep(latency * (1 + len(asked) % 7 / 7))  # replies come out of order
+            if fault in ("timeout", "reset"):
+                time.sleep(1.5 if fault == "timeout" else 0)
                 self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # with RST
+                self.connection.close()
                 return
             status, headers, data = respond(fault, text)
             log.write(json.dumps({"answered": fault is None, "text": text}) + "\n")

@@ -75,15 +75,16 @@ def test_nothing_to_run_is_said_in_one_sentence(capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_says_how_to_continue_and_continues(own_config, tmp_path):
+@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_continue_and_continue(own_config, tmp_path, stop, status):
     command = [sys.executable, "-m", "optune", "run", "--config", str(own_config), "--run-dir", str(tmp_path / "run")]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "run" / "manifest.json").exists():
         assert process.poll() is None
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == status
     assert "the same command continues" in err and "Traceback" not in err
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0

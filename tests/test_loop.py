@@ -145,7 +145,7 @@ def test_a_damaged_artefact_is_set_aside_and_made_again(finished, tmp_path, caps
     second = run_optune(config, tmp_path)
     assert history.read_bytes() == content
     assert identities(first.stages) == identities(second.stages)
-    assert "set aside" in capsys.readouterr().out
+    assert "set aside" in capsys.readouterr().err
 
 
 def test_a_run_directory_of_another_configuration_is_refused_and_named(finished):

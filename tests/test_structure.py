@@ -38,7 +38,7 @@ LAYERS = [
     },
     {"trainer", "sft", "reward_training"},
     {"stages", "sandbox_models"},
-    {"run", "sandbox_paths"},
+    {"run", "sandbox_paths", "audit"},
     {"__main__", "__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

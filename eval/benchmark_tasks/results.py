@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from eval.benchmark_tasks.suites import SUITES, Benchmark, mmlu_subjects
 from optune.artefacts import read_json, stable_hash
 from optune.types import UserError
@@ -21,6 +23,20 @@ _OLD_KEYS = {
     "gsm8k": (("gsm8k", "exact_match,get-answer"), ("gsm8k", "acc")),
 }
 _LEADERBOARD_NAME = re.compile(r"harness\|(.+)\|(\d+)")
+
+
+class _Shape(BaseModel):
+    """What a results file must look like where it is read; the rest of it is free."""
+
+    results: dict[str, dict[str, Any]]
+    groups: dict[str, dict[str, Any]] | None = None
+    group_subtasks: dict[str, list[str]] | None = None
+    config: dict[str, Any] | None = None
+    config_general: dict[str, Any] | None = None
+    versions: dict[str, Any] = {}
+    task_hashes: dict[str, str | None] = {}
+    shots: dict[str, Any] | None = Field(None, alias="n-shot")
+    samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
 
 
 @dataclass(frozen=True)
@@ -116,6 +132,12 @@ def _read(path: Path) -> ModelScores:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise UserError(f"{path}: not an lm-eval results file: it has no 'results'.")
+    try:
+        _Shape.model_validate(content, strict=True)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        place = ".".join(map(str, wrong["loc"]))
+        raise UserError(f"{path}: not an lm-eval results file: {place}: {wrong['msg']}.") from None
     file = _ResultsFile(path, content)
     scores, beside, notes = {}, [], []
     for suite in SUITES.values():
@@ -135,7 +157,7 @@ def _read(path: Path) -> ModelScores:
     if not scores and not notes:
         raise UserError(f"{path}: holds none of the benchmarks; it has {', '.join(list(file.results)[:5]) or 'none'}.")
     if file.config.get("limit"):
-        notes.append(f"A try, not a result: only the first {file.config['limit']:g} items of each task (--limit).")
+        notes.append(f"A try, not a result: only the first {file.config['limit']} items of each task (--limit).")
     return ModelScores(file.model, scores, tuple(beside), tuple(notes))
 
 
@@ -153,14 +175,14 @@ class _ResultsFile:
     @property
     def model(self) -> str:
         given = self.config.get("model_args") or ""
-        pairs = given if isinstance(given, dict) else dict(p.split("=", 1) for p in given.split(",") if "=" in p)
+        pairs = given if isinstance(given, dict) else dict(p.split("=", 1) for p in str(given).split(",") if "=" in p)
         name = self.content.get("model_name") or pairs.get("pretrained") or self.config.get("model_name")
         return str(name or self.path.stem)
 
     def score(self, benchmark: Benchmark, metric: str, task: str = "") -> Score | None:
         task = task or benchmark.task
-        value = self.results.get(task, {}).get(metric)
-        if not isinstance(value, int | float):
+        value = self._share(task, metric)
+        if value is None:
             return None
         leaves = self._leaves(task)
         hashes = {leaf: self.content.get("task_hashes", {}).get(leaf) for leaf in leaves}
@@ -170,7 +192,7 @@ class _ResultsFile:
             benchmark.column,
             task,
             metric,
-            float(value),
+            value,
             self._stderr(task, metric),
             sum(sizes) if None not in (sizes := [self._size(leaf) for leaf in leaves]) else None,
             self._shots(leaves[0]),
@@ -201,15 +223,26 @@ class _ResultsFile:
 
     def _stderr(self, task: str, metric: str) -> float | None:
         name, comma, filtered = metric.partition(",")
-        value = self.results[task].get(f"{name}_stderr{comma}{filtered}")
-        return float(value) if isinstance(value, int | float) else None
+        return self._share(task, f"{name}_stderr{comma}{filtered}")
 
-    def _leaves(self, task: str) -> list[str]:
+    def _share(self, task: str, name: str) -> float | None:
+        """A fraction of the file, NaN included; None where it has none ("N/A"). UserError for any other number."""
+        value = self.results.get(task, {}).get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        if value < 0 or value > 1:
+            raise UserError(f"{self.path}: {task} has {name} = {value}; scores and their errors lie between 0 and 1.")
+        return float(value)
+
+    def _leaves(self, task: str, above: tuple[str, ...] = ()) -> list[str]:
         members = (self.content.get("group_subtasks") or {}).get(task) or []
-        return [leaf for member in members for leaf in self._leaves(member)] or [task]
+        if task in above:
+            raise UserError(f"{self.path}: the group {task!r} is a part of itself.")
+        return [leaf for member in members for leaf in self._leaves(member, (*above, task))] or [task]
 
     def _size(self, leaf: str) -> int | None:
-        return (self.content.get("n-samples") or {}).get(leaf, {}).get("effective")
+        size = (self.content.get("n-samples") or {}).get(leaf, {}).get("effective")
+        return size if type(size) is int and size > 0 else None
 
     def _shots(self, leaf: str) -> int | None:
         per_task = self.content.get("n-shot") or self.shots_in_name

@@ -64,13 +64,11 @@ def read_label_studio(path: Path, tasks: list[Any]) -> Submission:
             choices = [r["value"]["choices"] for a in annotations for r in a["result"] if r["from_name"] == "rating"]
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"{path}, task {number}: not a Label Studio export of this study's tasks.") from None
-        if len(choices) > 1 or any(len(choice) != 1 for choice in choices):
+        if len(choices) > 1 or any(not isinstance(choice, list) or len(choice) != 1 for choice in choices):
             raise UserError(f"{path}, task {number}: has more than one rating; keep one and export again.")
         if choices:
-            row = Row(
-                number, str(item), digest(*map(str, texts)), str(choices[0][0]), annotations[0].get("created_at", "")
-            )
-            rows.append(row)
+            rated_at = str(annotations[0].get("created_at", ""))
+            rows.append(Row(number, str(item), digest(*map(str, texts)), str(choices[0][0]), rated_at))
     if len(owners) != 1:
         raise UserError(f"{path}: must hold the tasks of exactly one rater, and holds those of {len(owners)}.")
     study, rater = owners.pop()

@@ -29,8 +29,11 @@ PAPER_COMPARISONS = (
 
 
 def digest(*texts: str) -> str:
-    """SHA-256 (hex) of several texts, unambiguous in where one ends; the page computes the same in the browser."""
-    hashes = [hashlib.sha256(text.encode("utf-8")).hexdigest() for text in texts]
+    """SHA-256 (hex) of several texts, unambiguous in where one ends; the page computes the same in the browser.
+
+    No text of a study has half a character; one that comes back with some gets a digest that no study's text has.
+    """
+    hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
     return hashlib.sha256("".join(hashes).encode("ascii")).hexdigest()
 
 

@@ -1,0 +1,134 @@
+"""Whether raw results hold what they say: `make audit`, and `make audit RUN_DIR=...` for one run of the loop.
+
+    python -m experiments.audit --preset tiny            # every committed raw result, against itself
+    python -m experiments.audit --preset tiny --runs     # and against the runs behind them on this machine
+
+A raw result must count what its verdict letters say, by Eq. 7, and conserve rows from stage to stage. With `--runs`,
+each run directory is audited too (`optune/audit.py`), and its policies are measured again from the answers and judge
+replies that are kept: the same numbers must come out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from eval.verdicts import win_score
+from experiments.compute import RESULTS, RUNS, base_of, resolve
+from experiments.results import raw_path
+from optune.artefacts import read_json, read_object
+from optune.audit import audit_run
+from optune.command import exit_status
+from optune.config import parse_config
+from optune.types import UserError
+
+LETTERS = {"win": "W", "tie": "T", "lose": "L", "unparsed": "?"}
+MEASURES = ("win_score", "win", "tie", "lose", "unparsed", "n", "verdicts", "gold_mean", "gold")
+
+
+def audit_raw(path: Path) -> list[str]:
+    """What does not hold inside one raw result file."""
+    raw = read_object(path, "preset", "config", "arm", "seed")
+    problems = [] if path == raw_path(path.parents[3], raw["preset"], raw["arm"], raw["seed"]) else ["lies elsewhere"]
+    iterations = raw.get("iterations", [])
+    if [row["iteration"] for row in iterations] != list(range(len(iterations))):
+        problems.append("its iterations are not numbered from 0")
+    problems += _quality("baseline", raw.get("baseline", {}))
+    for row in iterations:
+        where = f"iteration {row['iteration']}"
+        problems += [*_verdicts(where, row), *_quality(where, row)]
+        if "stages" in row:  # a probe's rows have none
+            problems += _rows(where, row["stages"], raw["config"])
+    return problems
+
+
+def _verdicts(where: str, row: dict[str, Any]) -> Iterator[str]:
+    if "verdicts" not in row:
+        return
+    found = Counter(row["verdicts"])
+    counts = {name: found[letter] for name, letter in LETTERS.items()}
+    counts["n"] = counts["win"] + counts["tie"] + counts["lose"]
+    if sum(found.values()) != counts["n"] + counts["unparsed"]:
+        yield f"{where}: a verdict is none of {', '.join(LETTERS.values())}"
+    counts["win_score"] = win_score(counts["win"], counts["lose"], counts["n"])
+    wrong = {name: value for name, value in counts.items() if row[name] != value}
+    yield from (f"{where}: {name} is {row[name]}, its verdicts give {value}" for name, value in wrong.items())
+
+
+def _quality(where: str, row: dict[str, Any]) -> Iterator[str]:
+    if row.get("gold") and row["gold_mean"] != fmean(row["gold"]):
+        yield f"{where}: gold_mean is {row['gold_mean']}, the prompts' golds give {fmean(row['gold'])}"
+    if row.get("gold") and "verdicts" in row and len(row["gold"]) != len(row["verdicts"]):
+        yield f"{where}: {len(row['gold'])} golds and {len(row['verdicts'])} verdicts"
+
+
+def _rows(where: str, stages: dict[str, dict[str, Any]], config: dict[str, Any]) -> Iterator[str]:
+    """Rows in = rows used + rows left out, from stage to stage."""
+    prompts, select, generate = stages["prompts"], stages["select"], stages["generate"]
+    pairs, view = stages["pairs"], config["pairs"]["view"]
+    steps = [
+        ("prompts", prompts["offered"], prompts["used"] + prompts["too_long"]),
+        ("selection", prompts["used"], select["selected"] + select["reused"]),
+        ("prompts answered", select["selected"], generate["prompts"]),
+        ("responses", config["generation"]["n"] * generate["prompts"], generate["responses"]),
+        ("rewards", generate["responses"], stages["score"]["rewards"]),
+    ]
+    if view == "latest":
+        steps.append(("pairs", prompts["used"], pairs["pairs"] + sum(pairs["left_out"].values())))
+    yield from (f"{where}, {what}: {came} rows in, {gone} accounted for" for what, came, gone in steps if came != gone)
+
+
+def audit_run_behind(path: Path) -> list[str] | None:
+    """What does not hold in the run that a raw result comes from; None where this machine has none."""
+    from experiments.measure import measure
+
+    raw = read_json(path)
+    base = base_of(raw["preset"])
+    run_dir = base / raw["preset"] / "arms" / raw["arm"] / f"seed{raw['seed']}"
+    if not (run_dir / "manifest.json").exists():
+        return None
+    problems = list(audit_run(run_dir).problems)
+    manifest = read_json(run_dir / "manifest.json")
+    config = resolve(parse_config(manifest["config"], str(run_dir)))
+    policies = [entry["path"] for entry in manifest["stages"] if entry["stage"] == "train"]
+    for row, policy in zip(raw.get("iterations", []), policies, strict=False):
+        if "verdicts" in row:
+            again = measure(policy, config, RUNS / raw["preset"])
+            unlike = [name for name in MEASURES if name in again and again[name] != row.get(name)]
+            problems += [f"iteration {row['iteration']}: measured again, {name} is another" for name in unlike]
+    return problems
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--runs", action="store_true", help="also the runs behind the results, where they are here")
+    parser.add_argument("files", nargs="*", type=Path, help="raw results; default: all committed ones of the preset")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: _audit(options))
+
+
+def _audit(options: argparse.Namespace) -> int:
+    files = options.files or sorted((RESULTS / options.preset / "raw").glob("*/seed*.json"))
+    if not files:
+        raise UserError(f"{RESULTS / options.preset / 'raw'} holds no results.")
+    problems, behind = 0, 0
+    for file in files:
+        found = audit_raw(file.resolve())
+        if options.runs and (run := audit_run_behind(file)) is not None:
+            found, behind = found + run, behind + 1
+        for problem in found:
+            print(f"does not hold: {file}: {problem}")
+        problems += len(found)
+    runs = f", {behind} of them with the runs behind them" if options.runs else ""
+    print(f"{len(files)} raw results{runs}: {f'{problems} problems' if problems else 'all of it holds'}.")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,415 @@
+"""Hostile input to every reader and parser: a result that holds, or one sentence that names the file. Never a crash.
+
+`make test` tries 10,000 cases, `make fuzz` a million (`OPTUNE_FUZZ_CASES`). The cases are the same each time.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import io
+import json
+import math
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from eval.benchmark_tasks.results import as_json, markdown, read_results
+from eval.human_study.export import export
+from eval.human_study.ratings import import_ratings, read_ratings
+from eval.human_study.study import CHOICES, Comparison, Study
+from eval.judges.parser import parse_scores
+from eval.outputs import prompt_set
+from eval.win_score import read_outputs, read_reviews
+from optune.config import RunConfig, load_config, parse_config
+from optune.prompts import load_prompts, write_prompts
+from optune.rewards_file import read_rewards
+from optune.types import UserError
+
+CASES = int(os.environ.get("OPTUNE_FUZZ_CASES", "10000"))
+
+
+def cases(share: float) -> Callable:
+    """So many of all cases, always the same ones; a failing case is shrunk as usual."""
+    return settings(
+        max_examples=max(1, round(share * CASES)),
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate, Phase.shrink],
+    )
+
+
+HOSTILE_TEXTS = [
+    "",
+    " ",
+    "\0",
+    "\ud800",
+    "=1+1",
+    "\u2028",
+    "\u202e",
+    "a" * 5000,
+    "{}",
+    "[" * 3000,
+    "1e999",
+    "１２",
+    "\r\n",
+    "',\"\t;",
+]
+HOSTILE = [None, True, False, 0, -1, 1, 2**70, 0.5, -0.0, 1e308, math.nan, math.inf, [], {}, [[]], [None], {"a": 1}]
+HOSTILE += HOSTILE_TEXTS
+SEEDS = st.integers(0, 2**64 - 1).map(random.Random)
+
+
+def mutated(value: Any, rng: random.Random) -> Any:
+    """A copy of a JSON value with one to three of its nodes replaced, removed, doubled or renamed."""
+    value = [copy.deepcopy(value)]  # a root of its own, so that the whole value can be replaced, too
+    for _ in range(rng.randint(1, 3)):
+        node: Any = value
+        while True:
+            place = rng.choice(list(node)) if isinstance(node, dict) else rng.randrange(len(node))
+            inner = node[place]
+            if not isinstance(inner, dict | list) or not inner or rng.random() < 0.15:
+                break
+            node = inner
+        match rng.randrange(5):
+            case 0 if isinstance(node, dict):
+                del node[place]
+            case 1 if isinstance(node, dict):
+                node[rng.choice(HOSTILE_TEXTS)] = node.pop(place)
+            case 2 if isinstance(node, list) and node is not value:
+                node.insert(place, copy.deepcopy(inner))
+            case 3 if isinstance(inner, str):
+                cut = rng.randint(0, len(inner))
+                node[place] = inner[:cut] + rng.choice(HOSTILE_TEXTS) + inner[cut:]
+            case _:
+                node[place] = copy.deepcopy(rng.choice(HOSTILE))
+        if not value[0]:
+            break
+    return value[0]
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """Bytes as they are, or cut off, or with some of them changed, or with others put in."""
+    match rng.randrange(4):
+        case 0:
+            return data[: rng.randint(0, len(data))]
+        case 1:
+            changed = bytearray(data)
+            for _ in range(rng.randint(1, 4)):
+                if changed:
+                    changed[rng.randrange(len(changed))] = rng.randrange(256)
+            return bytes(changed)
+        case 2:
+            cut = rng.randint(0, len(data))
+            return (
+                data[:cut]
+                + rng.choice([b"\xff\xfe", b"\0", b"\r", b"[" * 9999, b"\xed\xa0\x80", b"NaN", b'"', b",\n"])
+                + data[cut:]
+            )
+    return data
+
+
+def as_text(value: Any, rng: random.Random) -> bytes:
+    """A JSON value as a file's bytes, now and then damaged."""
+    text = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+    return damaged(text, rng) if rng.random() < 0.3 else text
+
+
+def or_one_sentence(read: Callable[[Path], Any], path: Path) -> Any:
+    """What was read; None where it was refused with a sentence that names the file."""
+    try:
+        return read(path)
+    except UserError as error:
+        assert path.name in str(error)
+        return None
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """In memory where that is possible: a disk takes longer than a case."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
+        yield Path(name)
+
+
+# --- judge replies ---
+
+
+def one_of(words: str, separator: str) -> st.SearchStrategy[str]:
+    return st.sampled_from(words.split(separator))
+
+
+NUMBERS = st.sampled_from(
+    ["1", "10", "8", "9.5", "8.0", "0", "11", "100", "1000", "-3", "7,5", "１０", "8/10", "8 out of 10"]
+)
+PIECES = st.one_of(
+    NUMBERS,
+    one_of(
+        "Assistant 1|Assistant 2|Answer A|AI Assistant 2|Both assistants|score|a score of|Scores:|rating|: |, | and |"
+        " to |\n|\r\n|. |**|(|)|[|]|/10|out of 10|'s|is|I cannot rate|respectively|—|\u2028|\0|`|“|_",
+        "|",
+    ),
+    st.text(max_size=8),
+)
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+@cases(0.25)
+def test_any_reply_is_two_numbers_that_it_holds_or_none(reply):
+    scores = parse_scores(reply)
+    if scores is not None:
+        narrow = reply.translate({code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)})
+        assert all(0 <= s <= 100 and math.isfinite(s) for s in scores)
+        assert set(scores) <= {float(number) for number in re.findall(r"\d+(?:\.\d+)?", re.sub(r"[*`#_]", "", narrow))}
+
+
+SCORE = st.sampled_from([n / 2 for n in range(2, 21)])
+FORMS = (
+    "{a:g} {b:g}\n{prose}",
+    "{a:g}, {b:g}\n{prose}",
+    "**{a:g} {b:g}**\n\n{prose}",
+    "Scores: {a:g} {b:g}\n{prose}",
+    "Assistant 1: {a:g}\nAssistant 2: {b:g}\n{prose}",
+    "{prose}\nScores:\nAssistant 1: {a:g}/10\nAssistant 2: {b:g}/10",
+    "{prose}\nI give Assistant 1 a score of {a:g} and Assistant 2 a score of {b:g}.",
+)
+PROSE = st.lists(
+    one_of("the first answer is clear and helpful but long while second lacks detail", " "),
+    min_size=1,
+    max_size=12,
+)
+
+
+@given(SCORE, SCORE, st.sampled_from(FORMS), PROSE)
+@cases(0.1)
+def test_scores_in_a_known_form_are_read_as_they_are(a, b, form, prose):
+    assert parse_scores(form.format(a=a, b=b, prose=" ".join(prose).capitalize() + ".")) == (a, b)
+
+
+@given(st.lists(PIECES, min_size=1, max_size=4).map("".join), st.integers(1, 2000))
+@cases(0.01)
+def test_a_reply_that_repeats_itself_takes_no_time(piece, times):
+    started = time.process_time()
+    parse_scores((piece * times)[:50_000])
+    assert time.process_time() - started < 5
+
+
+# --- prompts, answers and rewards ---
+
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
+PROMPT_ROWS = [
+    {"prompt": "One?"},
+    {"prompt_id": "b", "messages": CHAT, "category": "greeting"},
+    {"id": 7, "prompt": CHAT},
+    {"prompt_id": "d", "messages": json.dumps(CHAT)},
+    {"instruction": "Two?", "output": "Yes.", "prompt_id": "e"},
+    {"conversations": ["Three?", "No."], "dataset": "x"},
+]
+
+
+@given(SEEDS)
+@cases(0.2)
+def test_any_prompt_file_is_prompts_that_can_be_written_again_or_one_sentence(folder, rng):
+    rows = mutated(rng.sample(PROMPT_ROWS, rng.randint(1, 4)), rng)
+    kind = rng.choice(("jsonl", "parquet", "json"))
+    path = folder / f"prompts.{kind}"
+    if kind == "parquet":
+        path.write_bytes(_parquet(rows, rng))
+    elif kind == "jsonl" and isinstance(rows, list):
+        path.write_bytes(b"".join(as_text(row, rng) + b"\n" for row in rows))
+    else:
+        path.write_bytes(as_text(rows, rng))
+    for read in (load_prompts, lambda path: prompt_set(str(path))):
+        prompts = or_one_sentence(read, path)
+        if prompts is not None:
+            assert prompts and all(p.text.strip() for p in prompts)
+            assert len({p.prompt_id for p in prompts}) == len(prompts)
+            write_prompts(folder / "again.parquet", prompts)
+            assert load_prompts(folder / "again.parquet") == prompts
+
+
+def _parquet(rows: Any, rng: random.Random) -> bytes:
+    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    file = io.BytesIO()
+    try:
+        table = pa.Table.from_pylist(rows or [{"prompt": "a"}])
+        pq.write_table(table, io.BytesIO())
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):  # no such table can exist
+        table = pa.table({"prompt": pa.array([b"\xff", b"ok"]).cast(pa.binary())})
+    if rng.random() < 0.1:
+        invalid = pa.array([b"a\xffb", b"ok"]).view(pa.string()) if rng.random() < 0.5 else pa.array([1, None])
+        table = pa.table({"prompt": invalid})
+    pq.write_table(table, file)
+    return damaged(file.getvalue(), rng) if rng.random() < 0.3 else file.getvalue()
+
+
+ANSWERS = [{"instruction": "a?", "output": "b", "prompt_id": "1"}, {"instruction": "c?", "output": ""}]
+REVIEWS = [{"prompt_id": "1", "order": o, "reply": r} for o, r in (("AB", "8 9"), ("BA", "9 8"))]
+REWARDS = [{"prompt_id": "a", "reward": 0.5}, {"prompt_id": 2, "reward": "1e3"}]
+
+
+@given(SEEDS)
+@cases(0.1)
+def test_any_file_of_answers_reviews_or_rewards_is_read_or_refused(folder, rng):
+    read, rows = rng.choice([(read_outputs, ANSWERS), (read_reviews, REVIEWS), (read_rewards, REWARDS)])
+    rows = mutated(rows, rng)
+    path = folder / "rows.jsonl"
+    lines = rows if isinstance(rows, list) else [rows]
+    path.write_bytes(b"".join(as_text(row, rng) + b"\n" for row in lines))
+    found = or_one_sentence(read, path)
+    if found is not None and read is read_rewards:
+        assert all(math.isfinite(reward) for reward in found[1])
+    if found is not None and read is read_reviews:
+        assert all(v.outcome in ("win", "tie", "lose", "unparsed") for v in found[0])
+
+
+# --- configuration ---
+
+NANO = load_config("nano").model_dump()
+YAML_PIECES = one_of(
+    "seed|: |\n|  |- |[|]|{|}|&a |*a|!!python/name:os.system |!!binary |<<: |preset|nano|0.5|.inf|1e999|null|~|'|\"|# |"
+    "policy|model|selection|ratio|\t|? |: *a|%YAML 9\n|---\n|2001-01-01|0x1f|1_000|\0|\ud800",
+    "|",
+)
+
+
+@given(SEEDS)
+@cases(0.1)
+def test_any_configuration_is_valid_or_says_in_one_sentence_what_is_wrong(rng):
+    data = mutated(NANO, rng)
+    try:
+        config = parse_config(data, "mine.yaml")
+    except UserError as error:
+        assert str(error).startswith("mine.yaml: ")
+    else:
+        assert isinstance(config, RunConfig) and 0 < config.selection.ratio <= 1 and config.generation.n >= 2
+        assert parse_config(json.loads(json.dumps(config.model_dump())), "again") == config
+
+
+@given(st.lists(st.one_of(YAML_PIECES, st.text(max_size=4)), max_size=20).map("".join))
+@cases(0.05)
+def test_any_yaml_file_is_a_configuration_or_one_sentence(folder, text):
+    path = folder / "mine.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    try:
+        assert isinstance(load_config(file=path), RunConfig)
+    except UserError as error:
+        assert "\n" not in str(error).strip()
+
+
+# --- ratings ---
+
+
+@pytest.fixture(scope="module")
+def study(folder: Path) -> tuple[Path, Study]:
+    """A study of 4 prompts and 2 raters."""
+    files = []
+    for name in "ab":
+        rows = [{"instruction": f"Question {i}?", "output": f"{name} says {i}"} for i in range(4)]
+        files.append(folder / f"{name}.json")
+        files[-1].write_text(json.dumps(rows))
+    return folder, export([Comparison("c", *files)], folder / "study", prompts=4, raters=2, ratings_per_pair=2)
+
+
+@given(SEEDS)
+@cases(0.09)
+def test_any_ratings_file_gives_ratings_of_the_study_and_every_row_is_accounted_for(study, rng):
+    folder, drawn = study
+    rater = rng.choice(drawn.raters)
+    kind = rng.choice(("page", "label studio", "csv"))
+    path = folder / f"returned.{'csv' if kind == 'csv' else 'json'}"
+    if kind == "csv":
+        path.write_bytes(damaged(_csv(drawn, rater, rng), rng))
+    else:
+        whole = _page(drawn, rater) if kind == "page" else _label_studio(drawn, rater)
+        path.write_bytes(as_text(mutated(whole, rng), rng))
+    (folder / "study" / "ratings.jsonl").unlink(missing_ok=True)
+    report = import_ratings(folder / "study", [path])
+    kept = read_ratings(folder / "study", drawn)
+    assert report.accepted == len(kept) and all(r.choice in CHOICES for r in kept)
+    mine = {item.item_id for item in drawn.items_of(kept[0].rater)} if kept else set()
+    assert {r.item for r in kept} <= mine and len({r.item for r in kept}) == len(kept)
+    assert report.accepted + report.refused + report.files_refused > 0 or not kept
+
+
+def _page(study: Study, rater: str) -> dict[str, Any]:
+    rows = [
+        {"item": item.item_id, "item_digest": study.item_digest(item), "choice": "1", "rated_at": "2026-01-01"}
+        for item in study.items_of(rater)
+    ]
+    head = {"format": "human-study-ratings/1", "study": study.study_id, "rater": rater}
+    return {**head, "page_digest": study.page_digests[rater], "simulated": False, "ratings": rows}
+
+
+def _label_studio(study: Study, rater: str) -> list[dict[str, Any]]:
+    tasks = []
+    for item in study.items_of(rater):
+        names = zip(("question", "answer_1", "answer_2"), study.texts(item), strict=True)
+        data = {"study": study.study_id, "rater": rater, "item": item.item_id, **dict(names)}
+        result = [{"from_name": "rating", "value": {"choices": ["2"]}}]
+        tasks.append({"data": data, "annotations": [{"result": result, "created_at": "2026", "was_cancelled": False}]})
+    return tasks
+
+
+def _csv(study: Study, rater: str, rng: random.Random) -> bytes:
+    from eval.human_study.spreadsheet import COLUMNS
+
+    rows = [[study.study_id, rater, i.item_id, *study.texts(i), "same"] for i in study.items_of(rater)]
+    rows = mutated(rows, rng)
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=rng.choice(",;\t"))
+    writer.writerow(COLUMNS)
+    writer.writerows(
+        [map(str, row) if isinstance(row, list) else [str(row)] for row in (rows or [])]
+        if isinstance(rows, list)
+        else []
+    )
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
+# --- lm-eval results ---
+
+RESULTS = {
+    "results": {
+        "gsm8k": {"exact_match,strict-match": 0.5, "exact_match_stderr,strict-match": 0.01, "alias": "gsm8k"},
+        "hellaswag": {"acc_norm,none": 0.6, "acc_norm_stderr,none": 0.005},
+        "truthfulqa_mc2": {"acc,none": 0.4, "acc_stderr,none": 0.01},
+        "mmlu_anatomy": {"acc,none": 0.5, "acc_stderr,none": 0.04},
+        "harness|hendrycksTest-anatomy|5": {"acc": 0.5, "acc_stderr": 0.04},
+    },
+    "groups": {"mmlu": {"acc,none": 0.55, "acc_stderr,none": 0.004}},
+    "group_subtasks": {"mmlu": ["mmlu_anatomy"], "gsm8k": []},
+    "config": {"model": "hf", "model_args": {"pretrained": "some/model"}, "limit": None, "num_fewshot": 5},
+    "versions": {"gsm8k": 3.0, "hellaswag": 1.0},
+    "n-shot": {"gsm8k": 5, "hellaswag": 10},
+    "n-samples": {"gsm8k": {"original": 1319, "effective": 1319}},
+    "task_hashes": {"gsm8k": "0" * 64},
+    "model_name": "some/model",
+}
+
+
+@given(SEEDS)
+@cases(0.1)
+def test_any_results_file_is_scores_or_one_sentence(folder, rng):
+    path = folder / "results.json"
+    path.write_bytes(as_text(mutated(RESULTS, rng), rng))
+    models = or_one_sentence(lambda path: read_results([path]), path)
+    for model in models or []:
+        told = {s: v for v in RESULTS["results"].values() for s in v.values() if isinstance(s, float)}
+        for score in model.scores.values():
+            assert math.isnan(score.value) or 0 <= score.value <= 1
+            assert score.task.startswith("mmlu") or score.value in told or not 0 < score.value < 1
+    if models is not None:
+        assert isinstance(markdown(models), str) and json.dumps(as_json(models))
