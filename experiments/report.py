@@ -157,8 +157,8 @@ def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
     return (
         f"Regenerating everything gains {' and '.join(told)} of win score over regenerating nothing after "
         "iteration 0: little is at stake for selection in the main world. The parity margin fixed beforehand "
-        f"({margin:.2f}) is larger, so by the same rule never regenerating is on a par with ratio 1, too. In the family "
-        "mixes below more is at stake."
+        f"({margin:.2f}) is larger, so by the same rule never regenerating is on a par with ratio 1, too. In the "
+        "family mixes below more is at stake."
     )
 
 
