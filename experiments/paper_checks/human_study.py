@@ -91,16 +91,16 @@ def table4_preference(paper: Paper) -> Finding:
     """Exact sign test of wins against losses over random selection, ties left out."""
     name = paper["claims"]["human_preference"]["preferred_over"]
     row, said = _rows(paper)[name], paper["table4"]["ratings_per_comparison"]
-    sizes = possible_sizes(row, said) or [said]
-    tests = [(*_sign_test(row, n), n) for n in sorted({sizes[0], sizes[-1]})]
+    tests = [(*_sign_test(row, n), n) for n in _extreme_sizes(row, said)]
     return finding(
         "Table 4, Section 4.4",
         f"preferred, {row['win']}% against {row['loss']}%",
         "; ".join(f"{win} against {loss} of {n}: p = {p:.2f}" for win, loss, p, n in tests),
         row["win"] > row["loss"] and max(p for _, _, p, _ in tests) < SIGNIFICANT,
         holds="The preference is unlikely to be chance, if ratings are independent.",
-        fails="Whether the fewest or the most ratings that fit the row were given, p stays above 0.05, even before "
-        "ratings of one pair or by one rater are taken as less than independent.",
+        fails=f"With the fewest as with the most ratings that fit the row within the {said} stated, p stays above "
+        "0.05, even before ratings of one pair or by one rater are taken as less than independent; more ratings than "
+        "stated could bring it below.",
         otherwise="unsupported",
     )
 
@@ -108,17 +108,23 @@ def table4_preference(paper: Paper) -> Finding:
 def table4_similarity(paper: Paper) -> Finding:
     """95% limits of OPTune's share of decided ratings against ratio 1 (exact)."""
     row = _rows(paper)[paper["claims"]["human_preference"]["similar_to"]]
-    size = min(possible_sizes(row, paper["table4"]["ratings"]), default=paper["table4"]["ratings_per_comparison"])
-    win, loss, _ = _sign_test(row, size)
-    low, high = _exact_interval(win, win + loss)
+    said = paper["table4"]["ratings_per_comparison"]
+    tests = []
+    for n in _extreme_sizes(row, said):
+        win, loss, _ = _sign_test(row, n)
+        tests.append((win, win + loss, n, *_exact_interval(win, win + loss)))
+    (low, high), (lowest, highest) = tests[-1][-2:], tests[0][-2:]
     return finding(
         "Table 4, Section 4.4",
         f"similar, {row['win']}% against {row['loss']}%",
-        f"{win} of {win + loss} decided; 95% limits {low:.0%} to {high:.0%}",
-        low >= 0.4 and high <= 0.6,
+        "; ".join(
+            f"{win} of {decided} decided of {n}: 95% limits {a:.0%} to {b:.0%}" for win, decided, n, a, b in tests
+        ),
+        all(a >= 0.4 and b <= 0.6 for *_, a, b in tests),
         holds="The ratings confine the preference to within ten points of even.",
-        fails="With so few decided ratings a preference of two to one, either way, cannot be excluded, so they do not "
-        "show similarity.",
+        fails=f"At the smallest size that fits the row the limits are {lowest:.0%} to {highest:.0%}; at the largest "
+        f"within the {said} stated they are {low:.0%} to {high:.0%}, still not within ten points of even, so the "
+        "ratings do not show similarity.",
         otherwise="unsupported",
     )
 
@@ -131,6 +137,12 @@ def possible_sizes(row: Mapping[str, float], most: int) -> list[int]:
         if all(ranges) and sum(r[0] for r in ranges) <= n <= sum(r[-1] for r in ranges):
             found.append(n)
     return found
+
+
+def _extreme_sizes(row: Mapping[str, float], said: int) -> list[int]:
+    """The smallest and the largest possible size up to the one stated; the one stated where none fits."""
+    sizes = possible_sizes(row, said) or [said]
+    return sorted({sizes[0], sizes[-1]})
 
 
 def _counts(percent: float, n: int) -> range:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import exp, inf, log, pi, sqrt
+from typing import Any
 
-from experiments.paper_checks import Finding, Paper, finding
+from experiments.paper_checks import Finding, Paper, Verdict, finding
 from optune.selection import selection_count
 
 # A prompt with three possible responses, for formulas that hold for any.
@@ -60,8 +62,10 @@ def anchor_of_the_penalty(paper: Paper) -> Finding:
         f"{steps} optimal iterations on one reward = one with beta_1 / {strength:.3g}",
         equations["eq2_anchor"] == equations["eq4_anchor"],
         holds="The penalty is on the distance from one policy throughout.",
-        fails="Eq. 2 penalises the distance from the SFT policy, the losses that from the last iteration's, so the "
-        "hold of the SFT policy weakens with every iteration.",
+        fails="Eq. 2 penalises the distance from the SFT policy, the losses that from the last iteration's: a design "
+        "choice that the derivation from Eq. 2 does not cover, and with which the hold of the SFT policy weakens with "
+        "every iteration.",
+        otherwise="unsupported",
     )
 
 
@@ -109,27 +113,31 @@ def algorithm1_reused_responses(paper: Paper) -> Finding:
     lines = paper["equations"]["algorithm1"]
     read, built = lines["training_set_read"], lines["training_set_built"]
     return finding(
-        "Algorithm 1, lines 16 and 20",
+        "Algorithm 1, lines 1, 16 and 20",
         f"read in line {read}",
-        f"built in line {built}",
+        f"{_initialised(lines)}; built in line {built}",
         built < read,
-        holds="The set exists when it is read.",
-        fails="An iteration's training set is read before it is built; read as that of the iteration before.",
+        holds="The set has been built when it is read.",
+        fails="What an iteration's training set holds when it is read is not said, as its pairs come only later; read "
+        "as that of the iteration before.",
+        otherwise=_unless_initialised(lines),
     )
 
 
 def algorithm1_first_iteration(paper: Paper) -> Finding:
-    """Prompts without any responses after the first iteration at ratio 0.5."""
-    ratio = paper["equations"]["algorithm1"]["first_iteration_ratio"] or RATIO
+    """Prompts that need earlier responses in the first iteration at ratio 0.5."""
+    lines = paper["equations"]["algorithm1"]
+    ratio = lines["first_iteration_ratio"] or RATIO
     missing = PROMPTS - selection_count(ratio, PROMPTS)
     return finding(
-        "Algorithm 1, line 16; Section 4.1",
+        "Algorithm 1, lines 1 and 16; Section 4.1",
         "previous responses for every prompt not selected",
-        f"none for {missing} of {PROMPTS} prompts at t = 0",
+        f"needed for {missing} of {PROMPTS} prompts at t = 0; {_initialised(lines)}",
         missing == 0,
         holds="The first iteration samples every prompt.",
-        fails="The algorithm has neither responses to reuse nor rewards to rank by at t = 0; only Section 4.1 says "
-        "that iteration 0 runs at ratio 1.",
+        fails="The algorithm does not say which responses there are to reuse, and which rewards to rank by, at t = 0; "
+        "Section 4.1 does: those of a shared iteration 0 at ratio 1.",
+        otherwise=_unless_initialised(lines),
     )
 
 
@@ -160,6 +168,16 @@ def _eq3(reference: tuple[float, ...], rewards: tuple[float, ...], beta: float) 
     weights = [q * exp(r / beta) for q, r in zip(reference, rewards, strict=True)]
     z = sum(weights)
     return tuple(w / z for w in weights), z
+
+
+def _initialised(lines: Mapping[str, Any]) -> str:
+    line = lines["sets_initialised"]
+    return "initialised nowhere" if line is None else f"initialised in line {line}, with what is not said"
+
+
+def _unless_initialised(lines: Mapping[str, Any]) -> Verdict:
+    """A set read before it is built contradicts the algorithm, unless it was initialised."""
+    return "inconsistent" if lines["sets_initialised"] is None else "unsupported"
 
 
 def _factor(exponent: int) -> str:
