@@ -27,7 +27,7 @@ from optune.artefacts import (
     write_json,
 )
 from optune.config import RunConfig, SamplingSettings, differences
-from optune.generate import ENGINES, encode_prompts
+from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import History, read_responses, write_responses
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
@@ -115,7 +115,7 @@ class Stages:
             return {"prompts": len(asked), **_length_counts(responses)}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
-        fields = {"generation": settings.model_dump(), "seed": self.config.seed, "iteration": t, **self._threads}
+        fields = {"generation": identity(settings), "seed": self.config.seed, "iteration": t, **self._threads}
         return self._run(t, "generate", build, fields, inputs)
 
     def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
@@ -194,7 +194,7 @@ class Stages:
             return {"responses": len(measured), "kl_to_sft": self._kl(sft, measured) if measured else None}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
-        fields = {"prompts": KL_PROMPTS, "generation": settings.model_dump(), "seed": self.config.seed, "iteration": t}
+        fields = {"prompts": KL_PROMPTS, "generation": identity(settings), "seed": self.config.seed, "iteration": t}
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def beta_2(self, history: History) -> float:
