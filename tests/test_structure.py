@@ -31,12 +31,13 @@ LAYERS = [
         "chat_client",
         "chat_batch",
         "ledger",
+        "cost_model",
         "progress",
         "sandbox",
     },
     {"trainer", "sft", "reward_training"},
     {"stages", "sandbox_models"},
-    {"run", "sandbox_paths"},
+    {"run", "sandbox_paths", "plan"},
     {"__main__", "__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
