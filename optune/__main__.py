@@ -1,4 +1,4 @@
-"""`python -m optune run | select | plan`: the method from the command line."""
+"""`python -m optune run | select | plan | clean-runs`: the method from the command line."""
 
 from __future__ import annotations
 
@@ -46,11 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     plan.set_defaults(function=_plan)
 
+    clean = commands.add_parser("clean-runs", help="name, and with --yes free, what runs can do without")
+    clean.add_argument("--runs", type=Path, default=Path("runs"))
+    clean.add_argument("--yes", action="store_true", help="free it")
+    clean.set_defaults(function=_clean_runs)
+
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
 
 
 def _run(options: argparse.Namespace) -> None:
+    from optune.export import export_policy
     from optune.progress import Progress
     from optune.run import run_optune
 
@@ -63,7 +69,8 @@ def _run(options: argparse.Namespace) -> None:
         config = resolve_sandbox(config, Path("runs") / "sandbox")
     with Progress(config) as progress:
         result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
-    print(f"The policy is in {result.policies[-1]}; what every stage did is in {run_dir / 'manifest.json'}.")
+    policy = export_policy(result.policies[-1], result.stages, config, run_dir)
+    print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
 
 
 def _config(options: argparse.Namespace) -> RunConfig:
@@ -80,6 +87,12 @@ def _plan(options: argparse.Namespace) -> None:
     names = ("machine", "gpus", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
     print(plan(config, **{name: getattr(options, name) for name in names}))
+
+
+def _clean_runs(options: argparse.Namespace) -> None:
+    from optune.clean_runs import clean_runs
+
+    clean_runs(options.runs, options.yes)
 
 
 def _select(options: argparse.Namespace) -> None:

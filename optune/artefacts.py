@@ -73,7 +73,10 @@ def content_hash(path: str | Path) -> str:
 @cache
 def _content_hash(path: Path, state: tuple[tuple[Path, int, int], ...]) -> str:
     """`content_hash` of what is there, read once per process as long as its `state` stays (7B weights are 14 GB)."""
-    return sha256_of(path) if path.is_file() else stable_hash(hash_files(path))
+    if path.is_file():
+        return sha256_of(path)
+    pruned = _pruned(path)  # what a stage consisted of stays its identity
+    return pruned["digest"] if pruned else stable_hash(hash_files(path))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -223,12 +226,37 @@ class StageStore:
 
 
 def intact(folder: Path) -> bool:
-    """Whether a stage's folder holds exactly the files, byte for byte, that its `stage.json` records."""
+    """Whether a stage's folder holds exactly the files, byte for byte, that its `stage.json` records as there."""
     try:
         record = json.loads((folder / STAGE_FILE).read_text("utf-8"))
     except (FileNotFoundError, ValueError):
         return False
-    return isinstance(record, dict) and record.get("files") == hash_files(folder)
+    if not isinstance(record, dict) or "files" not in record:
+        return False
+    gone = set(record.get("pruned", ()))
+    there, recorded = (
+        {n: h for n, h in files.items() if n not in gone} for files in (hash_files(folder), record["files"])
+    )
+    return there == recorded
+
+
+def prune(folder: Path) -> int:
+    """Free a finished stage's weights and keep its record, so that what was made from it stays valid; bytes freed."""
+    record = read_json(folder / STAGE_FILE)
+    weights = sorted(name for name in record["files"] if name.endswith(".safetensors"))
+    write_json(folder / STAGE_FILE, {**record, "pruned": weights})
+    freed = 0
+    for path in (folder / name for name in weights):
+        freed += path.stat().st_size if path.exists() else 0
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _pruned(folder: Path) -> dict[str, Any] | None:
+    """The record of a stage whose weights were freed."""
+    file = folder / STAGE_FILE
+    record = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return record if "pruned" in record else None
 
 
 @contextlib.contextmanager

@@ -18,6 +18,8 @@ from optune.types import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 Dtype = Literal["float32", "bfloat16", "auto"]
+# Options that say nothing about a run's results: they may change when it is continued.
+OPERATIONAL = {"report_to", "keep"}
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
 LATER = {"exclude_if": lambda value: value is None}
@@ -148,6 +150,15 @@ class LossConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters in the place of all weights. A policy is saved merged, with its adapter beside it."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
 class TrainingConfig(Section):
     """Algorithm 1, line 22."""
 
@@ -162,6 +173,7 @@ class TrainingConfig(Section):
     reference: Literal["iteration_start", "sft"] = "iteration_start"
     dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
+    lora: LoraConfig | None = Field(None, **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
@@ -217,6 +229,8 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
+    report_to: str | list[str] | None = Field(None, description="tensorboard, wandb, trackio, ...", **LATER)
+    keep: Literal["last"] | None = Field(None, description="last: free an iteration's policy after the next", **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

@@ -20,13 +20,14 @@ from optune.artefacts import (
     Artefact,
     StageStore,
     content_hash,
+    prune,
     read_json,
     sha256_of,
     stable_hash,
     stable_seed,
     write_json,
 )
-from optune.config import RunConfig, SamplingSettings, differences
+from optune.config import OPERATIONAL, RunConfig, SamplingSettings, differences
 from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import History, read_responses, write_responses
 from optune.losses import LOSSES
@@ -52,6 +53,7 @@ KL_PROMPTS = 256
 
 OnStage = Callable[[dict[str, Any]], None]
 OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
+OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
 
 
 class Stages:
@@ -64,12 +66,14 @@ class Stages:
         store: Path,
         on_stage: OnStage | None = None,
         on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
     ):
         self.config = config
         self.run_dir = run_dir
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
         self.on_progress = on_progress
+        self.on_log = on_log
         self.entries: list[dict[str, Any]] = []
         self.parts = _parts(config)
         self._check_same_configuration()
@@ -167,7 +171,9 @@ class Stages:
                     f"Iteration {t}: no pair is left to train on; see the counts in {pairs.path}/stage.json."
                 )
             remote = config.policy.trust_remote_code
-            return train_dpo(policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote)
+            return train_dpo(
+                policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote, self.on_log
+            )
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
@@ -175,7 +181,10 @@ class Stages:
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
-        return self._run(t, "train", build, fields, inputs)
+        trained = self._run(t, "train", build, fields, inputs)
+        if config.keep == "last" and t:
+            prune(Path(policy))
+        return trained
 
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
         """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
@@ -232,7 +241,7 @@ class Stages:
         }
         self.entries.append(entry)
         if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
-            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+            write_json(self.run_dir / "manifest.json", {"config": self._results_config, "stages": self.entries})
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
 
@@ -243,12 +252,17 @@ class Stages:
             return
         manifest = read_json(path)
         self.listed = len(manifest["stages"])
-        changed = differences(manifest["config"], self.config.model_dump())
+        changed = differences(manifest["config"], self._results_config)
         if changed:
             raise UserError(
                 f"{self.run_dir} was made with another configuration ({'; '.join(changed)}): "
                 "nothing was changed; give another run directory, or the old settings."
             )
+
+    @property
+    def _results_config(self) -> dict[str, Any]:
+        """The configuration without what says nothing about results."""
+        return self.config.model_dump(exclude=OPERATIONAL)
 
     @property
     def _threads(self) -> dict[str, Any]:
