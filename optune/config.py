@@ -19,7 +19,23 @@ from optune.types import UserError
 PRESETS = Path(__file__).parent / "presets"
 Dtype = Literal["float32", "bfloat16", "auto"]
 # Options that say nothing about a run's results: they may change when it is continued.
-OPERATIONAL = {"report_to", "keep"}
+OPERATIONAL: dict[str, Any] = {
+    "report_to": True,
+    "keep": True,
+    "generation": {
+        "server": {
+            "base_url",
+            "model",
+            "command",
+            "start_timeout",
+            "concurrency",
+            "timeout",
+            "max_attempts",
+            "api_key_env",
+        },
+        "vllm": {"python", "gpu_memory_utilization"},
+    },
+}
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
 LATER = {"exclude_if": lambda value: value is None}

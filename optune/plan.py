@@ -124,7 +124,8 @@ def _assumptions(config: RunConfig, machine: Machine, gpus: int, lengths: Length
         f"Assumed: a mean prompt of {lengths.prompt:.0f} and a mean response of {lengths.response:.0f} tokens "
         f"(--prompt-tokens, --response-tokens); {machine.train_efficiency:.0%} of the peak in training and "
         f"{machine.forward_efficiency:.0%} in forward passes; {machine.bandwidth_efficiency:.0%} of the memory "
-        f"bandwidth in decoding; every stage spread evenly over {gpus} GPU(s), training sharded.\n"
+        f"bandwidth in decoding; every stage spread evenly over {gpus} GPU(s), training sharded. "
+        "So far only generation with engine vllm is; all else runs in one process, on one GPU.\n"
         f"In one process training takes {alone / 1e9:.0f} GB, which {fits} on one {machine.name}."
     )
 

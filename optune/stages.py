@@ -261,8 +261,11 @@ class Stages:
 
     @property
     def _results_config(self) -> dict[str, Any]:
-        """The configuration without what says nothing about results."""
-        return self.config.model_dump(exclude=OPERATIONAL)
+        """The configuration without what says nothing about results: other engines' options, for one."""
+        found = self.config.model_dump(exclude=OPERATIONAL)
+        for engine in {"server", "vllm"} - {self.config.generation.engine}:
+            found["generation"].pop(engine, None)
+        return found
 
     @property
     def _threads(self) -> dict[str, Any]:

@@ -141,7 +141,8 @@ def test_keep_last_frees_earlier_policies_and_a_second_call_makes_nothing(adapte
     config, run_dir, result, _ = adapted
     weights = [sorted(p.name for p in Path(policy).rglob("*.safetensors")) for policy in result.policies]
     assert weights == [[], ["adapter_model.safetensors", "model.safetensors"]]
-    again = config.with_overrides({"report_to": None, "keep": None})  # neither says anything about the results
+    elsewhere = {"report_to": None, "keep": None, "generation.server.base_url": "http://127.0.0.1:9/v1"}
+    again = config.with_overrides(elsewhere)  # nothing of this says anything about the results
     reused = []
     second = run_optune(again, run_dir, on_stage=lambda entry: reused.append(entry["reused"]))
     assert all(reused) and identities(second.stages) == identities(result.stages)

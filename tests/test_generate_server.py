@@ -170,7 +170,7 @@ def test_a_command_starts_an_endpoint_for_the_policy_and_ends_it(sample, random_
 
 @pytest.mark.parametrize(
     ("command", "sentence"),
-    [("false", "ended with status 1: it said nothing"), ("no-such-program", "cannot be started")],
+    [("false", r"ended with status 1 \(it said nothing\); its log is"), ("no-such-program", "cannot be started")],
 )
 def test_a_command_that_fails_is_told(sample, random_llama, command, sentence):
     own = settings(SimpleNamespace(base_url="http://127.0.0.1:9/v1"), server={"command": command})

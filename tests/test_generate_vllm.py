@@ -187,13 +187,13 @@ def test_the_server_engine_samples_from_a_real_vllm_server(llama, real_python, m
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    vllm = Path(real_python).with_name("vllm")
+    serve = f"{real_python} -m vllm.entrypoints.openai.api_server"  # `vllm serve` wants a package of that very name
     options = f"--host 127.0.0.1 --port {port} --dtype float32 --enforce-eager --max-model-len 64"
     own = SamplingSettings(
         engine="server",
         max_new_tokens=8,
         max_prompt_tokens=32,
-        server={"base_url": f"http://127.0.0.1:{port}/v1", "command": f"{vllm} serve {{model}} {options}"},
+        server={"base_url": f"http://127.0.0.1:{port}/v1", "command": f"{serve} --model {{model}} {options}"},
     )
     responses = resolve(ENGINES, "server", "engine")(llama, PROMPTS, own, seed=0, iteration=0)
     assert len({r.token_ids for r in responses}) > 20

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
+
+
+def keep_log(log: Path) -> Path:
+    """A copy of a log that outlives its folder: what a failure is told with."""
+    kept = Path(tempfile.mkstemp(prefix="optune-engine-", suffix=".log")[1])
+    shutil.copy(log, kept)
+    return kept
 
 
 def tail(log: Path) -> str:

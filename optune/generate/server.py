@@ -31,7 +31,7 @@ from optune.chat_client import ChatSettings, open_client
 from optune.checkpoints import load_generation_config, load_tokenizer
 from optune.config import ServerConfig
 from optune.generate import checked_ids, request_seed, stop_ids_of
-from optune.generate.process import end_group, tail
+from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
 
 # Endpoints have defaults of their own for these; the policy is to be sampled as it is. Fields unknown to an endpoint
@@ -238,11 +238,14 @@ def _wait_for(process: subprocess.Popen, log: Path, server: ServerConfig) -> Non
     until = time.monotonic() + server.start_timeout
     while time.monotonic() < until:
         if process.poll() is not None:
-            raise UserError(f"generation.server.command ended with status {process.returncode}: {tail(log)}")
+            told = f"ended with status {process.returncode} ({tail(log)})"
+            raise UserError(f"generation.server.command {told}; its log is {keep_log(log)}.")
         if _answers(server):
             return
         time.sleep(0.2)
-    raise UserError(f"{server.base_url} did not answer within {server.start_timeout:.0f} s: {tail(log)}")
+    raise UserError(
+        f"{server.base_url} did not answer within {server.start_timeout:.0f} s; the log is {keep_log(log)}."
+    )
 
 
 def _answers(server: ServerConfig) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ import torch
 from optune.checkpoints import load_generation_config, load_tokenizer
 from optune.config import VllmConfig
 from optune.generate import checked_ids, request_seed, stop_ids_of
-from optune.generate.process import end_group, tail
+from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -150,9 +149,9 @@ def _run_workers(folder: Path, options: VllmConfig, rows: int, on_progress: Call
 def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path]) -> None:
     for process, log in zip(processes, logs, strict=False):
         if process.poll():
-            kept = Path(tempfile.mkstemp(prefix="optune-vllm-", suffix=".log")[1])
-            shutil.copy(log, kept)
-            raise UserError(f"The vLLM worker ended with status {process.returncode} ({tail(log)}); its log is {kept}.")
+            raise UserError(
+                f"The vLLM worker ended with status {process.returncode} ({tail(log)}); its log is {keep_log(log)}."
+            )
 
 
 def _parts(folder: Path) -> list[Path]:
