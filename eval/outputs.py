@@ -38,12 +38,12 @@ def prompt_set(name: str) -> list[Prompt]:
     """The prompts called `name`, or those of the file `name`. Raises UserError naming the known sets, or the row."""
     split = f"sandbox:{name}" if name in ("test", "validation") else name
     if split.startswith("sandbox:"):
-        from optune.sandbox import prompts
+        from optune.sandbox_mixes import sandbox_prompts
 
-        if split.removeprefix("sandbox:") not in SANDBOX_SPLITS:
+        if split.removeprefix("sandbox:").partition("@")[0] not in SANDBOX_SPLITS:
             known = ", ".join(f"sandbox:{s}" for s in SANDBOX_SPLITS)
             raise UserError(f"Unknown prompt set {name!r}; the sandbox's are {known}.")
-        return prompts(split.removeprefix("sandbox:"))
+        return sandbox_prompts(split.removeprefix("sandbox:"))
     if name in HUB:
         return _from_hub(name)
     if not Path(name).is_file():

@@ -24,7 +24,9 @@ from experiments.arms import Arm, build_of
 from experiments.results import ROOT, check_identity, publish, raw_path
 from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
+from optune.registry import resolve as resolve_part
 from optune.stages import VERSIONS
+from optune.threads import cpu_threads
 from optune.types import UserError
 
 RUNS = ROOT / "runs"
@@ -45,6 +47,8 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
     base = base_of(preset, overrides)
     tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in seeds]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
+    clock = [task for task in missing if task[1].for_the_clock]  # last, and in turn: the machine's moods hit all alike
+    missing = [task for task in missing if not task[1].for_the_clock] + sorted(clock, key=lambda task: task[2])
     new = {(task[1].name, task[2]) for task in tasks if not raw_path(RESULTS, preset, task[1].name, task[2]).exists()}
     if missing:
         _build_sandboxes(preset, sorted({build_of(task[2]) for task in missing}), overrides)
@@ -79,7 +83,6 @@ def world(config: RunConfig) -> dict[str, Any] | None:
 
 def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
     """One arm with one seed: the loop, then every iteration's policy measured; writes the raw result."""
-    from experiments.measure import measure, quality
     from optune.ledger import ledger
     from optune.run import run_optune
 
@@ -87,26 +90,40 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
     work_dir = RUNS / preset
     resolved = resolve(config)
     result = run_optune(resolved, base / preset / "arms" / arm.name / f"seed{seed}", work_dir / "stages")
-    measured = []
-    for t, policy in enumerate(result.policies):
-        counts = {e["stage"]: e["counts"] for e in result.stages if e["iteration"] == t}
-        measured.append({"iteration": t, **measure(policy, resolved, work_dir), "stages": counts})
-        if tick:
-            tick.put(1)
+    with cpu_threads(config.threads):
+        measured = _measured(arm, resolved, result, work_dir, tick)
     raw = {
         **identity(config),
         "arm": arm.name,
         "seed": seed,
         "build": build_of(seed) if config.sandbox else None,
         "packages": package_versions(),
-        "baseline": quality(resolved.evaluation.baseline, resolved, work_dir),
-        "iterations": measured,
+        **measured,
         "timing": {
-            "ledger": ledger(result.stages),
+            **measured.get("timing", {"ledger": ledger(result.stages)}),
             "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         },
     }
     write_json(raw_path(base, preset, arm.name, seed), raw)
+
+
+def _measured(arm: Arm, config: RunConfig, result: Any, work_dir: Path, tick: Any) -> dict[str, Any]:
+    """What is measured of a finished run: the baseline and every iteration's policy, or what the arm's probe gives."""
+    from experiments.measure import measure, quality
+
+    last = len(result.policies) - 1
+    tell = tick.put if tick else lambda count: None
+    if arm.probe:
+        found = resolve_part({}, arm.probe, "probe")(config, result, work_dir)
+        tell(last + 1)
+        return found
+    iterations = []
+    for t, policy in enumerate(result.policies):
+        counts = {e["stage"]: e["counts"] for e in result.stages if e["iteration"] == t}
+        wanted = t in (0, last) or not arm.ends_only
+        iterations.append({"iteration": t, **(measure(policy, config, work_dir) if wanted else {}), "stages": counts})
+        tell(1)
+    return {"baseline": quality(config.evaluation.baseline, config, work_dir), "iterations": iterations}
 
 
 def identity(config: RunConfig) -> dict[str, Any]:
@@ -117,7 +134,8 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 def arm_config(preset: str, arm: Arm, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
     """The preset with overrides, then the arm's own changes, the seed and its sandbox build."""
-    taken = [name for name in ("seed", "selection", "loss.name") if any(o.startswith(name) for o in overrides)]
+    names = ("seed", *(name for name, _ in arm.overrides))
+    taken = [name for name in names if any(o.partition("=")[0].strip() == name for o in overrides)]
     if taken:
         raise UserError(f"An experiment's arms and seeds set {taken[0]} themselves; override something else.")
     config = load_config(preset, overrides=overrides)

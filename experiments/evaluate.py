@@ -17,7 +17,7 @@ from typing import Any
 
 from experiments.arms import Arm, arm
 from experiments.compute import RUNS, base_of, compute, resolve
-from optune.artefacts import read_json, stable_hash, write_json
+from optune.artefacts import read_json, write_json
 from optune.command import exit_status
 from optune.config import RunConfig, load_config
 from optune.types import UserError
@@ -53,8 +53,7 @@ def lima(preset: str, checkpoint: str, overrides: list[str], max_cost: float | N
 
 def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
     """AlpacaEval 2's win rates on the sandbox's prompts; elsewhere says how to run it with the real references."""
-    from eval.alpaca_eval import annotator_of, evaluate
-    from experiments.measure import answers_of
+    from experiments.measure import alpaca_eval
 
     config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:alpaca", "hub": "alpaca_eval"}, overrides)
     if not config.sandbox:
@@ -62,14 +61,7 @@ def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]
             "AlpacaEval's own prompts have their own reference answers: answer them with `python -m eval.outputs "
             "--prompts alpaca_eval`, then `python -m eval.alpaca_eval --outputs ... --reference ...`."
         )
-    files = []
-    for name in (model, config.evaluation.baseline):
-        rows = answers_of(name, config, RUNS / preset)
-        file = RUNS / preset / "alpaca" / f"{stable_hash(rows)[:16]}.json"
-        files.append(write_json(file, rows))
-    judge = annotator_of(config.evaluation.judge)
-    run_dir = RUNS / preset / "alpaca" / stable_hash([f.stem for f in files])[:16]  # what is compared, wherever it lies
-    return {"checkpoint": model, **evaluate(files[0], files[1], judge=judge, run_dir=run_dir)}
+    return {"checkpoint": model, **alpaca_eval(model, config, RUNS / preset)}
 
 
 def human_study(preset: str, overrides: list[str], folder: Path) -> dict[str, str]:

@@ -50,6 +50,21 @@ def judged(
         return win_score(answers, baseline, judge, folder, **options), folder
 
 
+def alpaca_eval(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
+    """AlpacaEval's win rates of a checkpoint against the baseline, on the configuration's evaluation prompts."""
+    from eval.alpaca_eval import annotator_of, evaluate
+
+    files = []
+    for name in (model, config.evaluation.baseline):
+        rows = answers_of(name, config, work_dir)
+        files.append(write_json(work_dir / "alpaca" / f"{stable_hash(rows)[:16]}.json", rows))
+    run_dir = work_dir / "alpaca" / stable_hash([f.stem for f in files])[:16]  # what is compared, wherever it lies
+    with exclusive(run_dir.with_suffix(".lock")):
+        return evaluate(
+            files[0], files[1], judge=annotator_of(config.evaluation.judge), run_dir=run_dir, allow_empty=True
+        )
+
+
 def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     """Gold of each answer to the evaluation prompts and its mean, in the sandbox; nothing elsewhere."""
     if not config.sandbox:

@@ -6,11 +6,14 @@ machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from experiments.arms import Arm
 from optune.artefacts import canonical_json, read_json, write_json
+from optune.config import RunConfig
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +27,16 @@ def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
 
 def facts(result: dict[str, Any]) -> dict[str, Any]:
     """A raw result without its wall-clock: what must be equal for a result to count as reproduced."""
-    return {name: value for name, value in result.items() if name != "timing"}
+    return {name: value for name, value in {**result, **identity(result)}.items() if name != "timing"}
+
+
+def identity(result: dict[str, Any]) -> dict[str, Any]:
+    """What two results must share to be compared at all.
+
+    An option that did not exist yet when a result was made has its default, which keeps what was done before.
+    """
+    config = RunConfig.model_validate(result["config"]).model_dump()
+    return {**{name: result[name] for name in IDENTITY}, "config": config}
 
 
 def publish(result: dict[str, Any], results: Path) -> str:
@@ -43,17 +55,21 @@ def publish(result: dict[str, Any], results: Path) -> str:
     if mine == facts(committed):
         return "reproduced"
     gaps = [
-        abs(a["win_score"] - b["win_score"]) for a, b in zip(result["iterations"], committed["iterations"], strict=True)
+        abs(a["win_score"] - b["win_score"])
+        for a, b in zip(result.get("iterations", []), committed.get("iterations", []), strict=True)
+        if "win_score" in a
     ]
-    if max(gaps) > 0:
+    if max(gaps, default=0) > 0:
         return f"differs (win score by up to {max(gaps):.2f})"
-    unlike = sorted(name for name in mine if mine[name] != committed.get(name))
+    theirs = facts(committed)
+    unlike = sorted(name for name in mine if mine[name] != theirs.get(name))
     return f"differs (same win scores; other {', '.join(unlike)})"
 
 
 def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
     """Raises UserError where two results are of different presets, configurations or sandboxes."""
-    unlike = [name for name in IDENTITY if committed[name] != result[name]]
+    old, new = identity(committed), identity(result)
+    unlike = [name for name in IDENTITY if old[name] != new[name]]
     if unlike:
         raise UserError(
             f"{path} was made with another {' and '.join(unlike)}; results of both are never mixed: "
@@ -61,26 +77,38 @@ def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path
         )
 
 
-def read_raw(base: Path, preset: str, arms: Iterable[str], seeds: Sequence[int]) -> dict[str, list[dict]]:
-    """Raw results by arm, in order of seeds: those of `seeds` that every arm has, all of one sandbox."""
+def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, list[dict]]:
+    """Raw results by arm name, in order of seeds: those of `seeds` that every arm has, all of one world and preset."""
     found: dict[str, dict[int, dict]] = {}
     for arm in arms:
-        files = sorted((base / preset / "raw" / arm).glob("seed*.json"))
-        found[arm] = {result["seed"]: result for result in map(read_json, files)}
+        files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
+        found[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
     shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
     chosen = sorted(shared & set(seeds))
     if not chosen:
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
-    made_with = {canonical_json(_shared_settings(found[arm][seed])) for arm in found for seed in chosen}
+    varied = {name for arm in arms for name, _ in arm.overrides}
+    made_with = {canonical_json(_shared_settings(found[arm.name][s], varied)) for arm in arms for s in chosen}
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
 
 
-def _shared_settings(result: dict[str, Any]) -> dict[str, Any]:
-    """The configuration and world of a result without what arms differ in: selection, and the loss's name."""
-    config = {name: value for name, value in result["config"].items() if name != "selection"}
-    loss = {name: value for name, value in config.get("loss", {}).items() if name != "name"}
-    return {"config": {**config, "loss": loss}, "sandbox": result["sandbox"]}
+@cache
+def _read(path: Path, _: int) -> dict[str, Any]:
+    """A raw result, read once per change of its file: many figures share an arm."""
+    return read_json(path)
+
+
+def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+    """The configuration and world of a result without the fields that arms vary on purpose."""
+    settings = identity(result)
+    for name in varied:
+        *sections, field = name.split(".")
+        part = settings["config"]
+        for section in sections:
+            part = part[section]
+        part.pop(field, None)
+    return settings

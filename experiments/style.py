@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib
 
 matplotlib.use("Agg")
@@ -10,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe-Ito, distinguishable with every common form of colour blindness.
-COLOURS = {"ratio": ("#56B4E9", "#0072B2", "#009E73", "#D55E00"), "none": "#999999", "line": "#000000"}
+COLOURS = {
+    "ratio": ("#56B4E9", "#0072B2", "#009E73", "#D55E00"),  # 0.3, 0.5, 0.7, 1.0
+    "phase": ("#0072B2", "#E69F00", "#BBBBBB"),  # generation, rewarding, training
+    "half": ("#56B4E9", "#D55E00"),  # top, bottom
+    "loss": ("#0072B2", "#D55E00", "#009E73"),  # DPO, wDPO, DPO with wDPO's mean weight
+    "none": "#999999",
+    "line": "#000000",
+}
+MARKERS = ("o", "s", "^", "D")  # beside the colour, in the same order
 
 plt.rcParams.update(
     {
@@ -37,6 +47,13 @@ def stamp(figure: Figure, text: str, preview: bool) -> None:
 def grid(axes: Axes) -> None:
     """Faint horizontal lines."""
     axes.grid(axis="y", linewidth=0.4, color="#cccccc")
+
+
+def reach(points: Sequence[dict[str, float | None]]) -> list[list[float]] | None:
+    """How far the intervals of `points` reach below and above their means, for error bars; None with one seed."""
+    if any(point["low"] is None for point in points):
+        return None
+    return [[p["mean"] - p["low"] for p in points], [p["high"] - p["mean"] for p in points]]
 
 
 def save(figure: Figure, path_without_suffix) -> list[str]:

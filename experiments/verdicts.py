@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from eval.stats import equivalence, holm, smallest_detectable, t_interval, t_test
+from eval.stats import crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
 from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
-from experiments.claims import FAMILY_ERROR, MARGIN_SHARE, OUTCOMES, Claim, Raw, full_over_static
+from experiments.claims import FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
 
 CLASSES = (
     "replicated",
@@ -21,27 +21,38 @@ CLASSES = (
 )
 
 
-def judge_claims(claims: Sequence[Claim], raw: Raw, gain: dict[str, float]) -> list[dict[str, Any]]:
-    """One row per claim: verdict, and per outcome the contrast's interval, p-values and verdict.
+def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[str, float]) -> list[dict[str, Any]]:
+    """One row per claim: verdict, and per outcome the contrast's interval, p-values, bootstrap check and verdict.
 
-    gain: ratio 1's gain from iteration 0 to 3 on development seeds, by outcome; the margin is MARGIN_SHARE of it.
+    evidence: by claim key, the raw results that it needs, of the same seeds. gain: ratio 1's gain from iteration 0 to 3
+    on development seeds, by outcome; the margin is MARGIN_SHARE of it.
     """
-    per_outcome = {measure: _tests(claims, raw, measure, MARGIN_SHARE * gain[measure]) for measure in OUTCOMES}
-    rows = []
-    for number, claim in enumerate(claims):
-        details = {measure: per_outcome[measure][number] for measure in OUTCOMES}
-        verdicts = {detail["verdict"] for detail in details.values()}
-        verdict = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
-        if is_preview(raw):
-            verdict = "preview: no verdict"
-        rows.append({"claim": claim.key, "statement": claim.statement, "verdict": verdict, "outcomes": details})
-    return rows
+    details = {c.key: {name: _test(c, evidence[c.key], name, gain) for name in c.outcomes} for c in claims}
+    for family in {claim.family for claim in claims}:
+        for place in (0, 1):  # Holm separately for first and second outcomes
+            tests = [t for c in claims if c.family == family for t in list(details[c.key].values())[place : place + 1]]
+            for test, p_holm in zip(tests, holm([test["p"] for test in tests]), strict=True):
+                test["p_holm"] = p_holm
+    return [_row(claim, evidence[claim.key], details[claim.key]) for claim in claims]
+
+
+def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    outcomes = {name: {**test, "verdict": _verdict_of(claim, raw, name, test)} for name, test in details.items()}
+    verdicts = {test["verdict"] for test in outcomes.values()}
+    overall = verdicts.pop() if len(verdicts) == 1 else "inconclusive"
+    results = next(iter(raw.values()))
+    return {
+        **{"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind},
+        **{"statement": claim.statement, "note": claim.note},
+        "verdict": "preview: no verdict" if is_preview(raw) else overall,
+        "seeds": [result["seed"] for result in results],
+        "outcomes": outcomes,
+    }
 
 
 def is_preview(raw: Raw) -> bool:
     """Whether seeds or builds are too few for a verdict."""
-    results = next(iter(raw.values()))
-    return few(len(results), {result["build"] for result in results} - {None})
+    return any(few(len(results), {result["build"] for result in results} - {None}) for results in raw.values())
 
 
 def few(seeds: int, builds: set[int]) -> bool:
@@ -49,33 +60,76 @@ def few(seeds: int, builds: set[int]) -> bool:
     return seeds < len(REPORT_SEEDS) or 0 < len(builds) < len(set(BUILD_OF_SEED.values()))
 
 
-def _tests(claims: Sequence[Claim], raw: Raw, measure: str, margin: float) -> list[dict[str, Any]]:
-    contrasts = [claim.contrast(raw, measure) for claim in claims]
-    primary = [
-        equivalence(c, margin) if claim.kind == "parity" else t_test(c)
-        for claim, c in zip(claims, contrasts, strict=True)
-    ]
-    adjusted = holm(primary)
-    gate = full_over_static(raw, measure)
-    open_gate = bool(gate.mean() > 0 and t_test(gate) < FAMILY_ERROR)
-    return [
-        _row(claim, contrast, p, p_holm, margin, open_gate or not claim.gated)
-        for claim, contrast, p, p_holm in zip(claims, contrasts, primary, adjusted, strict=True)
-    ]
-
-
-def _row(claim: Claim, contrast: np.ndarray, p: float, p_holm: float, margin: float, testable: bool) -> dict[str, Any]:
+def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[str, Any]:
+    """The contrast on one outcome, and its uncorrected primary test."""
+    contrast = claim.contrast(raw, measure)
+    margin = MARGIN_SHARE * gain[measure] if claim.margin is None else claim.margin
     interval = t_interval(contrast)
     return {
         "estimate": interval.estimate,
         "low": interval.low,
         "high": interval.high,
-        "p": p,
-        "p_holm": p_holm,
+        "bootstrap": bootstrap_check(claim, raw, measure),
+        "per_seed": [round(float(value), 6) for value in contrast],
+        "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
-        "verdict": verdict(claim.kind, contrast, p_holm, margin) if testable else "not testable here",
+        **({"gate": _gate(claim.gate(raw, measure), margin)} if claim.gate else {}),
     }
+
+
+def _gate(contrast: np.ndarray, margin: float) -> dict[str, Any]:
+    """Ratio 1 minus `none`; `within_margin`: by the same parity test, never regenerating is on a par, too."""
+    found = t_interval(contrast)
+    return {
+        **{"estimate": found.estimate, "low": found.low, "high": found.high},
+        "open": bool(contrast.mean() > 0 and t_test(contrast) < FAMILY_ERROR),
+        "within_margin": bool(equivalence(contrast, margin) < FAMILY_ERROR),
+    }
+
+
+def bootstrap_check(claim: Claim, raw: Raw, measure: str) -> list[float] | None:
+    """95% limits of the contrast when seeds and prompts are both resampled; None where the outcome has no prompts.
+
+    Contrasts are averages and differences of means over prompts, so they can be taken prompt by prompt.
+    """
+    if measure not in PER_PROMPT or claim.contrast in INTERPOLATED:
+        return None
+    matrix = claim.contrast(_per_prompt(raw, measure), measure)
+    found = crossed_bootstrap(matrix, resamples=2000)
+    return [found.low, found.high]
+
+
+def _win_scores(point: dict[str, Any]) -> np.ndarray:
+    """(prompts,): what each prompt adds to the win score (Eq. 7); an unreadable verdict adds the mean."""
+    values = np.array([{"W": 150.0, "T": 50.0, "L": -50.0}.get(letter, np.nan) for letter in point["verdicts"]])
+    return np.where(np.isnan(values), np.nanmean(values), values)
+
+
+PER_PROMPT: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
+    "win_score": _win_scores,
+    "gold_mean": lambda point: np.array(point["gold"], dtype=float),
+}
+
+
+def _per_prompt(raw: Raw, measure: str) -> Raw:
+    """Raw results with (prompts,) vectors in the place of one outcome."""
+
+    def spread(point: dict[str, Any]) -> dict[str, Any]:
+        return {measure: PER_PROMPT[measure](point)} if measure in point else {}
+
+    def copy(result: dict[str, Any]) -> dict[str, Any]:
+        baseline = spread(result["baseline"]) if measure == "gold_mean" else {}
+        return {"iterations": [spread(point) for point in result["iterations"]], "baseline": baseline}
+
+    return {name: [copy(result) for result in results] for name, results in raw.items()}
+
+
+def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> str:
+    """The class on one outcome; a claim whose gate is shut is not testable."""
+    if claim.gate is not None and not test["gate"]["open"]:
+        return "not testable here"
+    return verdict(claim.kind, claim.contrast(raw, measure), test["p_holm"], test["margin"])
 
 
 def verdict(kind: str, contrast: np.ndarray, p_holm: float, margin: float) -> str:

@@ -16,6 +16,7 @@ import importlib.metadata
 import json
 import math
 import os
+import re
 import shutil
 import socket
 import time
@@ -95,14 +96,18 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     return path
 
 
+_NUMBERS = re.compile(r"\[\n\s+(?:-?\d[\d.eE+-]*,?\n\s+)+\]")  # over lines, which no JSON string is
+
+
 def write_text(path: str | Path, text: str) -> Path:
     """`write_bytes` for text, as UTF-8."""
     return write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write readable JSON; NaN and infinity are written as null, since JSON has neither."""
-    return write_text(path, json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write readable JSON, lists of numbers on one line; NaN and infinity become null, since JSON has neither."""
+    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    return write_text(path, _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), text) + "\n")
 
 
 def read_json(path: str | Path) -> Any:

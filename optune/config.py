@@ -135,6 +135,9 @@ class SelectionConfig(Section):
 
     strategy: str = "lowest_reward"
     ratio: float = Field(0.5, description="rho, in (0, 1]")
+    offset_samples: int = Field(
+        0, ge=0, description="responses per prompt of the start policy, whose mean reward `lowest_centered` subtracts"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> SelectionConfig:

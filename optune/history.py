@@ -73,7 +73,14 @@ class History:
         last = self.frame.groupby("prompt_id")["iteration"].transform("max")
         return self.frame[self.frame["iteration"] == last]
 
-    def view(self, prompt_ids: Sequence[str], iteration: int, seed: int) -> HistoryView:
+    def view(
+        self,
+        prompt_ids: Sequence[str],
+        iteration: int,
+        seed: int,
+        prompt_texts: Sequence[str] | None = None,
+        offsets: Sequence[float] | None = None,
+    ) -> HistoryView:
         """What a selection strategy may look at before iteration `iteration` samples."""
         latest = self.latest()
         rewards = latest.pivot(index="prompt_id", columns="index", values="reward").reindex(prompt_ids)
@@ -87,7 +94,21 @@ class History:
             gains=gains.to_numpy(dtype=float),
             iteration=iteration,
             seed=seed,
+            prompt_texts=None if prompt_texts is None else np.asarray(prompt_texts, dtype=object),
+            offsets=None if offsets is None else np.asarray(offsets, dtype=float),
+            history=self,
         )
+
+    def latest_texts(self) -> dict[str, list[str]]:
+        """The texts of each prompt's latest responses, in order of their index; reads every file."""
+        tables = [pq.read_table(path, columns=["prompt_id", "index", "text"]).to_pylist() for path in self.files]
+        texts: dict[str, dict[int, str]] = {}
+        for rows in tables:
+            newer = {row["prompt_id"]: {} for row in rows}
+            for row in rows:
+                newer[row["prompt_id"]][row["index"]] = row["text"]
+            texts |= newer
+        return {prompt_id: [by_index[i] for i in sorted(by_index)] for prompt_id, by_index in texts.items()}
 
 
 @dataclass(frozen=True)
@@ -96,7 +117,8 @@ class HistoryView:
 
     prompt_ids: (n,) str. rewards: (n, responses), of the latest responses, NaN where there are fewer.
     sampled_at: (n,) the iteration that sampled them, -1 for never. gains: (n, iterations), change of the preferred
-    response's reward against the last time the prompt was sampled, NaN where it was not regenerated.
+    response's reward against the last time the prompt was sampled, NaN where it was not regenerated. prompt_texts:
+    (n,) str. offsets: (n,) mean reward of `selection.offset_samples` responses of the start policy, or None.
     """
 
     prompt_ids: np.ndarray
@@ -105,6 +127,9 @@ class HistoryView:
     gains: np.ndarray
     iteration: int
     seed: int
+    prompt_texts: np.ndarray | None = None
+    offsets: np.ndarray | None = None
+    history: History = History()
 
     def __len__(self) -> int:
         return len(self.prompt_ids)
@@ -113,6 +138,12 @@ class HistoryView:
     def preferred_reward(self) -> np.ndarray:
         """(n,) reward of the preferred response, max over the latest ones: what the paper ranks by (line 21)."""
         return np.nanmax(self.rewards, axis=1)
+
+    @cached_property
+    def preferred_text(self) -> np.ndarray:
+        """(n,) text of the preferred response."""
+        texts, best = self.history.latest_texts(), np.nanargmax(self.rewards, axis=1)
+        return np.array([texts[i][b] for i, b in zip(self.prompt_ids, best, strict=True)], dtype=object)
 
     @property
     def age(self) -> np.ndarray:
@@ -131,5 +162,6 @@ class HistoryView:
 
     def where(self, mask: np.ndarray) -> HistoryView:
         """The view of the prompts in a boolean mask (n,)."""
-        columns = {name: getattr(self, name)[mask] for name in ("prompt_ids", "rewards", "sampled_at", "gains")}
-        return replace(self, **columns)
+        columns = ("prompt_ids", "rewards", "sampled_at", "gains", "prompt_texts", "offsets")
+        given = {name: getattr(self, name) for name in columns if getattr(self, name) is not None}
+        return replace(self, **{name: values[mask] for name, values in given.items()})

@@ -73,4 +73,32 @@ def wdpo_loss(
     return wdpo_weight(score_chosen, score_rejected, beta_2) * unweighted
 
 
-LOSSES = {"dpo": dpo_loss, "wdpo": wdpo_loss}
+def dpo_mean_weight_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    reference_chosen_logps: Tensor,
+    reference_rejected_logps: Tensor,
+    score_chosen: Tensor,
+    score_rejected: Tensor,
+    *,
+    beta: float,
+    beta_2: float,
+) -> Tensor:
+    """A control, not the paper's: Eq. 5 times the batch's mean weight R of Eq. 6.
+
+    What wDPO gains over this comes from weighing pairs differently; what this gains over DPO is a smaller step.
+    """
+    unweighted = dpo_loss(
+        policy_chosen_logps,
+        policy_rejected_logps,
+        reference_chosen_logps,
+        reference_rejected_logps,
+        score_chosen,
+        score_rejected,
+        beta=beta,
+        beta_2=beta_2,
+    )
+    return wdpo_weight(score_chosen, score_rejected, beta_2).mean() * unweighted
+
+
+LOSSES = {"dpo": dpo_loss, "wdpo": wdpo_loss, "dpo_mean_weight": dpo_mean_weight_loss}

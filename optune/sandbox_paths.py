@@ -1,7 +1,8 @@
 """`sandbox:` names of a configuration, as paths: the loop itself does not know the sandbox.
 
 `sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
-trained on first use; `sandbox:<split>` as a prompt file is that split of the sandbox's prompts.
+trained on first use; `sandbox:<split>` as a prompt file is that split of the sandbox's prompts, `sandbox:<split>@<mix>`
+that split of one of its mixes (`optune/sandbox_mixes.py`).
 """
 
 from __future__ import annotations
@@ -65,13 +66,13 @@ def _prompt_file(name: str, root: Path) -> str:
     if not name.startswith(PREFIX):
         return name
     from optune.sandbox import content_hash
-    from optune.sandbox.prompts import prompts
+    from optune.sandbox_mixes import sandbox_prompts
 
     split = name.removeprefix(PREFIX)
     path = root / f"prompts-{content_hash()[:12]}" / f"{split}.parquet"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
-        write_prompts(temporary, prompts(split))
+        write_prompts(temporary, sandbox_prompts(split))
         temporary.replace(path)
     return str(path)

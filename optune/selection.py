@@ -13,6 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 from optune.artefacts import stable_seed
+from optune.further_strategies import learnable, low_and_varied, lowest_centered, retiring, stalest
 from optune.history import HistoryView
 from optune.registry import resolve
 from optune.types import UserError
@@ -69,6 +70,11 @@ STRATEGIES: dict[str, Strategy] = {
     "lowest_gap": lowest_gap,
     "all": every,
     "none": nothing,
+    "lowest_centered": lowest_centered,
+    "low_and_varied": low_and_varied,
+    "stalest": stalest,
+    "retiring": retiring,
+    "learnable": learnable,
 }
 
 

@@ -96,16 +96,45 @@ class Stages:
 
     def select(self, t: int, prompts: Artefact, history: History) -> Artefact:
         """Lines 4-7 and 10. Iteration 0 regenerates every prompt, whatever the strategy, so that arms share it."""
-        chosen = {"strategy": "all", "ratio": 1.0} if t == 0 else self.config.selection.model_dump()
+        settings = self.config.selection
+        strategy, ratio = ("all", 1.0) if t == 0 else (settings.strategy, settings.ratio)
+        offsets = self._offsets(prompts) if t > 0 and settings.offset_samples else None
 
         def build(folder: Path) -> dict[str, Any]:
-            ids = [p.prompt_id for p in load_prompts(prompts / "prompts.parquet")]
-            selected = select_prompts(history.view(ids, t, self.config.seed), chosen["ratio"], chosen["strategy"])
+            asked = load_prompts(prompts / "prompts.parquet")
+            ids, texts = [p.prompt_id for p in asked], [p.text for p in asked]
+            means = read_json(offsets / "offsets.json") if offsets else None
+            view = history.view(ids, t, self.config.seed, texts, means and [means[i] for i in ids])
+            selected = select_prompts(view, ratio, strategy)
             write_json(folder / "selected.json", selected)
             return {"prompts": len(ids), "selected": len(selected), "reused": len(ids) - len(selected)}
 
-        fields = {**chosen, "seed": self.config.seed, "iteration": t}
-        return self._run(t, "select", build, fields, {"prompts": prompts.digest, **_files(history)})
+        fields = {"strategy": strategy, "ratio": ratio, "seed": self.config.seed, "iteration": t}
+        inputs = {"prompts": prompts.digest, **_files(history)}
+        return self._run(t, "select", build, fields, inputs | ({"offsets": offsets.digest} if offsets else {}))
+
+    def _offsets(self, prompts: Artefact) -> Artefact:
+        """The mean reward of each prompt under the start policy: what a Bradley-Terry reward leaves free per prompt.
+
+        Sampled once per run, by streams of their own, so that ranking and offset share no noise; not in the ledger.
+        """
+        settings = self.config.sampling().model_copy(update={"n": self.config.selection.offset_samples})
+        seed = stable_seed("offsets", self.config.seed)
+
+        def build(folder: Path) -> dict[str, Any]:
+            asked = load_prompts(prompts / "prompts.parquet")
+            drawn = self._score(prompts, self._sample(self.config.policy.model, asked, settings, seed, 0))
+            rewards: dict[str, list[float]] = {}
+            for response in drawn:
+                rewards.setdefault(response.prompt_id, []).append(response.reward)
+            write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
+            return {"responses": len(drawn)}
+
+        fields = {"generation": identity(settings), "seed": seed, **self._threads}
+        fields["reward"] = _without_paths(self.config.reward.model_dump())
+        inputs = {"policy": content_hash(self.config.policy.model), "prompts": prompts.digest}
+        inputs |= {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
+        return self.store.run("offsets", build, fields=fields, inputs=inputs)
 
     def generate(self, t: int, policy: str, prompts: Artefact, selected: Artefact) -> Artefact:
         """Line 8: fresh responses, in the prompts' order, so that the ranking does not enter the key."""

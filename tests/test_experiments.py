@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, REPORT_SEEDS, ratio_arms
+from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, REPORT_SEEDS, Arm, ratio_arms
 from experiments.claims import CLAIMS, OUTCOMES
+from experiments.figures import FIGURES, figure_of
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.artefacts import write_json
+from optune.config import load_config
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,16 +23,21 @@ GAIN = {"win_score": 20.0, "gold_mean": 0.8}
 
 def result(arm: str, seed: int, score: float, **changes) -> dict:
     """A raw result whose outcomes are `score` at iteration 3."""
-    points = [{"iteration": t, "win_score": score * t / 3, "gold_mean": score * t / 300, "n": 10} for t in range(4)]
+    letters, gold = "WWTTTTTTLL", [score * k / 1500 for k in range(11)]
+    points = [
+        {"iteration": t, "win_score": score * t / 3, "gold_mean": score * t / 300, "n": 10, "verdicts": letters}
+        | {"gold": [value * t / 3 for value in gold]}
+        for t in range(4)
+    ]
     base = {
         "preset": "tiny",
         "arm": arm,
         "seed": seed,
         "build": BUILD_OF_SEED.get(seed, seed),
         "sandbox": {"version": "1", "hash": "abc"},
-        "config": {"a": 1},
+        "config": load_config("tiny", overrides=["loss.beta_2=0.5"]).model_dump(),
         "packages": {},
-        "baseline": {"gold_mean": 0.5},
+        "baseline": {"gold_mean": 0.5, "gold": [0.5] * 11},
         "iterations": points,
         "timing": {"wall": np.random.default_rng(seed).random()},
     }
@@ -47,8 +54,11 @@ def evidence(scores: dict[str, float], seeds=REPORT_SEEDS, noise: float = 1.0) -
     return raw
 
 
+FIG3 = [claim for claim in CLAIMS if claim.figure == "fig3"]
+
+
 def verdicts(raw) -> dict[str, str]:
-    return {row["claim"]: row["verdict"] for row in judge_claims(CLAIMS, raw, GAIN)}
+    return {row["claim"]: row["verdict"] for row in judge_claims(FIG3, {claim.key: raw for claim in FIG3}, GAIN)}
 
 
 def test_report_seeds_span_five_builds_and_meet_no_development_seed():
@@ -60,6 +70,7 @@ def test_evidence_as_in_the_paper_replicates_its_claims():
     rising = {"wdpo-lowest_reward-0.3": 75, "wdpo-lowest_reward-0.5": 80, "wdpo-lowest_reward-0.7": 82}
     raw = evidence({**rising, "wdpo-random": 70, "wdpo-all": 81, "wdpo-none": 60})
     assert verdicts(raw) == {
+        "fig3-random-half-degrades": "replicated",
         "fig3-lowest-over-random": "replicated",
         "fig3-parity-with-full": "replicated",
         "fig3-rises-with-ratio": "replicated",
@@ -97,7 +108,7 @@ def test_outcomes_that_disagree_are_inconclusive():
     for name, results in raw.items():
         for entry in results:
             entry["iterations"][3]["gold_mean"] *= -1 if "random" in name or "lowest" in name else 1
-    rows = {row["claim"]: row for row in judge_claims(CLAIMS, raw, GAIN)}
+    rows = {row["claim"]: row for row in judge_claims(FIG3, {claim.key: raw for claim in FIG3}, GAIN)}
     row = rows["fig3-lowest-over-random"]
     assert {row["outcomes"][m]["verdict"] for m in OUTCOMES} == {"replicated", "contradicted"}
     assert row["verdict"] == "inconclusive"
@@ -123,21 +134,31 @@ def test_raw_results_are_written_once_and_compared_ever_after(tmp_path):
     assert raw_path(tmp_path, "tiny", "a", 0).read_bytes() == before
 
 
-@pytest.mark.parametrize("changed", [{"sandbox": {"version": "2", "hash": "x"}}, {"config": {"a": 2}}])
+@pytest.mark.parametrize(
+    "changed", [{"sandbox": {"version": "2", "hash": "x"}}, {"config": load_config("tiny").model_dump()}]
+)
 def test_results_of_another_sandbox_or_configuration_are_never_mixed(tmp_path, changed):
     publish(result("a", 0, 50.0), tmp_path)
     with pytest.raises(UserError, match="never mixed"):
         publish(result("a", 0, 50.0, **changed), tmp_path)
 
 
+def test_an_option_younger_than_a_result_does_not_make_it_another_result(tmp_path):
+    older = result("a", 0, 50.0)
+    del older["config"]["selection"]["offset_samples"]
+    publish(older, tmp_path)
+    assert publish(result("a", 0, 50.0), tmp_path) == "reproduced"
+
+
 def test_only_seeds_that_every_arm_has_are_compared(tmp_path):
     for arm, seeds in (("a", (0, 1, 2, 1000)), ("b", (0, 2))):
         for seed in seeds:
             write_json(raw_path(tmp_path, "tiny", arm, seed), result(arm, seed, 1.0))
-    raw = read_raw(tmp_path, "tiny", ["a", "b"], REPORT_SEEDS)
+    a, b, c = (Arm(name, ()) for name in "abc")
+    raw = read_raw(tmp_path, "tiny", [a, b], REPORT_SEEDS)
     assert [[r["seed"] for r in results] for results in raw.values()] == [[0, 2], [0, 2]]
     with pytest.raises(UserError, match=r"No seed in .* has a result for every arm"):
-        read_raw(tmp_path, "tiny", ["a", "c"], REPORT_SEEDS)
+        read_raw(tmp_path, "tiny", [a, c], REPORT_SEEDS)
 
 
 def test_wall_clock_is_no_part_of_the_facts():
@@ -149,19 +170,21 @@ def test_wall_clock_is_no_part_of_the_facts():
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), REPORT_SEEDS])
 def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_bytes(tmp_path, seeds):
-    from experiments.fig3_win_score_by_ratio import collect, draw, preview
+    from experiments.fig3_win_score_by_ratio import FIGURE
+    from experiments.figure import preview
 
     for results in evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40}, seeds).values():
         for entry in results:
             publish(entry, tmp_path)
-    data = collect(tmp_path, "tiny")
+    data = FIGURE.collect(tmp_path, "tiny", REPORT_SEEDS)
     assert data["seeds"] == list(seeds) and preview(data) == (len(seeds) < 10)
-    pictures = [Path(draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
+    pictures = [Path(FIGURE.draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
 
 
-def test_committed_figure_data_is_what_the_committed_raw_results_give():
-    from experiments.fig3_win_score_by_ratio import collect
-
-    for path in sorted((ROOT / "results").glob("*/fig3.json")):
-        assert collect(ROOT / "results", path.parent.name) == json.loads(path.read_text())
+@pytest.mark.parametrize("name", FIGURES)
+def test_committed_data_is_what_the_committed_raw_results_give(name):
+    for path in sorted((ROOT / "results").glob(f"*/{name}.json")):
+        if path.parent.name != "published":
+            collected = figure_of(name).collect(ROOT / "results", path.parent.name, REPORT_SEEDS)
+            assert json.loads(json.dumps(collected)) == json.loads(path.read_text())

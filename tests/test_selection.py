@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -24,6 +25,7 @@ def view_of(rewards: list[float], seed: int = 0, iteration: int = 1, ids: list[s
         gains=np.full((len(ids), 1), np.nan),
         iteration=iteration,
         seed=seed,
+        offsets=np.zeros(len(ids)),
     )
 
 
@@ -165,3 +167,68 @@ def test_bad_ratios_get_one_sentence(tmp_path, capsys, ratio):
     path = write_rewards(tmp_path / "r.csv")
     assert main(["select", "--rewards", str(path), f"--ratio={ratio}"]) == 2
     assert "selection ratio" in capsys.readouterr().err
+
+
+# --- strategies that are not the paper's -----------------------------------------------------------------------------
+
+
+def with_history(rewards: list[list[float]], gains: list[list[float]], sampled_at: list[int]) -> HistoryView:
+    return replace(
+        view_of([0.0] * len(rewards), iteration=3),
+        rewards=np.array(rewards),
+        gains=np.array(gains),
+        sampled_at=np.array(sampled_at),
+    )
+
+
+def test_centered_ranking_forgets_each_prompts_offset():
+    view = replace(view_of([5.0, 1.0, 3.0]), offsets=np.array([5.5, 0.0, 3.0]))
+    assert select_prompts(view, "1/3", "lowest_centered") == ["p0"]
+    with pytest.raises(UserError, match="offset_samples"):
+        select_prompts(replace(view, offsets=None), 0.5, "lowest_centered")
+
+
+def test_low_and_varied_prefers_unlike_rewards_among_equally_low_ones():
+    view = with_history([[0.0, 0.0], [0.0, -3.0], [9.0, 1.0]], [[0.0]] * 3, [0, 0, 0])
+    assert select_prompts(view, "1/3", "low_and_varied") == ["p1"]
+
+
+def test_the_stalest_pairs_come_first_and_the_lowest_among_those_of_one_age():
+    view = with_history([[1.0], [0.0], [-9.0]], [[0.0]] * 3, [1, 1, 2])
+    assert select_prompts(view, 1, "stalest") == ["p1", "p0", "p2"]
+
+
+def test_a_prompt_whose_last_sample_gained_nothing_retires():
+    nan = float("nan")
+    view = with_history([[-5.0], [1.0], [2.0]], [[nan, 0.3, -0.1], [nan, nan, 0.5], [nan, nan, nan]], [2, 2, 0])
+    assert select_prompts(view, "2/3", "retiring") == ["p1", "p2"]
+
+
+def test_learnable_prompts_are_those_whose_kind_repaid_before():
+    rng = np.random.default_rng(0)
+    before = rng.normal(size=200)
+    gains = -0.5 * before + 0.1 * rng.normal(size=200)  # the lower a prompt stood, the more it gained
+    view = with_history((before + gains)[:, None].tolist(), np.c_[np.full(200, np.nan), gains].tolist(), [2] * 200)
+    chosen = set(select_prompts(view, 0.5, "learnable"))
+    lowest = set(select_prompts(view, 0.5, "lowest_reward"))
+    assert 80 < len(chosen & lowest) < 100  # it follows the trend, and still explores
+
+
+def test_the_oracle_ranks_by_gold_and_not_by_reward(tmp_path):
+    from experiments.arms import ORACLE
+    from optune.history import History, write_responses
+    from optune.sandbox import gold, prompts
+    from optune.types import Response
+
+    asked = prompts("validation", 6)
+    texts = [("a b c" if i % 2 else "sure : nothing .") for i in range(6)]
+    rows = [
+        Response(p.prompt_id, 0, 0, (1,), t, "stop", 0.0, float(i))
+        for i, (p, t) in enumerate(zip(asked, texts, strict=True))
+    ]
+    write_responses(tmp_path / "0.parquet", rows)
+    ids = [p.prompt_id for p in asked]
+    view = History((tmp_path / "0.parquet",)).view(ids, 1, 0, [p.text for p in asked])
+    quality = {p.prompt_id: gold(p.text, t) for p, t in zip(asked, texts, strict=True)}
+    chosen = select_prompts(view, 0.5, ORACLE)
+    assert max(quality[i] for i in chosen) <= min(quality[i] for i in set(ids) - set(chosen))

@@ -22,6 +22,7 @@ LAYERS = [
         "prompts",
         "history",
         "selection",
+        "further_strategies",
         "rewards_file",
         "pairs",
         "losses",
@@ -37,6 +38,7 @@ LAYERS = [
         "clean_runs",
         "progress",
         "sandbox",
+        "sandbox_mixes",
     },
     {"trainer", "sft", "reward_training"},
     {"stages", "sandbox_models"},
@@ -56,6 +58,7 @@ EVAL_MAY_USE = {
     "generate",
     "checkpoints",
     "sandbox",
+    "sandbox_mixes",
     "sandbox_paths",
     "prompts",
     "quiet",
@@ -119,11 +122,24 @@ def test_the_public_names_are_there():
         assert callable(getattr(optune, name))
 
 
+def figure_targets() -> list[str]:
+    """The targets that one rule makes: every figure and table."""
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    return next(line for line in lines if line.startswith("FIGURES :=")).split()[2:]
+
+
 def test_no_make_target_lacks_its_line_of_help():
     lines = (ROOT / "Makefile").read_text().splitlines()
     phony = next(line for line in lines if line.startswith(".PHONY:")).split()[1:]
     helped = {line.split(":")[0] for line in lines if ": " in line and "  ## " in line}
-    assert set(phony) <= helped, set(phony) - helped
+    assert set(phony) <= helped | {"$(FIGURES)"}, set(phony) - helped
+    assert "$(FIGURES): $(READY)" in lines
+
+
+def test_every_figure_and_table_is_a_make_target():
+    from experiments.figures import FIGURES
+
+    assert sorted(figure_targets()) == sorted(FIGURES)
 
 
 def test_readme_and_contributing_name_only_what_exists():
@@ -132,7 +148,8 @@ def test_readme_and_contributing_name_only_what_exists():
     for document in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / document).read_text()
         for target in re.findall(r"(?:`|^)make ([a-z0-9-]+)", text, re.MULTILINE):
-            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"{document}: there is no target {target}"
+            known = target in figure_targets() or re.search(rf"^{target}:", makefile, re.MULTILINE)
+            assert known, f"{document}: there is no target {target}"
         for name in re.findall(r"`(test_[a-z0-9_]+)`", text):
             assert f"def {name}(" in tests, f"{document}: there is no test {name}"
         for path in re.findall(r"[`(]((?:optune|eval|experiments|tests|results|figures)/[\w./-]*)[`)]", text):

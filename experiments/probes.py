@@ -1,0 +1,179 @@
+"""Further measurements of an arm whose runs are there: second draws of its policies (Figure 2), AlpacaEval (Table 2),
+benchmarks (Table 3), reward and gold of its training responses (when selection pays).
+
+A probe is `f(config, result, work_dir) -> dict`; what it returns becomes part of a raw result of its own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eval.benchmark_tasks.suites import SUITES
+from eval.benchmarks import measure_checkpoint
+from experiments.measure import alpaca_eval
+from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_seed, write_json
+from optune.config import RunConfig
+from optune.generate import ENGINES
+from optune.history import read_responses, write_responses
+from optune.ledger import ledger
+from optune.prompts import load_prompts
+from optune.registry import resolve
+from optune.reward import REWARDS
+from optune.run import RunResult, run_optune
+from optune.sandbox import gold
+from optune.threads import cpu_threads
+from optune.types import UserError
+
+
+def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """AlpacaEval's win rates of the final policy against the offline baseline."""
+    changed = config.with_overrides({"evaluation.prompts": "sandbox:alpaca" if config.sandbox else "alpaca_eval"})
+    found = alpaca_eval(result.policies[-1], changed, work_dir)
+    numbers = "win_rate", "standard_error", "length_controlled_winrate", "avg_length", "n", "unparsed", "annotator"
+    return {name: value for name, value in found.items() if name in numbers or name.startswith("lc_")}
+
+
+def benchmarks(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The preset's benchmark suite of the final policy (`final`); the arm that regenerates every prompt also measures
+    the SFT model (`sft`) and the offline baseline (`baseline`).
+    """
+    models = {"final": result.policies[-1]}
+    if config.selection.strategy == "all":
+        models |= {"sft": config.policy.model, "baseline": config.evaluation.baseline}
+    suite = "sandbox" if config.sandbox else "paper"
+    store = StageStore(work_dir / "stages")
+    return {
+        "suite": suite,
+        "lm_eval": version("lm_eval"),
+        "models": {name: _benchmark_scores(store, config, model, suite) for name, model in models.items()},
+    }
+
+
+def _benchmark_scores(store: StageStore, config: RunConfig, model: str, suite: str) -> dict[str, Any]:
+    """Fractions with standard errors and numbers of items, by column, and their average; once per checkpoint."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        with cpu_threads(config.threads):
+            scores = measure_checkpoint(model, suite, folder / "lm_eval")
+        columns = {name: {"value": s.value, "stderr": s.stderr, "n": s.n} for name, s in scores.scores.items()}
+        value, stderr = scores.average(SUITES[suite])
+        write_json(folder / "scores.json", {"columns": columns, "average": {"value": value, "stderr": stderr}})
+        return {"benchmarks": len(columns)}
+
+    fields = {"suite": suite, "lm_eval": version("lm_eval"), "threads": config.threads}
+    stage = store.run("benchmarks", build, fields=fields, inputs={"model": content_hash(model)})
+    return read_json(stage / "scores.json")
+
+
+def redraw(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The preferred response's reward of every prompt in two independent draws of each iteration's policy.
+
+    The first draw is the run's own (its arm must regenerate every prompt). `halves`, from iteration 1 on: mean gain of
+    the top and the bottom half of the prompts by three rankings, see `gain_by_half`.
+    """
+    store = StageStore(work_dir / "stages")
+    stages = {(e["iteration"], e["stage"]): Path(e["path"]) for e in result.stages}
+    policies = [config.policy.model, *result.policies[:-1]]  # what sampled iteration t
+    iterations: list[dict[str, Any]] = []
+    for t, policy in enumerate(policies):
+        prompts = stages[t, "prompts"] / "prompts.parquet"
+        own = preferred_rewards(stages[t, "score"] / "history.parquet")
+        other = preferred_rewards(_second_draw(store, config, policy, prompts, t) / "history.parquet")
+        ids = sorted(own)
+        point = {"iteration": t, "first": [own[i] for i in ids], "second": [other[i] for i in ids]}
+        if t > 0:
+            point["halves"] = gain_by_half(iterations[-1]["first"], iterations[-1]["second"], point["first"])
+        iterations.append(point)
+    return {"iterations": iterations}
+
+
+def seconds(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The same run once more from nothing, for the clock: its ledger is what a raw result's `timing` holds.
+
+    Raises UserError where the second run does not end in the first one's policy.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        again = run_optune(config, Path(folder) / "run", Path(folder) / "stages")
+        if content_hash(again.policies[-1]) != content_hash(result.policies[-1]):
+            raise UserError(
+                f"Seed {config.seed}: the run for the clock ended in another policy; it timed something else."
+            )
+        return {"timing": {"ledger": ledger(again.stages)}}
+
+
+def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """Reward and gold of every training prompt's responses in the first and the last iteration, sandbox only.
+
+    Nothing is sampled anew: the arm must regenerate every prompt. `families`: (n_prompts,); `reward`, `gold`: a list of
+    (n_prompts,) per response index, in the order of the prompts.
+    """
+    stages = {(e["iteration"], e["stage"]): Path(e["path"]) for e in result.stages}
+    prompts = load_prompts(stages[0, "prompts"] / "prompts.parquet")
+    last = len(result.policies) - 1
+    iterations = []
+    for t in (0, last):
+        rows = {(r.prompt_id, r.index): r for r in read_responses(stages[t, "score"] / "history.parquet")}
+        by_index = [[rows[p.prompt_id, index] for p in prompts] for index in range(config.generation.n)]
+        reward = [[round(response.reward, 4) for response in responses] for responses in by_index]
+        quality = [
+            [round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)] for responses in by_index
+        ]
+        iterations.append({"iteration": t, "reward": reward, "gold": quality})
+    return {"families": [p.category for p in prompts], "iterations": iterations}
+
+
+def gain_by_half(first: list[float], second: list[float], after: list[float]) -> dict[str, dict[str, float]]:
+    """Mean gain of the top and the bottom half of prompts. Arguments: (n,) preferred rewards, prompt by prompt.
+
+    `shared_sample` (the paper): ranked by the draw from which the gain is measured. `independent_sample`: ranked by
+    another draw of the same policy. `no_training`: ranked by the first draw, gain to the second draw of the same
+    policy: all of it is regression to the mean.
+    """
+    before, redrawn, now = (np.asarray(values) for values in (first, second, after))
+    return {
+        "shared_sample": _halves(before, now - before),
+        "independent_sample": _halves(redrawn, now - before),
+        "no_training": _halves(before, redrawn - before),
+    }
+
+
+def _halves(ranking: np.ndarray, gain: np.ndarray) -> dict[str, float]:
+    order = np.argsort(ranking, kind="stable")
+    bottom, top = np.array_split(gain[order], 2)
+    return {"top": float(top.mean()), "bottom": float(bottom.mean())}
+
+
+def preferred_rewards(scored: Path) -> dict[str, float]:
+    """By prompt id, the highest reward among its responses."""
+    best: dict[str, float] = {}
+    for response in read_responses(scored):
+        best[response.prompt_id] = max(best.get(response.prompt_id, -np.inf), round(response.reward, 4))
+    return best
+
+
+def _second_draw(store: StageStore, config: RunConfig, policy: str, prompts_file: Path, t: int) -> Artefact:
+    """As many responses per prompt as the loop draws, by streams of their own, with their rewards."""
+    settings, seed = config.sampling(), stable_seed("redraw", config.seed)
+
+    def build(folder: Path) -> dict[str, Any]:
+        from dataclasses import replace
+
+        prompts = load_prompts(prompts_file)
+        drawn = resolve(ENGINES, settings.engine, "engine")(policy, prompts, settings, seed=seed, iteration=t)
+        by_id = {prompt.prompt_id: prompt for prompt in prompts}
+        reward = resolve(REWARDS, config.reward.kind, "reward")(config.reward)
+        scores = reward.score([by_id[r.prompt_id] for r in drawn], drawn, seed)
+        scored = [replace(r, reward=float(score)) for r, score in zip(drawn, scores, strict=True)]
+        write_responses(folder / "history.parquet", scored)
+        return {"responses": len(drawn)}
+
+    fields = {"generation": settings.model_dump(), "seed": seed, "iteration": t, "threads": config.threads}
+    fields["reward"] = {name: value for name, value in config.reward.model_dump().items() if name != "model"}
+    inputs = {"policy": content_hash(policy), "prompts": content_hash(prompts_file)}
+    inputs |= {"reward_model": content_hash(config.reward.model)} if config.reward.model else {}
+    return store.run("redraw", build, fields=fields, inputs=inputs)

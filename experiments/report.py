@@ -1,0 +1,246 @@
+"""The replication report: `make report` writes results/<preset>/REPORT.md and one self-contained report.html.
+
+Everything in it comes from committed files: raw results (judged by `claims.py`), the figures' data, the published
+numbers and `make check-paper`. The words about a figure are the docstring of its script.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.arms import REPORT_SEEDS, Arm
+from experiments.claims import CLAIMS, REAL_ONLY, Claim
+from experiments.compute import RESULTS
+from experiments.figures import FIGURES, figure_of
+from experiments.readme_results import update_readme
+from experiments.report_page import page
+from experiments.results import ROOT, read_raw
+from experiments.verdicts import judge_claims
+from optune.artefacts import read_json, write_json, write_text
+from optune.command import exit_status
+from optune.types import UserError
+
+OUTCOME_NAMES = {"win_score": "win score", "gold_mean": "gold", "length_controlled_winrate": "LC win rate"}
+
+WHAT_IT_CAN_SAY = """
+This is a small world: a policy of half a million parameters, a reward model of the same size, 1,024 prompts of 16
+gradable task families, and a judge that sees the true quality with noise. It can say whether the mechanism works
+where a policy improves by online DPO on a learned reward: whether low-reward prompts are the ones worth a fresh
+sample, whether reuse costs quality, whether the weight helps, and how much of an apparent effect is noise or
+regression to the mean. It says so with ten seeds, five independent builds and rules fixed beforehand, which the
+paper's scale does not allow.
+
+It cannot say how large an effect is for a 7B model on real prompts. Responses here have about six tokens, so
+sampling takes a small part of the time, and speedups are small by arithmetic; real prompts differ in ways that
+families do not; a large reward model may rank prompts better than ours does; and a policy that starts far below its
+ceiling may profit more from fresh samples. A claim *contradicted* here is one that does not hold in general; it may
+still hold at scale. A claim *replicated* here holds in a world that was not built for it. The code is the same at
+every scale: `PRESET=paper` runs the paper's own models, prompts and settings where there are GPUs.
+"""
+
+DISCLOSURE = """
+Before this code was written, a throwaway probe on another, earlier world compared arms once, with gold plus noise
+as the reward; no setting was chosen from it. Figure 3's arms were computed with seeds 0-2 in a first session and,
+after two errors were mended that concerned all arms alike (training seeds that coincided, KL measured before
+training), computed again; the first set is in the history of this repository. Claims and rules for Figure 3 were
+committed before its arms were run; those for everything else after Figure 3's preview of three seeds had been seen,
+and before any other arm was run. The family mixes were chosen on development builds from ratio-1 DPO alone. Seconds
+were measured on a machine that did other work at times; ratios of seconds carry that noise.
+"""
+
+
+def report(preset: str) -> None:
+    """Judge the claims, and write verdicts.json, REPORT.md, report.html and the README's table of results."""
+    verdicts = judged(preset)
+    if not verdicts:
+        raise UserError(f"results/{preset}/raw has no results that any claim needs; run `make paper PRESET={preset}`.")
+    folder = RESULTS / preset
+    write_json(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
+    text = "\n".join(markdown(preset, verdicts))
+    write_text(folder / "REPORT.md", text)
+    write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
+    if preset == "tiny":
+        update_readme(verdicts)
+    for row in verdicts:
+        print(f"  {row['claim']:32s} {row['verdict']}")
+    print(f"Wrote results/{preset}/REPORT.md, report.html and verdicts.json")
+
+
+def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
+    """A row for every claim whose results are there."""
+    known = {arm.name: arm for name in FIGURES for arm in figure_of(name).arms}
+    there = {name for name in known if (base / preset / "raw" / name).is_dir()}
+    claims = [claim for claim in CLAIMS if set(claim.needs) <= there]
+    evidence = {claim.key: read_raw(base, preset, _arms(claim, known), REPORT_SEEDS) for claim in claims}
+    development = read_json(base / preset / "development.json")
+    gain = {measure: development[measure]["gain"] for measure in ("win_score", "gold_mean")}
+    return judge_claims(claims, evidence, gain)
+
+
+def _arms(claim: Claim, known: dict[str, Arm]) -> list[Arm]:
+    return [known[name] for name in claim.needs]
+
+
+# --- the text --------------------------------------------------------------------------------------------------------
+
+
+def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """The report, line by line."""
+    yield f"# OPTune: replication report, preset `{preset}`\n"
+    yield from _summary(verdicts)
+    yield "## Verdicts on the paper's claims\n"
+    yield from _verdict_table([row for row in verdicts if row["family"] == "paper"])
+    yield from _real_only()
+    yield "Rules, contrasts and margins: `experiments/claims.py`, committed before the arms were run.\n"
+    for family, title in (("worlds", "When does selection by low reward pay?"), ("beyond", "Beyond the paper")):
+        rows = [row for row in verdicts if row["family"] == family]
+        if rows:
+            yield f"## {title}\n"
+            yield from _verdict_table(rows)
+    advice = RESULTS / preset / "recommendation.md"
+    if advice.exists():
+        yield advice.read_text("utf-8")
+    yield "## What this can say, and what it cannot\n"
+    yield WHAT_IT_CAN_SAY.strip() + "\n"
+    yield from _unsettled(verdicts)
+    yield from _paper_checks()
+    yield "## Figure by figure\n"
+    for name in FIGURES:
+        yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
+    yield from _provenance(preset)
+
+
+def _summary(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    counts = Counter(row["verdict"] for row in verdicts if row["family"] == "paper")
+    told = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
+    yield f"Of the paper's claims that this world can be asked about: {told}.\n"
+
+
+def _verdict_table(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    yield "| claim | verdict | contrast [95% t interval over seeds], Holm's p; smallest detectable effect | bootstrap |"
+    yield "|---|---|---|---|"
+    for row in rows:
+        tests = row["outcomes"].items()
+        told = "<br>".join(f"{OUTCOME_NAMES.get(name, name.replace('_', ' '))}: {_test(test)}" for name, test in tests)
+        checks = "<br>".join(_limits(test["bootstrap"]) for _, test in tests)
+        notes = [row["note"], _gate_note(tests)]
+        note = "".join(f"<br>*{said}*" for said in notes if said)
+        yield f"| {row['statement']}{note} (`{row['claim']}`) | **{row['verdict']}** | {told} | {checks} |"
+    yield ""
+
+
+def _test(test: dict[str, Any]) -> str:
+    digits = 2 if abs(test["estimate"]) >= 1 else 3
+    interval = f"{test['estimate']:+.{digits}f} [{test['low']:+.{digits}f}, {test['high']:+.{digits}f}]"
+    return f"{interval}, p {test['p_holm']:.3f}; {test['smallest_detectable']:.{digits}f}"
+
+
+def _gate_note(tests: Iterable[tuple[str, dict[str, Any]]]) -> str:
+    """What ratio 1 gains over never regenerating, on which the meaning of parity hangs."""
+    gates = [(name, test["gate"]) for name, test in tests if "gate" in test]
+    if not gates:
+        return ""
+    gained = "; ".join(
+        f"{OUTCOME_NAMES[name]} {gate['estimate']:+.2f} [{gate['low']:+.2f}, {gate['high']:+.2f}]"
+        for name, gate in gates
+    )
+    weak = all(gate["within_margin"] for _, gate in gates)
+    caution = " By the same test never regenerating is on a par as well, so parity says little." if weak else ""
+    return f"Ratio 1 gains over never regenerating (`none`): {gained}.{caution}"
+
+
+def _limits(limits: Sequence[float] | None) -> str:
+    return "-" if limits is None else f"[{limits[0]:+.2f}, {limits[1]:+.2f}]"
+
+
+def _real_only() -> Iterable[str]:
+    yield "Claims that only real models, benchmarks and people can settle; stand-ins never yield a verdict on them:\n"
+    for key, figure, statement in REAL_ONLY:
+        yield f"- {statement} (`{key}`, {figure}): **not testable here**."
+    yield ""
+
+
+def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    yield "## What this run could not settle\n"
+    open_rows = [row for row in verdicts if row["verdict"] in ("inconclusive", "not testable here")]
+    for row in open_rows:
+        found = "; ".join(
+            f"{OUTCOME_NAMES.get(name, name)} says *{test['verdict']}*" for name, test in row["outcomes"].items()
+        )
+        yield f"- {row['statement']} **{row['verdict']}**: {found}."
+    yield "" if open_rows else "Nothing: every claim has a verdict.\n"
+
+
+def _paper_checks() -> Iterable[str]:
+    path = RESULTS / "published" / "check.json"
+    found = read_json(path)
+    wrong = [check for check in found["checks"] if check["verdict"] == "inconsistent"]
+    yield "## What does not add up in the paper\n"
+    yield f"{len(wrong)} of {len(found['checks'])} checks on its own numbers and formulas fail (`make check-paper`):\n"
+    yield "| where | published | recomputed | what it means |"
+    yield "|---|---|---|---|"
+    for check in wrong:
+        cells = (check["source"], check["published"], check["recomputed"], check["meaning"])
+        yield "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    yield ""
+
+
+def _section(preset: str, name: str, rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+    figure = figure_of(name)
+    path = RESULTS / preset / f"{name}.json"
+    kind = f"Figure {name[3:]}" if name.startswith("fig") else f"Table {name[5:]}" if name.startswith("table") else ""
+    yield f"### {kind + ': ' if kind else ''}{figure.title}\n"
+    yield _words(name) + "\n"
+    for row in rows:
+        yield f"- `{row['claim']}`: **{row['verdict']}**"
+    yield ""
+    if not path.exists():
+        yield f"Not computed yet: `make {name} PRESET={preset}`.\n"
+        return
+    picture = ROOT / "figures" / preset / f"{name}.png"
+    if figure.draw and picture.exists():
+        yield f"![{figure.title}](../../figures/{preset}/{name}.png)\n"
+    yield "```\n" + "\n".join(figure.lines(read_json(path))) + "\n```\n"
+    yield f"Command: `make {name} PRESET={preset}`; data: `results/{preset}/{name}.json`.\n"
+
+
+def _words(name: str) -> str:
+    """What the script says of its figure: its docstring, without the first line's number."""
+    module = importlib.import_module(FIGURES[name].partition(":")[0])
+    return inspect.cleandoc(module.__doc__ or "")
+
+
+def _provenance(preset: str) -> Iterable[str]:
+    yield "## How this was made\n"
+    yield DISCLOSURE.strip() + "\n"
+    raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
+    seconds = sum(sum(v for k, v in e.items() if k.endswith("_s")) for r in raw for e in r["timing"]["ledger"])
+    machines = Counter(f"{r['timing']['machine']['cpu']}, {r['timing']['machine']['cores']} cores" for r in raw)
+    packages = Counter(", ".join(f"{k} {v}" for k, v in r["packages"].items()) for r in raw)
+    yield f"- {len(raw)} raw results (`results/{preset}/raw`), seeds {sorted({r['seed'] for r in raw})}, builds "
+    yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
+    yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
+    yield "  that shares it."
+    yield f"- Machines: {'; '.join(machines)}. Versions: {'; '.join(packages)}."
+    sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
+    if sandbox:
+        yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
+    yield f'- Everything again: `make paper beyond report PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", default="tiny")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: report(options.preset))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

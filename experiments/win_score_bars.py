@@ -1,0 +1,106 @@
+"""Win score by selection ratio, strategy and iteration, for one loss: Figure 3 (wDPO) and Figure 4 (DPO) are this."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from experiments.arms import RATIOS, REPORT_SEEDS, arm, ratio_arms
+from experiments.figure import Data, Figure, caption, over_seeds, preview, provenance, told
+from experiments.results import read_raw
+
+LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
+
+
+def win_score_figure(name: str, loss: str) -> Figure:
+    """The figure called `name` of `loss`."""
+    return Figure(
+        name,
+        f"Win score by selection ratio and strategy, {LABELS[loss]}",
+        ratio_arms(loss),
+        partial(collect, name, loss),
+        draw,
+        lines,
+    )
+
+
+def collect(name: str, loss: str, base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    """Mean win score and gold, with 95% t intervals over seeds, per arm and iteration."""
+    raw = read_raw(base, preset, ratio_arms(loss), seeds)
+    any_arm = next(iter(raw.values()))
+    data = {**provenance(name, preset, raw), "loss": loss, "prompts": any_arm[0]["iterations"][0]["n"]}
+    data["baseline_gold"] = [result["baseline"].get("gold_mean") for result in any_arm]
+    data["arms"] = {
+        arm_name: [
+            {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
+            for t in range(len(results[0]["iterations"]))
+        ]
+        for arm_name, results in raw.items()
+    }
+    return data
+
+
+def lines(data: Data) -> list[str]:
+    """The last iteration of each arm."""
+    return [
+        f"  {name:28s} iteration {points[-1]['iteration']}: {told(points[-1]['win_score'])}"
+        for name, points in data["arms"].items()
+    ]
+
+
+def bars_of(loss: str) -> list[tuple[str, str, str, str]]:
+    """(arm, label, colour, hatch) in the order of the bars."""
+    from experiments import style
+
+    bars = [(arm(loss, "none").name, "static (none)", style.COLOURS["none"], "")]
+    for ratio, colour in zip(RATIOS, style.COLOURS["ratio"], strict=False):
+        bars.append((arm(loss, "random", ratio).name, f"random {ratio}", colour, "////"))
+        bars.append((arm(loss, "lowest_reward", ratio).name, f"OPTune {ratio}", colour, ""))
+    return [*bars, (arm(loss, "all").name, "full 1.0", style.COLOURS["ratio"][3], "")]
+
+
+def draw(data: Data, path: Path) -> list[str]:
+    """Bars in groups of iterations, as in the paper: random striped, ratio in colour, intervals over seeds."""
+    import matplotlib.pyplot as plt
+
+    from experiments import style
+
+    bars = bars_of(data["loss"])
+    iterations = range(1, len(data["arms"][bars[0][0]]))  # the shared iteration 0 is no bar
+    figure, axes = plt.subplots(figsize=(7.2, 3.6))
+    width = 0.85 / len(bars)
+    for place, (name, label, colour, hatch) in enumerate(bars):
+        points = [data["arms"][name][t]["win_score"] for t in iterations]
+        x = [t + (place - (len(bars) - 1) / 2) * width for t in iterations]
+        face = {"facecolor": "white", "edgecolor": colour, "hatch": hatch} if hatch else {"color": colour}
+        axes.bar(x, [p["mean"] for p in points], width * 0.9, label=label, linewidth=0.8, **face)
+        _whiskers(axes, x, points)
+    axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
+    axes.text(1.5, 50, "baseline", fontsize=6, va="bottom", ha="center")  # between two groups of bars
+    axes.set_ylim(*_limits(data))
+    axes.set_xlim(0.5, len(iterations) + 0.5)
+    axes.set_xticks(iterations, [f"Iteration {t}" for t in iterations])
+    axes.set_ylabel("Win score against the offline baseline")
+    style.grid(axes)
+    figure.legend(*axes.get_legend_handles_labels(), ncols=4, loc="upper center", frameon=False, fontsize=7.5)
+    figure.subplots_adjust(top=0.83, bottom=0.15, left=0.09, right=0.99)
+    what = f"{LABELS[data['loss']]}, {data['prompts']} prompts in both orders; bars: mean, 95% t interval over seeds"
+    style.stamp(figure, caption(data, what), preview(data))
+    return style.save(figure, path)
+
+
+def _whiskers(axes: Any, x: list[float], points: list[dict[str, Any]]) -> None:
+    if points[0]["low"] is not None:
+        means = [p["mean"] for p in points]
+        errors = [[p["mean"] - p["low"] for p in points], [p["high"] - p["mean"] for p in points]]
+        axes.errorbar(x, means, errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5)
+
+
+def _limits(data: Data) -> tuple[float, float]:
+    points = [point["win_score"] for by_iteration in data["arms"].values() for point in by_iteration[1:]]
+    lows = [p["low"] if p["low"] is not None else p["mean"] for p in points]
+    highs = [p["high"] if p["high"] is not None else p["mean"] for p in points]
+    span = max(highs) - min(lows) or 1
+    return min(min(lows), 50) - 0.1 * span, max(max(highs), 50) + 0.1 * span

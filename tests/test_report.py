@@ -1,0 +1,76 @@
+"""The report says what the committed results say, in a page that needs nothing else; README's numbers are its own."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.claims import CLAIMS, INTERPOLATED, REAL_ONLY
+from experiments.readme_results import README, table, written
+from experiments.report import judged, markdown
+from experiments.report_page import page
+from experiments.verdicts import CLASSES, bootstrap_check
+from optune.artefacts import read_json
+from tests.test_experiments import evidence
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def committed() -> list[dict]:
+    return read_json(ROOT / "results" / "tiny" / "verdicts.json")["claims"]
+
+
+def test_readme_and_results_agree():
+    assert written() == table(committed()).strip(), "run `make report` and commit README.md with the results"
+
+
+@pytest.mark.slow
+def test_committed_verdicts_are_what_the_committed_raw_results_give():
+    assert judged("tiny") == committed()
+
+
+def test_the_committed_report_is_what_the_committed_verdicts_and_figures_give():
+    text = (ROOT / "results" / "tiny" / "REPORT.md").read_text("utf-8")
+    assert text == "\n".join(markdown("tiny", committed()))
+
+
+def test_every_claim_has_a_row_or_is_said_to_need_the_real_thing():
+    text = (ROOT / "results" / "tiny" / "REPORT.md").read_text("utf-8")
+    for key in (*(claim.key for claim in CLAIMS), *(key for key, _, _ in REAL_ONLY)):
+        assert f"`{key}`" in text
+    assert all(row["verdict"] in CLASSES for row in committed())
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing():
+    html = (ROOT / "results" / "tiny" / "report.html").read_text("utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
+    assert sources and all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert "<script" not in html
+
+
+def test_text_in_a_report_is_escaped(tmp_path):
+    made = page("| a |\n|---|\n| <script>alert(1)</script> |\n\n<img src=x onerror=alert(1)>\n", "<b>", tmp_path)
+    assert "<script" not in made and "<img" not in made and "<title>&lt;b&gt;</title>" in made
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS if c.figure == "fig3"], ids=lambda c: c.key)
+@pytest.mark.parametrize("measure", ["win_score", "gold_mean"])
+def test_the_bootstrap_resamples_the_claims_own_contrast(claim, measure):
+    raw = evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40})
+    for results in raw.values():  # outcomes that are the means of their prompts, as in real results
+        for point in (point for result in results for point in result["iterations"]):
+            letters = point["verdicts"]
+            point["win_score"] = 50 + 100 * (letters.count("W") - letters.count("L")) / len(letters)
+            point["gold_mean"] = float(np.mean(point["gold"]))
+    low, high = bootstrap_check(claim, raw, measure)
+    assert low <= claim.contrast(raw, measure).mean() <= high
+
+
+def test_contrasts_without_prompts_have_no_bootstrap():
+    assert all(bootstrap_check(c, {}, "win_score") is None for c in CLAIMS if c.contrast in INTERPOLATED)
+    assert all(bootstrap_check(c, {}, c.outcomes[0]) is None for c in CLAIMS if c.figure == "table1")
