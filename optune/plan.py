@@ -30,6 +30,7 @@ from optune.cost_model import (
 from optune.types import UserError
 
 TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
+CLOCK = "seconds-"
 PAPER_RATIOS = (0.3, 0.5, 0.7)
 
 
@@ -52,7 +53,7 @@ def plan(
     prompts = config.prompts.limit
     if prompts is None:
         raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
-    rows = measured([read_json(path) for path in sorted(ledgers.glob("*/seed*.json"))]) if ledgers else []
+    rows = measured(read_timed(ledgers)) if ledgers else []
     listed = yaml.safe_load(prices.read_text("utf-8"))["models"] if prices else {}
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
     if config.sandbox:
@@ -76,6 +77,19 @@ def plan(
         ]
     parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
     return "\n\n".join(part for part in parts if part)
+
+
+def read_timed(folder: Path) -> list[dict[str, Any]]:
+    """Raw results that hold stages and seconds: those of runs made for the clock alone, where there are such runs.
+
+    `seconds-<arm>/seed<k>.json` times the run of `<arm>/seed<k>.json` again while the machine does nothing else.
+    """
+    again = {path: read_json(path)["timing"] for path in sorted(folder.glob(f"{CLOCK}*/seed*.json"))}
+    if again:
+        found = [(folder / path.parent.name.removeprefix(CLOCK) / path.name, timing) for path, timing in again.items()]
+        return [read_json(path) | {"timing": timing} for path, timing in found]
+    results = [read_json(path) for path in sorted(folder.glob("*/seed*.json"))]
+    return [result for result in results if "stages" in (result.get("iterations") or [{}])[0]]
 
 
 def _table(config: RunConfig, stages: Sequence[StageCost], gpus: int) -> str:
