@@ -5,7 +5,8 @@ Hypotheses and what is compared (wDPO, paired by seed; the contrasts are those o
     against the fresh pairs alone. Fresh alone also means fewer pairs and so fewer steps, in proportion to the ratio.
 (b) What half the prompts save is worth more as further iterations: ratio 0.5 for six iterations (lowest reward, random)
     against ratio 1 for three, at the tokens and at the seconds that ratio 1's three iterations took; the third
-    iteration on these curves is ratio 0.5 for three. Iteration 0, shared, is not counted.
+    iteration on these curves is ratio 0.5 for three. Iteration 0, shared, is not counted; seconds are those of runs
+    for the clock alone.
 (c) The best further strategy of the development seeds selects better than the lowest reward and than random, at 0.5.
 """
 
@@ -30,13 +31,16 @@ from experiments.claims import (
     equal_seconds,
     equal_tokens,
     of,
+    on_the_clock,
     reuse_over_fresh,
+    timed,
 )
 from experiments.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
 from experiments.results import read_raw
 
 FULL = arm("wdpo", "all")
-ARMS = (*ratio_arms("wdpo"), *FRESH_ARMS, *LONG_ARMS, BEST_STRATEGY_ARMS[0])
+CLOCKED = (FULL, LONG_ARMS[0])  # random takes the same time as the lowest reward
+ARMS = (*ratio_arms("wdpo"), *FRESH_ARMS, *LONG_ARMS, BEST_STRATEGY_ARMS[0], *timed(*CLOCKED)[len(CLOCKED) :])
 REUSED = tuple(arm("wdpo", "lowest_reward", ratio) for ratio in RATIOS)
 STRATEGIES = {name: arm("wdpo", name, 0.5) for name in (BEST_STRATEGY, "lowest_reward", "random")}
 
@@ -62,8 +66,10 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
     data["arms"] = {
         name: [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(results[0]["iterations"]))]
         for name, results in raw.items()
+        if "iterations" in results[0]  # not those for the clock
     }
-    data["cost"] = {a.name: _cost(raw[a.name]) for a in (FULL, *LONG_ARMS)}
+    data["tokens"] = {a.name: _spent(raw[a.name], ("tokens",)) for a in (FULL, *LONG_ARMS)}
+    data["seconds"] = {a.name: _spent(on_the_clock(raw, a), PHASES) for a in CLOCKED}
     data["contrasts"] = {said: {m: _by_seed(f(raw, m)) for m in OUTCOMES} for said, f in CONTRASTS.items()}
     return data
 
@@ -73,12 +79,11 @@ def _by_seed(values: np.ndarray) -> Data:
     return {**interval(values), "per_seed": values}
 
 
-def _cost(results: list[dict[str, Any]]) -> dict[str, list[float]]:
-    """Tokens and seconds spent by the end of each iteration, from iteration 1 on, mean over seeds."""
+def _spent(results: list[dict[str, Any]], columns: Sequence[str]) -> list[float]:
+    """Sum of the ledger's columns by the end of each iteration, from iteration 1 on, mean over seeds."""
     ledgers = [result["timing"]["ledger"][1:] for result in results]
-    tokens = [np.cumsum([entry["tokens"] for entry in ledger]) for ledger in ledgers]
-    seconds = [np.cumsum([sum(entry[phase] for phase in PHASES) for entry in ledger]) for ledger in ledgers]
-    return {"tokens": np.mean(tokens, axis=0).round(1).tolist(), "seconds": np.mean(seconds, axis=0).round(3).tolist()}
+    spent = [np.cumsum([sum(entry[column] for column in columns) for entry in ledger]) for ledger in ledgers]
+    return np.mean(spent, axis=0).round(3).tolist()
 
 
 def lines(data: Data) -> list[str]:
@@ -149,11 +154,11 @@ def _strategies(axes: Any, data: Data) -> None:
 def _budget(axes: Any, data: Data, unit: str, scale: float, label: str) -> None:
     from experiments import style
 
-    said = {FULL.name: ("all, ratio 1", 3, "-"), LONG_ARMS[0].name: ("lowest reward, 0.5", 1, "-")}
-    said[LONG_ARMS[1].name] = ("random, 0.5", 2, "--")
-    for name, (who, place, line) in said.items():
-        _curve(axes, [cost / scale for cost in data["cost"][name][unit]], data["arms"][name][1:], who, place, line)
-    budget = data["cost"][FULL.name][unit][-1] / scale
+    looks = [("all, ratio 1", 3, "-"), ("lowest reward, 0.5", 1, "-"), ("random, 0.5", 2, "--")]
+    for a, (who, place, line) in zip((FULL, *LONG_ARMS), looks, strict=True):
+        if a.name in data[unit]:
+            _curve(axes, [cost / scale for cost in data[unit][a.name]], data["arms"][a.name][1:], who, place, line)
+    budget = data[unit][FULL.name][-1] / scale
     axes.axvline(budget, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
     axes.set_xlabel(label)
 

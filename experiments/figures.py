@@ -27,7 +27,11 @@ PAPER = {
     "fig4": "experiments.fig4_win_score_by_ratio_dpo:FIGURE",
     "fig5": "experiments.fig5_score_against_time:FIGURE",
     "fig6": "experiments.fig6_losses_over_iterations:FIGURE",
+    "fig7": "experiments.fig7_human_study_page:FIGURE",
     "table1": "experiments.table1_time_shares:FIGURE",
+    "table2": "experiments.table2_alpaca_eval:FIGURE",
+    "table3": "experiments.table3_benchmarks:FIGURE",
+    "table4": "experiments.table4_human_study:FIGURE",
     "table5": "experiments.table5_benchmark_settings:FIGURE",
     "table6": "experiments.table6_rating_prompt:FIGURE",
 }

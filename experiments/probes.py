@@ -1,5 +1,5 @@
 """Further measurements of an arm whose runs are there: second draws of its policies (Figure 2), AlpacaEval (Table 2),
-benchmarks (Table 3), reward and gold of its training responses (when selection pays).
+benchmarks (Table 3), answers for raters (Table 4), reward and gold of its training responses (when selection pays).
 
 A probe is `f(config, result, work_dir) -> dict`; what it returns becomes part of a raw result of its own.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from eval.benchmark_tasks.suites import SUITES
 from eval.benchmarks import measure_checkpoint
-from experiments.measure import alpaca_eval
+from experiments.measure import alpaca_eval, answers_of
 from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_seed, write_json
 from optune.config import RunConfig
 from optune.generate import ENGINES
@@ -36,6 +36,13 @@ def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, An
     found = alpaca_eval(result.policies[-1], changed, work_dir)
     numbers = "win_rate", "standard_error", "length_controlled_winrate", "avg_length", "n", "unparsed", "annotator"
     return {name: value for name, value in found.items() if name in numbers or name.startswith("lc_")}
+
+
+def study_answers(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """The final policy's answers to the LIMA prompts (in the sandbox the 300 in their stead), for the human study."""
+    changed = config.with_overrides({"evaluation.prompts": "sandbox:lima" if config.sandbox else "lima"})
+    rows = answers_of(result.policies[-1], changed, work_dir)
+    return {"answers": [{**row, "generator": "final policy"} for row in rows]}
 
 
 def benchmarks(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:

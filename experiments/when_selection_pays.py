@@ -156,9 +156,7 @@ def lines(data: Data) -> list[str]:
     said = []
     for name, world in data["worlds"].items():
         by_family, by_prompt = (told(world[f"{unit}_correlation"], 2) for unit in ("families", "prompts"))
-        said.append(
-            f"  World {name}: initial reward and gain in gold correlate {by_family} (over prompts: {by_prompt})"
-        )
+        said.append(f"  World {name}: initial reward and gold gained correlate {by_family} (prompts: {by_prompt})")
         said.append(f"    gain of the low half of the prompts - the high half: {told(world['low_half_lead'], 2)}")
         at_random = world["levels"]["random"]
         said.append(f"    {'random 0.5':22s} win score {told(at_random['win_score'])}, {_gold(at_random)}")

@@ -109,7 +109,9 @@ def test_what_beyond_the_paper_says_is_what_was_planted(tmp_path):
             entry = {"tokens": 500 if halved else 1000, "generation_s": 1.0, "rewarding_s": 0.0, "training_s": 1.0}
             facts = {"preset": "tiny", "arm": arm.name, "seed": seed, "build": BUILD_OF_SEED[seed], "config": config}
             facts |= {"sandbox": {"version": "1", "hash": "0123456789"}, "timing": {"ledger": [entry] * iterations}}
-            write_json(raw_path(tmp_path, "tiny", arm.name, seed), facts | {"iterations": points})
+            write_json(
+                raw_path(tmp_path, "tiny", arm.name, seed), facts | ({} if arm.probe else {"iterations": points})
+            )
     data = beyond_paper.collect(tmp_path, "tiny", REPORT_SEEDS)
     found = [contrast["win_score"]["mean"] for contrast in data["contrasts"].values()]
     assert found == pytest.approx([5, 3, 0, 2, 2])  # equal seconds: three iterations of either
