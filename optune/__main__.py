@@ -1,14 +1,18 @@
-"""`python -m optune run | select | audit`: the method from the command line."""
+"""`python -m optune run | select | audit | plan | clean-runs`: the method from the command line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from optune import quiet  # noqa: F401  (before any library that phones home)
 from optune.command import exit_status
 from optune.types import UserError
+
+if TYPE_CHECKING:
+    from optune.config import RunConfig
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -34,18 +38,33 @@ def main(arguments: list[str] | None = None) -> int:
     audit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     audit.set_defaults(function=_audit)
 
+    plan = commands.add_parser("plan", help="what a run will take: time, memory, disk and judge calls of every stage")
+    plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
+    plan.add_argument("--preset", help="nano, tiny, small or paper")
+    plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
+    plan.add_argument("--gpus", type=int, default=8)
+    plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
+    plan.add_argument("--response-tokens", type=float, help="mean length of a response")
+    plan.add_argument("--ledgers", type=Path, help="raw results to measure the prediction against")
+    plan.add_argument("--prices", type=Path, help="YAML file of judges' prices")
+    plan.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
+    plan.set_defaults(function=_plan)
+
+    clean = commands.add_parser("clean-runs", help="name, and with --yes free, what runs can do without")
+    clean.add_argument("--runs", type=Path, default=Path("runs"))
+    clean.add_argument("--yes", action="store_true", help="free it")
+    clean.set_defaults(function=_clean_runs)
+
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
 
 
 def _run(options: argparse.Namespace) -> None:
-    from optune.config import load_config
+    from optune.export import export_policy
     from optune.progress import Progress
     from optune.run import run_optune
 
-    if not (options.config or options.preset):
-        raise UserError("Say what to run: --preset tiny, or --config FILE.")
-    config = load_config(options.preset, options.config, options.overrides)
+    config = _config(options)
     name = Path(options.config).stem if options.config else options.preset
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
     if config.sandbox:
@@ -54,7 +73,30 @@ def _run(options: argparse.Namespace) -> None:
         config = resolve_sandbox(config, Path("runs") / "sandbox")
     with Progress(config) as progress:
         result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
-    print(f"The policy is in {result.policies[-1]}; what every stage did is in {run_dir / 'manifest.json'}.")
+    policy = export_policy(result.policies[-1], result.stages, config, run_dir)
+    print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
+
+
+def _config(options: argparse.Namespace) -> RunConfig:
+    from optune.config import load_config
+
+    if not (options.config or options.preset):
+        raise UserError("Say what to run: --preset tiny, or --config FILE.")
+    return load_config(options.preset, options.config, options.overrides)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from optune.plan import plan
+
+    names = ("machine", "gpus", "prompt_tokens", "response_tokens", "ledgers", "prices")
+    config = _config(options)
+    print(plan(config, **{name: getattr(options, name) for name in names}))
+
+
+def _clean_runs(options: argparse.Namespace) -> None:
+    from optune.clean_runs import clean_runs
+
+    clean_runs(options.runs, options.yes)
 
 
 def _select(options: argparse.Namespace) -> None:

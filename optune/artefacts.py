@@ -75,7 +75,10 @@ def content_hash(path: str | Path) -> str:
 @cache
 def _content_hash(path: Path, state: tuple[tuple[Path, int, int], ...]) -> str:
     """`content_hash` of what is there, read once per process as long as its `state` stays (7B weights are 14 GB)."""
-    return sha256_of(path) if path.is_file() else stable_hash(hash_files(path))
+    if path.is_file():
+        return sha256_of(path)
+    pruned = _pruned(path)  # what a stage consisted of stays its identity
+    return pruned["digest"] if pruned else stable_hash(hash_files(path))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -241,12 +244,17 @@ class StageStore:
 
 
 def intact(folder: Path, *names: str) -> bool:
-    """Whether a folder holds exactly the files, byte for byte, that its `stage.json` records, and that has `names`."""
+    """Whether a folder holds the very files that its `stage.json` records as there, and that record has `names`."""
     try:
         record = read_object(folder / STAGE_FILE, "files", *names)
     except UserError:
         return False
-    return record["files"] == hash_files(folder) and record.get("key", folder.name) == folder.name
+    return record["files"] == files_of(folder, record) and record.get("key", folder.name) == folder.name
+
+
+def files_of(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
+    """`hash_files` of a stage's folder; a file that was freed (`prune`) counts as its record has it."""
+    return hash_files(folder) | {name: record["files"][name] for name in record.get("pruned", ())}
 
 
 def set_aside(folder: Path) -> None:
@@ -254,6 +262,26 @@ def set_aside(folder: Path) -> None:
     aside = folder.with_name(f"{folder.name}.damaged-{int(time.time())}")
     os.replace(folder, aside)
     print(f"{folder}: its files are not what it recorded; set aside as {aside.name} and made again.", file=sys.stderr)
+
+
+def prune(folder: Path) -> int:
+    """Free a finished stage's weights and keep its record, so that what was made from it stays valid; bytes freed."""
+    record = read_object(folder / STAGE_FILE, "files")
+    weights = sorted(name for name in record["files"] if name.endswith(".safetensors"))
+    write_json(folder / STAGE_FILE, {**record, "pruned": weights})
+    freed = 0
+    for path in (folder / name for name in weights):
+        freed += path.stat().st_size if path.exists() else 0
+        path.unlink(missing_ok=True)
+    return freed
+
+
+def _pruned(folder: Path) -> dict[str, Any] | None:
+    """The record of a stage whose weights were freed."""
+    try:
+        return read_object(folder / STAGE_FILE, "digest", "pruned")
+    except UserError:  # a folder that is no such stage
+        return None
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from optune.artefacts import (
     STAGE_FILE,
     Artefact,
     StageStore,
-    hash_files,
+    files_of,
     intact,
     package_versions,
     read_json,
@@ -107,8 +107,8 @@ def _record(entry: dict[str, Any]) -> dict[str, Any]:
     folder = Path(entry["path"])
     if not folder.is_dir():
         raise UserError(f"{folder} is not there (relative paths count from where the run was started).")
-    record, files = read_object(folder / STAGE_FILE, *RECORD), hash_files(folder)
-    recorded = record["files"]
+    record = read_object(folder / STAGE_FILE, *RECORD)
+    recorded, files = record["files"], files_of(folder, record)
     for what, names in (
         ("is missing", recorded.keys() - files.keys()),
         ("was added", files.keys() - recorded.keys()),

@@ -163,32 +163,11 @@ class ChatClient:
 
     def open(self) -> openai.AsyncOpenAI:
         """The `openai` client behind this one; its own retries are off, since ours log and honour pauses."""
-        settings = self.settings
-        url = urlsplit(settings.base_url or "https://")
-        local = url.hostname in ("localhost", "127.0.0.1")
-        http = httpx2.AsyncClient(
-            transport=self._transport,
-            trust_env=not (local or self.in_process),
-            verify=url.scheme == "https",  # reading the certificates takes longer than a call
-            timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
-            limits=httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
-        )
-        key = self.api_key() or ("none" if local or self._transport else None)
-        if key is None:
-            raise UserError(f"No key: set the environment variable {settings.api_key_env} to the endpoint's key.")
-        base_url = settings.base_url or ("http://in-process/v1" if self._transport else None)
-        return openai.AsyncOpenAI(
-            api_key=key, base_url=base_url, max_retries=0, timeout=settings.timeout, http_client=http
-        )
+        return open_client(self.settings, transport=self._transport)
 
     def api_key(self) -> str | None:
         """The key, from the environment alone; never logged, stored or told."""
-        key = os.environ.get(self.settings.api_key_env, "").strip()
-        if not (key.isascii() and key.isprintable()):
-            raise UserError(
-                f"The environment variable {self.settings.api_key_env} does not hold a key: odd characters."
-            )
-        return key or None
+        return api_key(self.settings.api_key_env)
 
     def tell(self, error: Exception | str) -> str:
         """An error in one short line, without the key."""
@@ -234,6 +213,36 @@ class ChatClient:
                 f"{absent[0].label or 'unnamed call'}); run once without --offline, or with the settings it was made."
             )
         return {key: log.replies[key] for key in wanted}
+
+
+def open_client(
+    settings: ChatSettings, *, transport: httpx2.AsyncBaseTransport | None = None, max_retries: int = 0
+) -> openai.AsyncOpenAI:
+    """An `openai` client for the endpoint; a loopback one needs no key, no proxy and no certificates."""
+    url = urlsplit(settings.base_url or "https://")
+    local = url.hostname in ("localhost", "127.0.0.1")
+    http = httpx2.AsyncClient(
+        transport=transport,
+        trust_env=not (local or transport),
+        verify=url.scheme == "https",  # reading the certificates takes longer than a call
+        timeout=httpx2.Timeout(settings.timeout, connect=min(settings.timeout, 10.0)),
+        limits=httpx2.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
+    )
+    key = api_key(settings.api_key_env) or ("none" if local or transport else None)
+    if key is None:
+        raise UserError(f"No key: set the environment variable {settings.api_key_env} to the endpoint's key.")
+    base_url = settings.base_url or ("http://in-process/v1" if transport else None)
+    return openai.AsyncOpenAI(
+        api_key=key, base_url=base_url, max_retries=max_retries, timeout=settings.timeout, http_client=http
+    )
+
+
+def api_key(variable: str) -> str | None:
+    """The key in an environment variable, or None where it is not set."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"The environment variable {variable} does not hold a key: odd characters.")
+    return key or None
 
 
 def _missing(wanted: Mapping[str, ChatRequest], log: ReplyLog, again: Collection[str]) -> dict[str, ChatRequest]:

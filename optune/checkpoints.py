@@ -53,6 +53,17 @@ def check_finite(network: torch.nn.Module) -> None:
         raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")
 
 
+def load_generation_config(model: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """The generation config of `model` as loading its weights would find it; raises UserError where it is none."""
+    from transformers import AutoConfig, GenerationConfig
+
+    try:
+        return GenerationConfig.from_pretrained(_checked(model))
+    except OSError:  # a checkpoint without that file
+        config = AutoConfig.from_pretrained(_checked(model), trust_remote_code=trust_remote_code)
+        return GenerationConfig.from_model_config(config)
+
+
 def _checked(model: str | Path) -> str:
     """`model` as text; a folder must hold a config.json, and what looks like a path must exist."""
     path = Path(model)

@@ -18,6 +18,27 @@ from optune.types import UserError
 
 PRESETS = Path(__file__).parent / "presets"
 Dtype = Literal["float32", "bfloat16", "auto"]
+# Options that say nothing about a run's results: they may change when it is continued.
+OPERATIONAL: dict[str, Any] = {
+    "report_to": True,
+    "keep": True,
+    "generation": {
+        "server": {
+            "base_url",
+            "model",
+            "command",
+            "start_timeout",
+            "concurrency",
+            "timeout",
+            "max_attempts",
+            "api_key_env",
+        },
+        "vllm": {"python", "gpu_memory_utilization"},
+    },
+}
+# For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
+# directories and recorded results from before stay what they are.
+LATER = {"exclude_if": lambda value: value is None}
 
 
 class Section(BaseModel):
@@ -64,6 +85,30 @@ class PromptsConfig(Section):
     max_tokens: int = Field(512, ge=1, description="longer prompts are left out and counted, never cut")
 
 
+class ServerConfig(Section):
+    """`engine: server`: an OpenAI-compatible completions endpoint (vLLM, SGLang, llama.cpp)."""
+
+    base_url: str = "http://127.0.0.1:8000/v1"
+    model: str | None = Field(None, description="its name there; default: the policy's path, which it must serve")
+    command: str | None = Field(None, description="starts an endpoint for each policy: 'vllm serve {model}'")
+    start_timeout: float = Field(900.0, gt=0, description="seconds until that endpoint must answer")
+    concurrency: int = Field(64, ge=1, description="requests under way at once")
+    timeout: float = Field(600.0, ge=1, description="seconds for one response")
+    max_attempts: int = Field(8, ge=1)
+    api_key_env: str = "OPENAI_API_KEY"
+    parameters: dict[str, Any] = Field({}, description="more fields of a request; null leaves one of ours out")
+
+
+class VllmConfig(Section):
+    """`engine: vllm`: workers of their own, in an interpreter of their own."""
+
+    python: str = Field(".venv-vllm/bin/python", description="the interpreter that has vLLM")
+    data_parallel_size: int = Field(1, ge=1, description="workers, each with a copy of the policy")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs of one worker")
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
+    options: dict[str, Any] = Field({}, description="more arguments of vllm.LLM, such as enforce_eager")
+
+
 class GenerationConfig(Section):
     """Algorithm 1, line 8."""
 
@@ -74,6 +119,8 @@ class GenerationConfig(Section):
     max_new_tokens: int = Field(512, ge=1)
     batch_size: int = Field(64, ge=1, description="rows in one forward pass")
     dtype: Dtype = "float32"
+    server: ServerConfig | None = Field(None, **LATER)
+    vllm: VllmConfig | None = Field(None, **LATER)
 
 
 class SamplingSettings(GenerationConfig):
@@ -122,6 +169,15 @@ class LossConfig(Section):
         return self
 
 
+class LoraConfig(Section):
+    """Low-rank adapters in the place of all weights. A policy is saved merged, with its adapter beside it."""
+
+    r: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+
+
 class TrainingConfig(Section):
     """Algorithm 1, line 22."""
 
@@ -136,6 +192,7 @@ class TrainingConfig(Section):
     reference: Literal["iteration_start", "sft"] = "iteration_start"
     dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
+    lora: LoraConfig | None = Field(None, **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
@@ -191,11 +248,19 @@ class RunConfig(Section):
     training: TrainingConfig = TrainingConfig()
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
+    report_to: str | list[str] | None = Field(None, description="tensorboard, wandb, trackio, ...", **LATER)
+    keep: Literal["last"] | None = Field(None, description="last: free an iteration's policy after the next", **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
         if self.generation.n < 2:
             raise ValueError("generation.n must be at least 2: a pair needs two responses")
+        server = self.generation.server or ServerConfig()
+        if self.generation.engine == "server" and self.iterations and server.model and not server.command:
+            raise ValueError(
+                "generation.server.model names one model, but every iteration samples from another policy: "
+                "give generation.server.command, which starts an endpoint for each"
+            )
         return self
 
     def sampling(self) -> SamplingSettings:

@@ -9,6 +9,7 @@ from typing import Any
 from optune.artefacts import run_lock
 from optune.config import RunConfig
 from optune.history import History
+from optune.reporting import reporting
 from optune.stages import OnProgress, OnStage, Stages
 from optune.threads import cpu_threads
 from optune.types import UserError
@@ -40,8 +41,12 @@ def run_optune(
         raise UserError(
             "`sandbox:` names must be resolved first: optune.sandbox_paths.resolve_sandbox(config, folder)."
         )
-    with run_lock(run_dir), cpu_threads(config.threads):
-        stages = Stages(config, run_dir, Path(store or run_dir / "stages"), on_stage, on_progress)
+    if config.keep == "last" and store is not None:
+        raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")
+    with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:
+        store = Path(store or run_dir / "stages")
+        on_log = report.update if config.report_to else None
+        stages = Stages(config, run_dir, store, report.stage, on_progress, on_log)
         policies, history = loop(config, stages)
         return RunResult(policies, history, stages.entries)
 

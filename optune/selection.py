@@ -31,6 +31,21 @@ def highest_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.nd
     return view.ranked_by(-view.preferred_reward)[:k]
 
 
+def lowest_mean_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Ranked by the mean reward of a prompt's responses."""
+    return view.ranked_by(np.nanmean(view.rewards, axis=1))[:k]
+
+
+def lowest_rejected_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """Ranked by the reward of the rejected response."""
+    return view.ranked_by(np.nanmin(view.rewards, axis=1))[:k]
+
+
+def lowest_gap(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
+    """The prompts whose pair says least: the smallest gap between preferred and rejected reward."""
+    return view.ranked_by(np.nanmax(view.rewards, axis=1) - np.nanmin(view.rewards, axis=1))[:k]
+
+
 def random(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """The paper's baseline: k prompts at random, without replacement."""
     return rng.permutation(view.prompt_ids)[:k]
@@ -50,6 +65,9 @@ STRATEGIES: dict[str, Strategy] = {
     "lowest_reward": lowest_reward,
     "random": random,
     "highest_reward": highest_reward,
+    "lowest_mean_reward": lowest_mean_reward,
+    "lowest_rejected_reward": lowest_rejected_reward,
+    "lowest_gap": lowest_gap,
     "all": every,
     "none": nothing,
     "lowest_centered": lowest_centered,

@@ -20,6 +20,7 @@ from optune.artefacts import (
     Artefact,
     StageStore,
     content_hash,
+    prune,
     read_json,
     read_object,
     sha256_of,
@@ -27,8 +28,8 @@ from optune.artefacts import (
     stable_seed,
     write_json,
 )
-from optune.config import RunConfig, SamplingSettings, differences
-from optune.generate import ENGINES, encode_prompts
+from optune.config import OPERATIONAL, RunConfig, SamplingSettings, differences
+from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import History, read_responses, write_responses
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
@@ -53,6 +54,7 @@ KL_PROMPTS = 256
 
 OnStage = Callable[[dict[str, Any]], None]
 OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
+OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
 
 
 class Stages:
@@ -65,12 +67,14 @@ class Stages:
         store: Path,
         on_stage: OnStage | None = None,
         on_progress: OnProgress | None = None,
+        on_log: OnLog | None = None,
     ):
         self.config = config
         self.run_dir = run_dir
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
         self.on_progress = on_progress
+        self.on_log = on_log
         self.entries: list[dict[str, Any]] = []
         self.parts = _parts(config)
         self._check_same_configuration()
@@ -127,7 +131,7 @@ class Stages:
             write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
             return {"responses": len(drawn)}
 
-        fields = {"generation": settings.model_dump(), "seed": seed, **self._threads}
+        fields = {"generation": identity(settings), "seed": seed, **self._threads}
         fields["reward"] = _without_paths(self.config.reward.model_dump())
         inputs = {"policy": content_hash(self.config.policy.model), "prompts": prompts.digest}
         inputs |= {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
@@ -145,7 +149,7 @@ class Stages:
             return {"prompts": len(asked), **_length_counts(responses)}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
-        fields = {"generation": settings.model_dump(), "seed": self.config.seed, "iteration": t, **self._threads}
+        fields = {"generation": identity(settings), "seed": self.config.seed, "iteration": t, **self._threads}
         return self._run(t, "generate", build, fields, inputs)
 
     def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
@@ -197,7 +201,9 @@ class Stages:
                     f"Iteration {t}: no pair is left to train on; see the counts in {pairs.path}/stage.json."
                 )
             remote = config.policy.trust_remote_code
-            return train_dpo(policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote)
+            return train_dpo(
+                policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote, self.on_log
+            )
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
@@ -205,7 +211,10 @@ class Stages:
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
-        return self._run(t, "train", build, fields, inputs)
+        trained = self._run(t, "train", build, fields, inputs)
+        if config.keep == "last" and t:
+            prune(Path(policy))
+        return trained
 
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
         """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
@@ -224,7 +233,7 @@ class Stages:
             return {"responses": len(measured), "kl_to_sft": self._kl(sft, measured) if measured else None}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
-        fields = {"prompts": KL_PROMPTS, "generation": settings.model_dump(), "seed": self.config.seed, "iteration": t}
+        fields = {"prompts": KL_PROMPTS, "generation": identity(settings), "seed": self.config.seed, "iteration": t}
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def beta_2(self, history: History) -> float:
@@ -267,7 +276,7 @@ class Stages:
 
     def _write_manifest(self) -> None:
         if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
-            write_json(self.run_dir / "manifest.json", {"config": self.config.model_dump(), "stages": self.entries})
+            write_json(self.run_dir / "manifest.json", {"config": self._results_config, "stages": self.entries})
 
     def _check_same_configuration(self) -> None:
         path = self.run_dir / "manifest.json"
@@ -276,12 +285,20 @@ class Stages:
             return
         manifest = read_manifest(self.run_dir)
         self.listed = len(manifest["stages"])
-        changed = differences(manifest["config"], self.config.model_dump())
+        changed = differences(manifest["config"], self._results_config)
         if changed:
             raise UserError(
                 f"{self.run_dir} was made with another configuration ({'; '.join(changed)}): "
                 "nothing was changed; give another run directory, or the old settings."
             )
+
+    @property
+    def _results_config(self) -> dict[str, Any]:
+        """The configuration without what says nothing about results: other engines' options, for one."""
+        found = self.config.model_dump(exclude=OPERATIONAL)
+        for engine in {"server", "vllm"} - {self.config.generation.engine}:
+            found["generation"].pop(engine, None)
+        return found
 
     @property
     def _threads(self) -> dict[str, Any]:

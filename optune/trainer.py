@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, PreTrainedModel, PrinterCallback
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PrinterCallback, TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 from trl.trainer.utils import selective_log_softmax
@@ -30,6 +32,7 @@ from optune.quiet import quiet_libraries
 from optune.registry import resolve
 from optune.types import UserError
 
+OnLog = Callable[[dict[str, Any]], None]  # one update's metrics, by TRL's names
 SCORES = ("score_chosen", "score_rejected")
 # Options of TRL's loss that ours does not have, with the value that leaves them out.
 UNSUPPORTED = {
@@ -191,11 +194,14 @@ def train_dpo(
     seed: int,
     out_dir: Path,
     trust_remote_code: bool = False,
+    on_log: OnLog | None = None,
 ) -> dict[str, Any]:
     """One preference step from `policy`, against `reference`, saved to `out_dir` as a `transformers` folder.
 
-    rows: `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. Returns TRL's metrics averaged
-    over the step's updates (`first` and `last` loss too) and `seconds` for reference and training.
+    rows: `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With `settings.lora` the weights
+    are the merged ones, and the adapter lies in `out_dir/adapter`. `on_log` is told each update's metrics. Returns
+    TRL's metrics averaged over the step's updates (`first` and `last` loss too) and `seconds` for reference and
+    training.
     """
     quiet_libraries()
     tokenizer = load_tokenizer(policy, trust_remote_code=trust_remote_code)
@@ -220,11 +226,14 @@ def train_dpo(
         processing_class=tokenizer,
         loss=loss.name,
         beta_2=beta_2,
+        peft_config=_peft_config(settings, arguments.seed),
     )
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
+    if on_log:
+        trainer.add_callback(_LogTeller(on_log))
     trainer.train()
     check_finite(model)
-    save_policy(trainer, tokenizer, out_dir)
+    save_policy(trainer, tokenizer, out_dir, Path(policy).name if Path(policy).is_dir() else str(policy))
     metrics = _summary(trainer.state.log_history)
     del trainer, model
     gc.collect()
@@ -245,11 +254,42 @@ def reference_columns(
     return [{"ref_chosen_logps": chosen, "ref_rejected_logps": rejected} for chosen, rejected in pairs]
 
 
-def save_policy(trainer: DPOTrainer, tokenizer: Any, out_dir: Path) -> None:
-    """A folder that `transformers` loads, with safetensors weights and nothing else."""
+def save_policy(trainer: DPOTrainer, tokenizer: Any, out_dir: Path, base: str) -> None:
+    """A folder that `transformers` loads, with safetensors weights; a LoRA's adapter to `base` lies in `adapter`."""
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        model.peft_config["default"].base_model_name_or_path = base  # by name: what a policy is says not where it lies
+        model.save_pretrained(out_dir / "adapter", save_embedding_layers=False)  # else it asks the hub about them
+        (out_dir / "adapter" / "README.md").unlink(missing_ok=True)
+        model = model.merge_and_unload()
     model.save_pretrained(out_dir)
     tokenizer.save_pretrained(out_dir)
+
+
+def _peft_config(settings: TrainingConfig, seed: int) -> PeftLoraConfig | None:
+    """The adapter to train, if any; it starts at random, from `seed`."""
+    if settings.lora is None:
+        return None
+    set_seed(seed)
+    lora = settings.lora
+    return PeftLoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+
+
+class _LogTeller(TrainerCallback):
+    """Tells each update's metrics on."""
+
+    def __init__(self, on_log: OnLog):
+        self.tell = on_log
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.tell(logs)
 
 
 def _summary(log: list[dict[str, Any]]) -> dict[str, Any]:

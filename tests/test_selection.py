@@ -64,6 +64,15 @@ def test_the_preferred_response_ranks_a_prompt():
     assert select_prompts(view, 0.5) == ["b"]
 
 
+@pytest.mark.parametrize(
+    ("strategy", "first"),
+    [("lowest_reward", "c"), ("lowest_mean_reward", "b"), ("lowest_rejected_reward", "a"), ("lowest_gap", "c")],
+)
+def test_other_rewards_of_a_pair_rank_otherwise(strategy, first):
+    view = view_of([[5.0, -3.0], [2.0, -2.0], [1.0, 0.9]], ids=["a", "b", "c"])
+    assert select_prompts(view, 0.3, strategy) == [first]
+
+
 def test_ties_do_not_depend_on_the_order_of_the_prompts():
     ids = [f"p{i}" for i in range(40)]
     forward = select_prompts(view_of([1.0] * 40, ids=ids), 0.25)

@@ -32,13 +32,17 @@ LAYERS = [
         "chat_client",
         "chat_batch",
         "ledger",
+        "cost_model",
+        "reporting",
+        "export",
+        "clean_runs",
         "progress",
         "sandbox",
         "sandbox_mixes",
     },
     {"trainer", "sft", "reward_training"},
     {"stages", "sandbox_models"},
-    {"run", "sandbox_paths", "audit"},
+    {"run", "sandbox_paths", "audit", "plan"},
     {"__main__", "__init__"},
 ]
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}

@@ -15,8 +15,9 @@ one forward pass), `dtype` and `trust_remote_code`. Of each response,
 - `logprob` is the sum of their log-probabilities at temperature 1 under the whole, untruncated distribution, in nats.
 
 The random stream of a response depends on (seed, "generate", iteration, prompt id, index) alone. `on_progress` is
-called with (responses done, responses in all). No engine cuts a prompt: callers leave out those that `encode_prompts`
-reports as too long, and an engine that meets one raises UserError.
+called with (responses done, responses in all). An engine that cannot tell `logprob` gives None, and one that has to
+tokenise the text again, since it got no ids, marks the response `retokenized`. No engine cuts a prompt: callers leave
+out those that `encode_prompts` reports as too long, and an engine that meets one raises UserError.
 """
 
 from __future__ import annotations
@@ -25,9 +26,13 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
-from optune.types import Prompt
+from optune.types import Prompt, UserError
 
-ENGINES = {"hf": "optune.generate.hf:sample"}
+ENGINES = {
+    "hf": "optune.generate.hf:sample",
+    "server": "optune.generate.server:sample",
+    "vllm": "optune.generate.vllm:sample",
+}
 
 
 def encode_prompts(
@@ -46,6 +51,40 @@ def encode_prompts(
     # A template writes its own special tokens; adding them again would begin the prompt twice.
     ids = tokenizer(texts, add_special_tokens=not tokenizer.chat_template)["input_ids"]
     return ids, [p.prompt_id for p, row in zip(prompts, ids, strict=True) if len(row) > max_prompt_tokens]
+
+
+def checked_ids(tokenizer: Any, prompts: Sequence[Prompt], max_prompt_tokens: int) -> list[list[int]]:
+    """`encode_prompts` for an engine: raises UserError for a prompt that is too long or has no tokens."""
+    ids, too_long = encode_prompts(tokenizer, prompts, max_prompt_tokens)
+    if too_long:
+        raise UserError(f"Prompt {too_long[0]!r} is longer than max_prompt_tokens ({max_prompt_tokens}).")
+    if [] in ids:
+        raise UserError(f"Prompt {prompts[ids.index([])].prompt_id!r} is empty: it has no tokens to answer.")
+    return ids
+
+
+def identity(settings: Any) -> dict[str, Any]:
+    """What of `settings` can change a response, for a stage's key: not where an engine runs, or how it is asked."""
+    fields = settings.model_dump(exclude={"server", "vllm"})
+    if settings.engine == "server" and settings.server and settings.server.parameters:
+        fields["server"] = settings.server.parameters
+    if settings.engine == "vllm":
+        from optune.generate.vllm import engine_identity
+
+        fields["vllm"] = engine_identity(settings)
+    return fields
+
+
+def stop_ids_of(generation_config: Any, tokenizer: Any) -> set[int]:
+    """The ids that end a response: the checkpoint's generation config (one or several), else the tokenizer's."""
+    stop = generation_config.eos_token_id
+    stop = tokenizer.eos_token_id if stop is None else stop
+    return set(stop) if isinstance(stop, list) else {stop} - {None}
+
+
+def request_seed(seed: int, iteration: int, prompt_id: str, index: int) -> int:
+    """`stream_key` as engines with a seed per request take it: 0 to 2^63 - 1."""
+    return stream_key(seed, iteration, prompt_id, index) & (2**63 - 1)
 
 
 def stream_key(seed: int, iteration: int, prompt_id: str, index: int) -> int:

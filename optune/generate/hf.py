@@ -21,8 +21,8 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from optune.checkpoints import load_model, load_tokenizer
-from optune.generate import encode_prompts, stream_key
-from optune.types import Prompt, Response, UserError
+from optune.generate import checked_ids, stop_ids_of, stream_key
+from optune.types import Prompt, Response
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
 COMPACT_AT = 0.15
@@ -42,20 +42,16 @@ def sample(
     if not prompts:
         return []
     tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
-    ids, too_long = encode_prompts(tokenizer, prompts, settings.max_prompt_tokens)
-    if too_long:
-        raise UserError(f"Prompt {too_long[0]!r} is longer than max_prompt_tokens ({settings.max_prompt_tokens}).")
-    if [] in ids:
-        raise UserError(f"Prompt {prompts[ids.index([])].prompt_id!r} is empty: it has no tokens to answer.")
+    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
     network = load_model(
         AutoModelForCausalLM, model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
     )
-    stop_ids = _stop_ids(network, tokenizer)
+    stop = stop_ids_of(network.generation_config, tokenizer)
 
     drawn: dict[int, list[tuple[list[int], float]]] = {}
     for batch in _batches(ids, max(1, settings.batch_size // settings.n)):
         keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
-        rows = decode([ids[i] for i in batch], keys, network, settings, stop_ids)
+        rows = decode([ids[i] for i in batch], keys, network, settings, stop)
         drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
         if on_progress:
             on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
@@ -69,7 +65,7 @@ def sample(
             iteration=iteration,
             token_ids=tuple(tokens),
             text=text,
-            finish_reason="stop" if tokens[-1] in stop_ids else "length",
+            finish_reason="stop" if tokens[-1] in stop else "length",
             logprob=logprob,
         )
         for (prompt, k, tokens, logprob), text in zip(flat, texts, strict=True)
@@ -176,13 +172,6 @@ def _signed(constant: int) -> int:
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift: torch's own copies the sign into the bits that become free."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> set[int]:
-    """The ids that end a response: the checkpoint's generation config (one or several), else the tokenizer's."""
-    stop = model.generation_config.eos_token_id
-    stop = tokenizer.eos_token_id if stop is None else stop
-    return set(stop) if isinstance(stop, list) else {stop} - {None}
 
 
 def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

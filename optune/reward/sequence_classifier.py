@@ -28,10 +28,11 @@ class SequenceClassifier:
         labels = self.model.config.num_labels
         if labels != 1:
             raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
-        # The model finds a row's last token by looking for what is not padding, so both must mean the same id.
+        # The model finds a row's last token by looking for what is not padding, so both must mean the same id; a model
+        # without one reads a row's very last token, so that the end token, which rows end with, cannot be the padding.
         if self.model.config.pad_token_id is None:
-            known = (self.tokenizer.pad_token_id, self.tokenizer.eos_token_id, 0)
-            self.model.config.pad_token_id = next(i for i in known if i is not None)
+            known = (self.tokenizer.pad_token_id, self.tokenizer.unk_token_id, 0, 1)
+            self.model.config.pad_token_id = next(i for i in known if i not in (None, self.tokenizer.eos_token_id))
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:
         """One reward per response. UserError for a text above `max_length` (never cut) and a reward not finite."""

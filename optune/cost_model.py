@@ -1,0 +1,397 @@
+"""What a run will cost, before it is run: time, memory, disk and judge calls of every stage, from first principles.
+
+Work is counted (floating-point operations of matrix products, bytes that a decoding step reads) and divided by what a
+machine reaches. For GPUs these rates are assumptions, each stated in MACHINES; for a machine whose ledgers are at hand
+they are fitted to those (`fit`), and `ledger_errors` says how far such predictions are off, each arm predicted from the
+others. Expected lengths are assumptions, too, unless given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from optune.config import RunConfig
+from optune.selection import selection_count
+from optune.types import UserError
+
+PHASES = ("generation", "rewarding", "training")
+# Mean lengths where none are given, as shares of the limits.
+PROMPT_SHARE, RESPONSE_SHARE = 0.35, 0.6
+# Prompts of the evaluation sets that presets name.
+EVALUATION_PROMPTS = {"lima": 300, "alpaca_eval": 805, "sandbox:lima": 300, "sandbox:alpaca": 805, "sandbox:test": 2048}
+RATING_PROMPT_TOKENS, RATING_REPLY_TOKENS = 250, 250  # around the two answers; the reply with its explanation
+BYTES = {"float32": 4, "bfloat16": 2, "auto": 2}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder-only transformer with grouped-query attention and a gated MLP."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    tied: bool = False
+
+    @property
+    def matrix_parameters(self) -> int:
+        """Parameters that every token is multiplied with: all but the input embeddings."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate) + self.hidden * self.vocabulary
+
+    @property
+    def parameters(self) -> int:
+        """All parameters, norms left out."""
+        return self.matrix_parameters + (0 if self.tied else self.hidden * self.vocabulary)
+
+    def flops(self, tokens: float, context: float) -> float:
+        """Operations of a forward pass over `tokens` tokens that attend to `context` tokens on average."""
+        return tokens * (2 * self.matrix_parameters + 4 * self.layers * self.heads * self.head_dim * context)
+
+    def cache_bytes(self, tokens: float, width: int) -> float:
+        """Keys and values of `tokens` tokens."""
+        return tokens * 2 * self.layers * self.kv_heads * self.head_dim * width
+
+
+MISTRAL_7B = Shape(32, 4096, 14336, 32, 8, 128, 32000)
+SHAPES = {
+    "alignment-handbook/zephyr-7b-sft-full": MISTRAL_7B,
+    "weqweasdas/RM-Mistral-7B": MISTRAL_7B,
+    "Qwen/Qwen2.5-0.5B-Instruct": Shape(24, 896, 4864, 14, 2, 64, 151936, tied=True),
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B": Shape(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
+    "sandbox:policy": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
+    "sandbox:reward": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What one GPU reaches. Rates in operations or bytes per second, memory in bytes.
+
+    `peak` and `bandwidth` are data-sheet numbers, the efficiencies the share of them that is taken to be reached. A
+    decoding step takes at least `launch_s` per layer, which is what launching a layer's kernels one by one costs.
+    """
+
+    name: str
+    memory: float
+    peak: float
+    bandwidth: float
+    train_efficiency: float = 0.40
+    forward_efficiency: float = 0.50
+    bandwidth_efficiency: float = 0.50
+    launch_s: float = 0.9e-3
+    start_s: float = 60.0  # of a stage: importing, loading a model
+
+
+# bf16 dense peak and memory bandwidth from the vendor's data sheets; all else as above.
+MACHINES = {
+    "a100": Machine("A100 80 GB", 80e9, 312e12, 2.04e12),
+    "h100": Machine("H100 80 GB", 80e9, 989e12, 3.35e12),
+    "h200": Machine("H200 141 GB", 141e9, 989e12, 4.8e12),
+}
+CONTINUOUS = ("vllm", "server")  # engines that give a finished row's place to the next one
+COMPILED_SHARE = 1 / 3  # of `launch_s`, with compiled kernels and CUDA graphs
+# Rows in a plain `model.generate` call. The paper does not say; this is about what its Table 1 implies.
+PLAIN_BATCH = 24
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of a prompt and of a response."""
+
+    prompt: float
+    response: float
+
+    @property
+    def both(self) -> float:
+        """Of the two together."""
+        return self.prompt + self.response
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """A stage of a plan: wall-clock seconds with all GPUs at work, bytes of memory per GPU, bytes left on disk."""
+
+    stage: str
+    iteration: int
+    seconds: float
+    memory: float
+    disk: float
+
+
+def shape_of(model: str) -> Shape:
+    """A checkpoint's sizes: from its folder, from the presets' models, or else from the hub. Raises UserError."""
+    if model in SHAPES:
+        return SHAPES[model]
+    file = Path(model) / "config.json"
+    if file.is_file():
+        return _shape(json.loads(file.read_text("utf-8")), model)
+    from transformers import AutoConfig
+
+    try:
+        return _shape(AutoConfig.from_pretrained(model).to_dict(), model)
+    except OSError:
+        raise UserError(
+            f"The size of {model!r} is unknown: it is no checkpoint folder, nor known on the hub."
+        ) from None
+
+
+def _shape(config: Mapping[str, Any], model: str) -> Shape:
+    try:
+        heads, hidden = config["num_attention_heads"], config["hidden_size"]
+        return Shape(
+            layers=config["num_hidden_layers"],
+            hidden=hidden,
+            intermediate=config["intermediate_size"],
+            heads=heads,
+            kv_heads=config.get("num_key_value_heads") or heads,
+            head_dim=config.get("head_dim") or hidden // heads,
+            vocabulary=config["vocab_size"],
+            tied=bool(config.get("tie_word_embeddings")),
+        )
+    except KeyError as error:
+        raise UserError(f"{model}: its config.json has no {error.args[0]}, so its cost cannot be worked out.") from None
+
+
+def expected_lengths(config: RunConfig, prompt: float | None = None, response: float | None = None) -> Lengths:
+    """Mean lengths: as given, else fixed shares of the limits."""
+    return Lengths(
+        prompt=prompt or PROMPT_SHARE * config.prompts.max_tokens,
+        response=response or RESPONSE_SHARE * config.generation.max_new_tokens,
+    )
+
+
+# --- seconds of a stage, for one GPU's share of the work ------------------------------------------------------------
+
+
+def generation_seconds(
+    shape: Shape, config: RunConfig, machine: Machine, prompts: float, lengths: Lengths, engine: str, batch: int
+) -> float:
+    """Line 8 for `prompts` prompts.
+
+    `plain`: one `model.generate` call per batch, in which every row waits for the longest and computes its own prompt.
+    `hf`: finished rows leave, and responses share their prompt. `vllm`, `server`: the next row takes a finished one's
+    place.
+    """
+    settings = config.generation
+    rows = prompts * settings.n
+    if not rows:
+        return 0.0
+    batch = min(batch, math.ceil(rows))
+    if engine in CONTINUOUS:
+        steps, alive, launch_s = rows * lengths.response / batch, batch, COMPILED_SHARE * machine.launch_s
+    else:
+        steps, alive, launch_s = math.ceil(rows / batch) * settings.max_new_tokens, batch, machine.launch_s
+    if engine == "hf":
+        alive *= lengths.response / settings.max_new_tokens
+    context, width = lengths.prompt + lengths.response / 2, BYTES[settings.dtype]
+    read = shape.matrix_parameters * width + shape.cache_bytes(alive * context, width)
+    step = max(
+        read / (machine.bandwidth * machine.bandwidth_efficiency),
+        shape.flops(alive, context) / (machine.peak * machine.forward_efficiency),
+    )
+    # Launching hides behind long kernels; scheduling between the steps of an engine does not.
+    floor = shape.layers * launch_s
+    step = step + floor if engine in CONTINUOUS else max(step, floor)
+    prefill = shape.flops((rows if engine == "plain" else prompts) * lengths.prompt, lengths.prompt / 2)
+    return machine.start_s + prefill / (machine.peak * machine.forward_efficiency) + steps * step
+
+
+def rewarding_seconds(shape: Shape, machine: Machine, responses: float, lengths: Lengths) -> float:
+    """Line 19: a forward pass over prompt and response."""
+    if not responses:
+        return 0.0
+    flops = shape.flops(responses * lengths.both, lengths.both / 2)
+    return machine.start_s + flops / (machine.peak * machine.forward_efficiency)
+
+
+def training_seconds(shape: Shape, config: RunConfig, machine: Machine, pairs: float, lengths: Lengths) -> float:
+    """Line 22: reference log-probabilities, then forward and backward (twice forward with checkpointing)."""
+    forward = shape.flops(2 * pairs * lengths.both, lengths.both / 2)
+    passes = config.training.epochs * (3 + config.training.gradient_checkpointing)
+    rate = machine.peak * machine.train_efficiency
+    return machine.start_s + forward / (machine.peak * machine.forward_efficiency) + passes * forward / rate
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def training_bytes(shape: Shape, config: RunConfig, gpus: int) -> float:
+    """Per GPU with weights, gradients and optimizer state in fp32 sharded over `gpus`, and the activations of a batch.
+
+    Activations: a layer's inputs with checkpointing (about 16 times that without), and the logits with their gradient
+    in fp32.
+    """
+    states = {"rmsprop": 1, "adamw_torch": 2}[config.training.optimizer]
+    rows = 2 * config.training.micro_batch_size
+    tokens = rows * (config.prompts.max_tokens + config.generation.max_new_tokens)
+    kept = 1 if config.training.gradient_checkpointing else 16
+    activations = tokens * shape.hidden * shape.layers * kept * BYTES[config.training.dtype]
+    return 4 * (2 + states) * shape.parameters / gpus + activations + 2 * 4 * tokens * shape.vocabulary
+
+
+def generation_bytes(shape: Shape, config: RunConfig, machine: Machine, engine: str) -> float:
+    """Per GPU: weights and the keys and values of a batch of the longest rows; vLLM takes the share it is given."""
+    if engine in CONTINUOUS:
+        return machine.memory * (config.generation.vllm.gpu_memory_utilization if config.generation.vllm else 0.9)
+    width = BYTES[config.generation.dtype]
+    tokens = config.generation.batch_size * (config.prompts.max_tokens + config.generation.max_new_tokens)
+    return shape.parameters * width + shape.cache_bytes(tokens, width)
+
+
+def rewarding_bytes(shape: Shape, config: RunConfig) -> float:
+    """Per GPU: weights, and a few layers' activations of a batch."""
+    width = BYTES[config.reward.dtype]
+    return (shape.parameters + 8 * config.reward.batch_size * config.reward.max_length * shape.hidden) * width
+
+
+# --- a run ------------------------------------------------------------------------------------------------------------
+
+
+def plan_run(
+    config: RunConfig,
+    machine: Machine,
+    gpus: int,
+    prompts: int,
+    lengths: Lengths,
+    engine: str | None = None,
+    batch: int | None = None,
+) -> list[StageCost]:
+    """The stages of one run on `gpus` GPUs, prompts sharded over them, in order. `engine`: other than configured."""
+    engine, batch = engine or config.generation.engine, batch or config.generation.batch_size
+    policy = shape_of(config.policy.model)
+    reward = shape_of(config.reward.model) if config.reward.model else None  # `gold` takes no time
+    rows_bytes = 2 * config.generation.n * lengths.response * 8  # ids and text, in history and pairs
+    found = []
+    for t in range(config.iterations + 1):
+        fresh = fresh_prompts(config, prompts, t)
+        share, responses = fresh / gpus, fresh * config.generation.n
+        seconds = generation_seconds(policy, config, machine, share, lengths, engine, batch)
+        found.append(
+            StageCost("generation", t, seconds, generation_bytes(policy, config, machine, engine), fresh * rows_bytes)
+        )
+        if reward:
+            seconds = rewarding_seconds(reward, machine, responses / gpus, lengths)
+            found.append(StageCost("rewarding", t, seconds, rewarding_bytes(reward, config), 0.0))
+        seconds = training_seconds(policy, config, machine, prompts / gpus, lengths)
+        found.append(StageCost("training", t, seconds, training_bytes(policy, config, gpus), 4.0 * policy.parameters))
+    return found
+
+
+def fresh_prompts(config: RunConfig, prompts: int, iteration: int) -> int:
+    """How many prompts an iteration samples from: all in iteration 0, then what the strategy regenerates."""
+    if iteration == 0:
+        return prompts
+    return 0 if config.selection.strategy == "none" else selection_count(config.selection.ratio, prompts)
+
+
+def shares(stages: Sequence[StageCost]) -> dict[str, float]:
+    """Each phase's share of the time: Table 1 of the paper, for a run at ratio 1."""
+    total = sum(stage.seconds for stage in stages)
+    return {phase: sum(s.seconds for s in stages if s.stage == phase) / total for phase in PHASES}
+
+
+@dataclass(frozen=True)
+class JudgeCost:
+    """Calls to judge every iteration's policy against the baseline, in both orders, and what they cost."""
+
+    calls: int
+    tokens_in: float
+    tokens_out: float
+    price: float | None
+
+
+def judge_cost(config: RunConfig, lengths: Lengths, prices: Mapping[str, Mapping[str, float]]) -> JudgeCost | None:
+    """None without an evaluation, or where its prompt set's size is not known. `prices` are per million tokens."""
+    evaluation = config.evaluation
+    if not evaluation or evaluation.prompts not in EVALUATION_PROMPTS:
+        return None
+    calls = 2 * EVALUATION_PROMPTS[evaluation.prompts] * (config.iterations + 1)
+    answer = lengths.response / config.generation.max_new_tokens * evaluation.max_new_tokens
+    tokens_in = calls * (RATING_PROMPT_TOKENS + lengths.prompt + 2 * answer)
+    tokens_out = calls * min(RATING_REPLY_TOKENS, evaluation.judge.max_tokens)
+    price = prices.get(evaluation.judge.model)
+    cost = (tokens_in * price["price_in"] + tokens_out * price["price_out"]) / 1e6 if price else None
+    return JudgeCost(calls, tokens_in, tokens_out, cost)
+
+
+# --- against what was measured ----------------------------------------------------------------------------------------
+
+
+def measured(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Raw results as rows of arm, phase, operations (`work`) and `seconds`: one per seed, phase and iteration after 0.
+
+    Iterations that sampled nothing are left out. `tokens` and `responses` of the iteration stand beside.
+    """
+    rows = []
+    for result in results:
+        config = RunConfig.model_validate(result["config"])
+        for iteration, times in zip(result["iterations"][1:], result["timing"]["ledger"][1:], strict=True):
+            counts = iteration["stages"]
+            responses, pairs = counts["generate"]["responses"], counts["pairs"]["pairs"]
+            if not responses:
+                continue
+            lengths = expected_lengths(config, response=times["tokens"] / responses)
+            work = operations(config, counts["generate"]["prompts"], pairs, lengths)
+            common = {"arm": result["arm"], "responses": responses, "tokens": times["tokens"]}
+            rows += [{**common, "phase": p, "work": work[p], "seconds": times[f"{p}_s"]} for p in PHASES]
+    return rows
+
+
+def operations(config: RunConfig, fresh: int, pairs: float, lengths: Lengths) -> dict[str, float]:
+    """Operations of an iteration's forward passes, by phase (what else training does is in its rate)."""
+    policy, context = shape_of(config.policy.model), lengths.both / 2
+    responses = fresh * config.generation.n
+    reward = shape_of(config.reward.model) if config.reward.model else policy
+    return {
+        "generation": policy.flops(fresh * lengths.prompt + responses * lengths.response, context),
+        "rewarding": reward.flops(responses * lengths.both, context),
+        "training": policy.flops(2 * pairs * lengths.both, context),
+    }
+
+
+def ledger_errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Median relative error by phase, each arm's timings predicted by a fit to the other arms'."""
+    errors: dict[str, list[float]] = {phase: [] for phase in PHASES}
+    for arm in {row["arm"] for row in rows}:
+        start_and_rate = fit([row for row in rows if row["arm"] != arm])
+        for row in (row for row in rows if row["arm"] == arm):
+            start, rate = start_and_rate[row["phase"]]
+            errors[row["phase"]].append(abs(start + rate * row["work"] - row["seconds"]) / row["seconds"])
+    return {phase: median(found) for phase, found in errors.items()}
+
+
+def fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
+    """By phase the start (s) and the rate (s per operation) that predict `seconds` from `work` with least squares."""
+    found = {}
+    for phase in PHASES:
+        work, seconds = (np.array([row[name] for row in rows if row["phase"] == phase]) for name in ("work", "seconds"))
+        rate, start = np.polyfit(work, seconds, 1)
+        through_origin = float(work @ seconds / (work @ work))
+        found[phase] = (float(start), float(rate)) if start > 0 else (0.0, through_origin)
+    return found
+
+
+def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts: int) -> list[StageCost]:
+    """The stages of one run on the machine that the ledgers are of, with their lengths; memory is not modelled."""
+    fitted, policy = fit(rows), shape_of(config.policy.model)
+    lengths = expected_lengths(config, response=sum(r["tokens"] for r in rows) / sum(r["responses"] for r in rows))
+    found = []
+    for t in range(config.iterations + 1):
+        fresh = fresh_prompts(config, prompts, t)
+        work = operations(config, fresh, prompts, lengths)
+        for phase, (start, rate) in fitted.items():
+            seconds = start + rate * work[phase] if work[phase] else 0.0
+            found.append(StageCost(phase, t, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
+    return found

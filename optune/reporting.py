@@ -1,0 +1,86 @@
+"""`report_to`: a run's numbers in TensorBoard, Weights & Biases, Trackio and the like, through accelerate's trackers.
+
+One tracker run for a whole run of the loop. Its step is the number of updates so far; every update's metrics keep TRL's
+names below `train/`, and every finished stage adds its counts and seconds (`generate/tokens`, `score/reward_mean`,
+`train/seconds`, ...), with the iteration beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from optune.config import RunConfig
+from optune.types import UserError
+
+
+class Reporter:
+    """Passes stages on to `on_stage`, and to the trackers given."""
+
+    def __init__(self, trackers: list[Any], on_stage: Callable[[dict[str, Any]], None] | None):
+        self.trackers, self.on_stage = trackers, on_stage
+        self.updates = 0  # in all iterations so far
+        self.told = 0  # of them in the iteration under way
+
+    def update(self, metrics: dict[str, Any]) -> None:
+        """The metrics of one update, as it is made."""
+        self.told += 1
+        self._log({f"train/{name}": value for name, value in metrics.items()}, self.updates + self.told)
+
+    def stage(self, entry: dict[str, Any]) -> None:
+        """A finished stage: made now, or taken from the store."""
+        if self.trackers:
+            stage, counts = entry["stage"], entry["counts"]
+            if stage == "train":
+                self.updates, self.told = self.updates + counts["updates"], 0
+            values = {name: value for name, value in counts.items() if isinstance(value, int | float)}
+            values = {f"{stage}/{name}": value for name, value in values.items()}
+            values |= {f"{stage}/seconds": entry["timing"]["wall_s"], "iteration": entry["iteration"]}
+            self._log(values, self.updates)
+        if self.on_stage:
+            self.on_stage(entry)
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        for tracker in self.trackers:
+            tracker.log(values, step=step)
+
+
+@contextmanager
+def reporting(
+    config: RunConfig, run_dir: Path, on_stage: Callable[[dict[str, Any]], None] | None
+) -> Iterator[Reporter]:
+    """A reporter to the trackers of `config.report_to`, closed with the block. UserError for an unknown name."""
+    names = [config.report_to] if isinstance(config.report_to, str) else config.report_to or []
+    trackers = [_tracker(name, run_dir, config) for name in names]
+    try:
+        yield Reporter(trackers, on_stage)
+    finally:
+        for tracker in trackers:
+            tracker.finish()
+
+
+def _tracker(name: str, run_dir: Path, config: RunConfig) -> Any:
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    if name not in LOGGER_TYPE_TO_CLASS:
+        raise UserError(f"report_to: unknown {name!r}; known: {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}.")
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    where = {"logging_dir": str(run_dir / "reports")} if kind.requires_logging_directory else {}
+    try:
+        tracker = kind("optune" if not where else run_dir.name, **where)
+        tracker.start()
+    except ImportError:
+        raise UserError(f"report_to: {name} is not installed; install its package, or leave it out.") from None
+    tracker.store_init_configuration(dict(_flat(config.model_dump())))
+    return tracker
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested options as dotted names with plain values."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,235 @@
+"""LoRA, `report_to`, the exported policy with its card, and what `keep: last` and `clean-runs` free."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from optune.__main__ import main
+from optune.artefacts import hash_files, read_json
+from optune.audit import audit_run
+from optune.clean_runs import spare
+from optune.config import LossConfig, RunConfig, TrainingConfig, load_config
+from optune.export import export_policy, model_card
+from optune.run import run_optune
+from optune.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+LORA = TrainingConfig(learning_rate=1e-3, batch_size=4, micro_batch_size=4, lora={"r": 4, "alpha": 8})
+ROWS = [
+    {
+        "prompt_ids": [5 + i, 6, 7],
+        "chosen_ids": [20 + i, 21, 1],
+        "rejected_ids": [40, 41 + i],
+        "score_chosen": 1.0,
+        "score_rejected": 0.0,
+    }
+    for i in range(8)
+]
+
+
+def identities(stages: list[dict]) -> list[tuple]:
+    return [(e["iteration"], e["stage"], e["key"], e["digest"], json.dumps(e["counts"])) for e in stages]
+
+
+class Tracker:
+    """What accelerate's trackers look like; remembers what it is told."""
+
+    requires_logging_directory = False
+
+    def __init__(self, run_name: str):
+        self.logged: list[tuple[int, dict]] = []
+        self.config: dict = {}
+        self.finished = False
+        Tracker.last = self
+
+    def start(self) -> None:
+        pass
+
+    def store_init_configuration(self, values: dict) -> None:
+        self.config = values
+
+    def log(self, values: dict, step: int) -> None:
+        self.logged.append((step, values))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, config: RunConfig):
+    """A finished run that kept everything."""
+    config = config.with_overrides({"prompts.limit": 16})
+    run_dir = tmp_path_factory.mktemp("finished")
+    return config, run_dir, run_optune(config, run_dir)
+
+
+@pytest.fixture(scope="module")
+def adapted(tmp_path_factory: pytest.TempPathFactory, config: RunConfig):
+    """A finished run with LoRA that keeps only its last policy and reports to a tracker."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
+
+    config = config.with_overrides(
+        {"prompts.limit": 16, "training.lora": {"r": 4}, "keep": "last", "report_to": "remember"}
+    )
+    run_dir = tmp_path_factory.mktemp("adapted")
+    LOGGER_TYPE_TO_CLASS["remember"] = Tracker
+    result = run_optune(config, run_dir)
+    return config, run_dir, result, Tracker.last
+
+
+def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tmp_path):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from optune.trainer import train_dpo
+
+    train_dpo(random_llama, random_llama, ROWS, LossConfig(), 1.0, LORA, 3, tmp_path / "a")
+    start = AutoModelForCausalLM.from_pretrained(random_llama)
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        before = start(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "a")(ids).logits
+        stacked = PeftModel.from_pretrained(start, tmp_path / "a" / "adapter")(ids).logits
+    torch.testing.assert_close(merged, stacked, atol=1e-5, rtol=1e-4)
+    assert (merged - before).abs().max() > 1e-4
+    assert {p.suffix for p in (tmp_path / "a").rglob("*") if "model" in p.name} == {".safetensors"}
+    train_dpo(random_llama, random_llama, ROWS, LossConfig(), 1.0, LORA, 3, tmp_path / "b")
+    assert hash_files(tmp_path / "a") == hash_files(tmp_path / "b")  # from its seed alone, wherever it lies
+
+
+def test_each_iteration_saves_adapter_and_merged_policy(adapted):
+    _, _, result, _ = adapted
+    for policy in map(Path, result.policies):
+        record = read_json(policy / "stage.json")["files"]
+        assert {"model.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"} <= set(record)
+        base = read_json(policy / "adapter" / "adapter_config.json")["base_model_name_or_path"]
+        assert "/" not in base
+    assert result.stages[-1]["counts"]["kl_to_sft"] is not None
+
+
+def test_every_update_and_every_stage_is_reported_with_rising_steps(adapted):
+    config, _, result, tracker = adapted
+    steps = [step for step, _ in tracker.logged]
+    updates = sum(e["counts"]["updates"] for e in result.stages if e["stage"] == "train")
+    losses = [values for _, values in tracker.logged if "train/rewards/margins" in values and "iteration" not in values]
+    assert steps == sorted(steps) and len(losses) == updates == max(steps)
+    stages = [values for _, values in tracker.logged if "iteration" in values]
+    assert len(stages) == len(result.stages)
+    assert {"generate/tokens", "generate/seconds", "score/reward_mean", "train/seconds"} <= set().union(*stages)
+    assert tracker.finished and tracker.config["training.lora.r"] == 4 and tracker.config["seed"] == config.seed
+
+
+def test_an_unknown_tracker_is_told_before_anything_is_computed(config, tmp_path):
+    with pytest.raises(UserError, match=r"unknown 'tensorbord'; known: .*tensorboard"):
+        run_optune(config.with_overrides({"report_to": "tensorbord"}), tmp_path)
+    assert not (tmp_path / "stages").exists()
+
+
+def test_tensorboard_gets_the_numbers(config, tmp_path):
+    pytest.importorskip("tensorboard")
+    from optune.reporting import reporting
+
+    with reporting(config.with_overrides({"report_to": ["tensorboard"]}), tmp_path, None) as report:
+        report.update({"loss": 0.5})
+    assert list((tmp_path / "reports").rglob("events.out.tfevents*"))
+
+
+def test_keep_last_frees_earlier_policies_and_a_second_call_makes_nothing(adapted):
+    config, run_dir, result, _ = adapted
+    weights = [sorted(p.name for p in Path(policy).rglob("*.safetensors")) for policy in result.policies]
+    assert weights == [[], ["adapter_model.safetensors", "model.safetensors"]]
+    elsewhere = {"report_to": None, "keep": None, "generation.server.base_url": "http://127.0.0.1:9/v1"}
+    again = config.with_overrides(elsewhere)  # nothing of this says anything about the results
+    reused = []
+    second = run_optune(again, run_dir, on_stage=lambda entry: reused.append(entry["reused"]))
+    assert all(reused) and identities(second.stages) == identities(result.stages)
+
+
+def test_the_audit_passes_over_weights_that_were_freed_and_nothing_else(adapted):
+    _, run_dir, result, _ = adapted
+    assert audit_run(run_dir).problems == []
+    config_file = Path(result.policies[0]) / "config.json"
+    before = config_file.read_bytes()
+    config_file.unlink()
+    assert any("config.json is missing" in problem for problem in audit_run(run_dir).problems)
+    config_file.write_bytes(before)
+
+
+def test_keep_last_and_a_shared_store_do_not_go_together(finished, tmp_path):
+    config, run_dir, _ = finished
+    with pytest.raises(UserError, match="keep: last"):
+        run_optune(config.with_overrides({"keep": "last"}), tmp_path, store=run_dir / "stages")
+
+
+def test_clean_runs_names_what_it_frees_frees_it_when_told_and_loses_no_result(finished, tmp_path, capsys):
+    config, run_dir, first = finished
+    left = run_dir / "stages" / "train" / ".abc.tmp"
+    left.mkdir()
+    (left / "model.safetensors").write_bytes(b"x" * 100)
+    earlier = Path(first.policies[0])
+    size = (earlier / "model.safetensors").stat().st_size
+    assert {(item.path, item.size) for item in spare(run_dir)} == {(earlier, size), (left, 100)}
+    assert main(["clean-runs", "--runs", str(run_dir.parent)]) == 0
+    told = capsys.readouterr().out
+    assert str(earlier) in told and "would be freed" in told and left.exists()
+    assert main(["clean-runs", "--runs", str(run_dir), "--yes"]) == 0
+    assert not left.exists() and not list(earlier.glob("*.safetensors")) and spare(run_dir) == []
+    assert (Path(first.policies[-1]) / "model.safetensors").exists()
+    reused = []
+    second = run_optune(config, run_dir, on_stage=lambda entry: reused.append(entry["reused"]))
+    assert all(reused) and identities(second.stages) == identities(first.stages)
+
+
+def test_a_freed_stage_that_is_changed_otherwise_is_still_noticed(tmp_path):
+    from optune.artefacts import StageStore, content_hash, intact, prune, write_text
+
+    def build(folder):
+        for name in ("model.safetensors", "config.json"):
+            write_text(folder / name, name)
+        return {}
+
+    folder = StageStore(tmp_path).run("train", build, fields={}, inputs={}).path
+    before = content_hash(folder)
+    assert prune(folder) == len("model.safetensors") and prune(folder) == 0
+    assert intact(folder) and content_hash(folder) == before
+    (folder / "config.json").write_text("other")
+    assert not intact(folder)
+
+
+def test_the_exported_policy_loads_and_its_card_says_how_it_was_made(finished, tmp_path):
+    from huggingface_hub import ModelCard
+    from transformers import AutoModelForCausalLM
+
+    config, _, result = finished
+    folder = export_policy(result.policies[-1], result.stages, config, tmp_path)
+    AutoModelForCausalLM.from_pretrained(folder)
+    assert not (folder / "stage.json").exists()
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.library_name == "transformers" and "optune" in card.data.tags and not card.data.base_model
+    text = (folder / "README.md").read_text()
+    assert "lowest_reward, ratio 0.5" in text and str(tmp_path.parent) not in text and "| 1 | 8 |" in text
+    (folder / "README.md").write_text("mine")
+    assert export_policy(result.policies[-1], result.stages, config, tmp_path) == folder
+    assert (folder / "README.md").read_text() == "mine"
+    export_policy(config.policy.model, result.stages, config, tmp_path)  # another policy
+    assert (folder / "README.md").read_text() != "mine"
+
+
+def test_a_card_names_hub_models_and_data():
+    card = model_card([], load_config("paper"))
+    assert "base_model: alignment-handbook/zephyr-7b-sft-full" in card
+    assert "- HuggingFaceH4/ultrachat_200k" in card
+
+
+def test_options_younger_than_the_results_are_no_part_of_recorded_configurations():
+    result = json.loads((ROOT / "results/tiny/raw/wdpo-all-1.0/seed0.json").read_text())
+    now = load_config("tiny", overrides=["selection.strategy=all", "selection.ratio=1"]).model_dump()
+    names = {"training": now["training"], "generation": now["generation"], "policy": now["policy"]}
+    assert {section: set(values) for section, values in names.items()} == {
+        section: set(result["config"][section]) for section in names
+    }
+    assert set(now) - {"seed"} == set(result["config"])

@@ -1,0 +1,177 @@
+"""What a plan promises: sizes and work by hand, the paper's shares, and the error on timings that were measured."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from optune.__main__ import main
+from optune.config import load_config
+from optune.cost_model import (
+    MACHINES,
+    MISTRAL_7B,
+    PLAIN_BATCH,
+    Lengths,
+    expected_lengths,
+    fit,
+    judge_cost,
+    ledger_errors,
+    measured,
+    plan_run,
+    shape_of,
+    shares,
+    training_bytes,
+)
+from optune.plan import TABLE_1, plan, read_timed
+from optune.types import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return load_config("paper")
+
+
+def stages(config, engine="plain", batch=PLAIN_BATCH, gpus=8):
+    return plan_run(config, MACHINES["a100"], gpus, 48_000, expected_lengths(config), engine, batch)
+
+
+def test_sizes_are_those_of_real_checkpoints(random_llama):
+    from transformers import AutoModelForCausalLM
+
+    assert MISTRAL_7B.parameters == pytest.approx(7_241_732_096, rel=1e-4)  # as its model card counts
+    model = AutoModelForCausalLM.from_pretrained(random_llama)
+    norms = sum(p.numel() for name, p in model.named_parameters() if "norm" in name)
+    assert shape_of(str(random_llama)).parameters == sum(p.numel() for p in model.parameters()) - norms
+    assert MISTRAL_7B.cache_bytes(1, 2) == 131_072
+
+
+def test_work_by_hand():
+    matrices = 32 * (4096 * 128 * (64 + 16) + 3 * 4096 * 14336) + 4096 * 32000
+    assert MISTRAL_7B.flops(10, 100) == 10 * (2 * matrices + 4 * 32 * 4096 * 100)
+
+
+def test_training_memory_is_twelve_bytes_a_parameter_and_sharded(paper):
+    alone, eight = (training_bytes(MISTRAL_7B, paper, gpus) for gpus in (1, 8))
+    assert alone - eight == pytest.approx(12 * MISTRAL_7B.parameters * 7 / 8)
+    assert alone > MACHINES["a100"].memory > eight
+
+
+def test_plain_batched_generation_gives_the_papers_shares_within_a_quarter(paper):
+    """But for rewarding: a forward pass of a 7B reward model over all responses cannot take 0.1%."""
+    everything = paper.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
+    found = shares(stages(everything))
+    for phase in ("generation", "training"):
+        assert found[phase] == pytest.approx(TABLE_1[phase], rel=0.25)
+    assert found["rewarding"] > 10 * TABLE_1["rewarding"]
+
+
+def test_faster_generation_leaves_less_to_gain(paper):
+    everything = paper.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
+    generation = [
+        shares(stages(everything, engine, batch))["generation"]
+        for engine, batch in (("plain", 8), ("plain", 64), ("hf", 256), ("vllm", 256))
+    ]
+    assert generation == sorted(generation, reverse=True)
+
+
+def test_only_what_is_regenerated_is_paid(paper):
+    half = {(s.iteration, s.stage): s for s in stages(paper)}
+    start = MACHINES["a100"].start_s
+    ratio = (half[1, "generation"].seconds - start) / (half[0, "generation"].seconds - start)
+    assert ratio == pytest.approx(0.5, abs=0.01)
+    assert half[1, "training"].seconds == half[0, "training"].seconds
+    static = stages(paper.with_overrides({"selection.strategy": "none"}))
+    assert [s.seconds for s in static if s.iteration and s.stage != "training"] == [0.0] * 6
+
+
+def test_judge_calls_and_price(paper):
+    cost = judge_cost(paper, Lengths(100, 200), {"gpt-4-0613": {"price_in": 30.0, "price_out": 60.0}})
+    assert cost.calls == 300 * 2 * 4
+    assert cost.price == pytest.approx((cost.tokens_in * 30 + cost.tokens_out * 60) / 1e6)
+    assert judge_cost(paper, Lengths(100, 200), {}).price is None
+
+
+def test_a_line_is_fitted_and_never_starts_below_zero():
+    rows = [
+        {"phase": phase, "work": w, "seconds": 2 + 3 * w, "arm": "ab"[w % 2]}
+        for phase in ("generation", "rewarding", "training")
+        for w in (1, 2, 3, 4)
+    ]
+    assert fit(rows)["training"] == pytest.approx((2, 3))
+    assert max(ledger_errors(rows).values()) < 1e-9
+    steep = [row | {"seconds": 3 * row["work"] - 1} for row in rows]
+    assert fit(steep)["generation"][0] == 0.0
+
+
+@pytest.fixture(scope="module")
+def ledgers(tmp_path_factory) -> Path:
+    """Some of the raw results, as they lie."""
+    folder = tmp_path_factory.mktemp("raw")
+    for arm in ("wdpo-all-1.0", "wdpo-lowest_reward-0.3", "wdpo-random-0.5", "wdpo-none-1.0"):
+        (folder / arm).mkdir()
+        for seed in (0, 1):
+            shutil.copy(ROOT / "results/tiny/raw" / arm / f"seed{seed}.json", folder / arm)
+    return folder
+
+
+def test_the_error_on_our_own_ledgers_is_known(ledgers):
+    rows = measured(read_timed(ledgers))
+    assert {row["arm"] for row in rows} == {"wdpo-all-1.0", "wdpo-lowest_reward-0.3", "wdpo-random-0.5"}
+    assert all(0 < error < 1 for error in ledger_errors(rows).values())
+
+
+def test_runs_made_for_the_clock_take_the_place_of_those_timed_in_passing(ledgers, tmp_path):
+    shutil.copytree(ledgers, tmp_path / "raw")
+    again = json.loads((ledgers / "wdpo-all-1.0" / "seed0.json").read_text())
+    for times in again["timing"]["ledger"]:
+        times["generation_s"] = 123.0
+    path = tmp_path / "raw" / "seconds-wdpo-all-1.0" / "seed0.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({name: again[name] for name in ("config", "arm", "seed", "timing")}))
+    rows = measured(read_timed(tmp_path / "raw"))
+    assert {row["arm"] for row in rows} == {"wdpo-all-1.0"}
+    assert {row["seconds"] for row in rows if row["phase"] == "generation"} == {123.0}
+
+
+def test_the_plan_names_command_time_memory_disk_and_price(capsys, ledgers):
+    arguments = ["--ledgers", str(ledgers), "--prices", str(ROOT / "eval/judges/prices.yaml")]
+    assert main(["plan", "--preset", "paper", *arguments, "selection.ratio=0.3"]) == 0
+    told = capsys.readouterr().out
+    for part in (
+        "python -m optune run --preset paper",
+        "GPU-hours",
+        "GB per GPU",
+        "disk GB",
+        "iteration 3 training",
+        "make eval-lima PRESET=paper",
+        "2,400 calls of gpt-4-0613",
+        "does not fit on one A100",
+        "the paper's Table 1",
+        "Error on",
+    ):
+        assert part in told
+
+
+def test_the_sandbox_is_planned_from_its_ledgers(ledgers):
+    with pytest.raises(UserError, match="--ledgers"):
+        plan(load_config("tiny"))
+    told = plan(load_config("tiny"), ledgers=ledgers)
+    assert "the CPU that the ledgers are of" in told and "Table 1" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--preset", "paper", "--machine", "abacus"], "unknown 'abacus'"),
+        (["--preset", "paper", "prompts.limit=null"], "say how many prompts"),
+        (["--preset", "paper", "policy.model=./no-such-folder"], "size of './no-such-folder' is unknown"),
+    ],
+)
+def test_what_cannot_be_planned_is_told(capsys, arguments, sentence):
+    assert main(["plan", *arguments]) == 2
+    assert sentence in capsys.readouterr().err

@@ -1,0 +1,188 @@
+"""The `server` engine against endpoints on loopback that answer as vLLM, llama.cpp or a bare OpenAI endpoint do."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from completions_endpoint import EOS, Endpoint, tokens_for
+
+from optune.config import ServerConfig, load_config
+from optune.generate import ENGINES, encode_prompts, request_seed
+from optune.registry import resolve
+from optune.types import Prompt, UserError
+
+PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(random_llama):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(random_llama)
+
+
+@pytest.fixture
+def endpoint(random_llama, tokenizer):
+    """Starts endpoints that serve the random Llama under its path, unless told otherwise."""
+    started = []
+
+    def start(style="vllm", served=None, faults=()):
+        server = Endpoint(
+            style, served or str(random_llama), lambda ids: tokenizer.decode(ids, skip_special_tokens=True), faults
+        )
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.shutdown()
+        server.server_close()
+
+
+def settings(endpoint, server=None, **changes):
+    options = {"base_url": endpoint.base_url, "concurrency": 4} | (server or {})
+    defaults = {"n": 2, "temperature": 1.0, "top_p": 0.9, "max_new_tokens": 8, "max_prompt_tokens": 32}
+    return SimpleNamespace(**defaults | changes, trust_remote_code=False, server=ServerConfig(**options))
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return resolve(ENGINES, "server", "engine")
+
+
+def test_each_response_is_a_request_with_the_prompts_ids_and_a_seed_of_its_own(
+    sample, endpoint, random_llama, tokenizer
+):
+    server, seen = endpoint(), []
+    responses = sample(
+        random_llama,
+        PROMPTS,
+        settings(server),
+        seed=3,
+        iteration=1,
+        on_progress=lambda done, of: seen.append((done, of)),
+    )
+    ids, _ = encode_prompts(tokenizer, PROMPTS, 32)
+    expected = [
+        (p.prompt_id, k, tuple(tokens_for(row, request_seed(3, 1, p.prompt_id, k))))
+        for p, row in zip(PROMPTS, ids, strict=True)
+        for k in range(2)
+    ]
+    assert [(r.prompt_id, r.index, r.token_ids) for r in responses] == expected
+    assert len({body["seed"] for body in server.bodies}) == len(server.bodies) == 24
+    assert sorted(seen) == [(done, 24) for done in range(1, 25)]
+    body = server.bodies[0]
+    assert body["model"] == str(random_llama) and body["stop_token_ids"] == [EOS]
+    assert (body["temperature"], body["top_p"], body["max_tokens"], body["top_k"]) == (1.0, 0.9, 8, -1)
+
+
+@pytest.mark.parametrize("style", ["vllm", "llama.cpp"])
+def test_sampled_ids_and_logprobs_are_taken_where_they_are_given(sample, endpoint, random_llama, tokenizer, style):
+    for r in sample(random_llama, PROMPTS[:3], settings(endpoint(style)), seed=0, iteration=0):
+        assert r.logprob == -1.5 and not r.retokenized and r.token_ids[-1] == EOS
+        assert r.text == tokenizer.decode(r.token_ids, skip_special_tokens=True) and r.finish_reason == "stop"
+
+
+def test_text_alone_is_tokenised_again_marked_and_has_no_logprob(sample, endpoint, random_llama):
+    exact = sample(random_llama, PROMPTS[:3], settings(endpoint("vllm")), seed=0, iteration=0)
+    bare = sample(random_llama, PROMPTS[:3], settings(endpoint("bare")), seed=0, iteration=0)
+    assert [r.text for r in bare] == [r.text for r in exact]
+    assert all(r.retokenized and r.logprob is None and r.token_ids[-1] == EOS for r in bare)
+
+
+def test_ids_without_their_end_token_are_not_taken_for_whole(tokenizer):
+    from optune.generate.server import response_of
+
+    choice = {"text": "cat", "finish_reason": "stop", "token_ids": [7], "logprobs": {"token_logprobs": [-1.0]}}
+    r = response_of(choice, "p", 0, 0, tokenizer, {EOS}, 1.0)
+    assert r.retokenized and r.logprob is None and r.token_ids[-1] == EOS
+    cut = response_of(choice | {"finish_reason": "length"}, "p", 0, 0, tokenizer, {EOS}, 1.0)
+    assert cut.token_ids == (7,) and cut.logprob == -1.0 and cut.finish_reason == "length"
+
+
+def test_at_another_temperature_the_logprob_is_missing(sample, endpoint, random_llama):
+    (r, _) = sample(random_llama, PROMPTS[:1], settings(endpoint(), temperature=0.7), seed=0, iteration=0)
+    assert r.logprob is None and not r.retokenized
+
+
+def test_failures_that_pass_are_retried(sample, endpoint, random_llama):
+    faults = [(429, {}), (500, {}), (200, b"<html>"), (200, {"choices": []}), (200, {"choices": [{"text": "x"}]})]
+    server = endpoint(faults=faults)
+    responses = sample(random_llama, PROMPTS[:2], settings(server, server={"concurrency": 1}), seed=0, iteration=0)
+    assert len(responses) == 4 and len(server.bodies) == 4 + len(faults)
+
+
+@pytest.mark.parametrize(
+    ("faults", "sentence"),
+    [
+        ([(400, {"error": {"message": "no such parameter: top_k"}})], "no such parameter: top_k"),
+        ([(401, {"error": {"message": "bad key"}})], "bad key"),
+        ([(200, b"<html>")] * 4, "no completion that can be read"),
+    ],
+)
+def test_failures_that_stay_are_told_in_a_sentence(sample, endpoint, random_llama, faults, sentence):
+    own = settings(endpoint(faults=faults), server={"max_attempts": 2})
+    with pytest.raises(UserError, match=sentence):
+        sample(random_llama, PROMPTS[:1], own, seed=0, iteration=0)
+
+
+def test_an_endpoint_of_another_model_is_refused_before_anything_is_sampled(sample, endpoint, random_llama):
+    server = endpoint(served="some/other-model")
+    with pytest.raises(UserError, match="serves some/other-model, not"):
+        sample(random_llama, PROMPTS, settings(server), seed=0, iteration=0)
+    assert not server.bodies
+    named = settings(server, server={"model": "some/other-model"})
+    assert len(sample(random_llama, PROMPTS[:1], named, seed=0, iteration=0)) == 2
+
+
+def test_an_endpoint_that_is_not_there_is_told(sample, random_llama):
+    nowhere = SimpleNamespace(base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(UserError, match=r"127\.0\.0\.1:9/v1 does not answer"):
+        sample(random_llama, PROMPTS, settings(nowhere, server={"max_attempts": 1}), seed=0, iteration=0)
+
+
+def test_parameters_of_ones_own_are_sent_and_null_leaves_one_of_ours_out(sample, endpoint, random_llama):
+    server = endpoint()
+    own = settings(server, server={"parameters": {"top_k": None, "mirostat": 0}})
+    sample(random_llama, PROMPTS[:1], own, seed=0, iteration=0)
+    assert "top_k" not in server.bodies[0] and server.bodies[0]["mirostat"] == 0
+
+
+def test_a_command_starts_an_endpoint_for_the_policy_and_ends_it(sample, random_llama):
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = f"{sys.executable} {Path(__file__).with_name('completions_endpoint.py')} {port} {{model}}"
+    own = SimpleNamespace(base_url=f"http://127.0.0.1:{port}/v1")
+    responses = sample(random_llama, PROMPTS[:2], settings(own, server={"command": command}), seed=0, iteration=0)
+    assert len(responses) == 4 and all(math.isclose(r.logprob, -1.5) for r in responses)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize(
+    ("command", "sentence"),
+    [("false", r"ended with status 1 \(it said nothing\); its log is"), ("no-such-program", "cannot be started")],
+)
+def test_a_command_that_fails_is_told(sample, random_llama, command, sentence):
+    own = settings(SimpleNamespace(base_url="http://127.0.0.1:9/v1"), server={"command": command})
+    with pytest.raises(UserError, match=sentence):
+        sample(random_llama, PROMPTS, own, seed=0, iteration=0)
+
+
+def test_a_command_is_not_run_where_an_endpoint_answers_already(sample, endpoint, random_llama):
+    with pytest.raises(UserError, match="answers already"):
+        sample(random_llama, PROMPTS, settings(endpoint(), server={"command": "false"}), seed=0, iteration=0)
+
+
+def test_one_fixed_model_cannot_follow_the_policy():
+    with pytest.raises(UserError, match="every iteration samples from another policy"):
+        load_config("nano", overrides=["generation.engine=server", "generation.server.model=policy"])
