@@ -127,7 +127,7 @@ def draw(data: Data, path: Path) -> list[str]:
     panels[0].set_ylabel("Win score against the offline baseline")
     figure.subplots_adjust(top=0.93, bottom=0.2, left=0.08, right=0.98, wspace=0.06)
     panels[1].text(0.99, 50, "baseline", transform=panels[1].get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
-    what = f"wDPO, engine {data['engine']}, seconds of runs for the clock; mean, 95% t interval over seeds"
+    what = f"wDPO, engine {data['engine']}, runs for the clock; mean, 95% t interval"
     style.stamp(figure, caption(data, what), preview(data))
     return style.save(figure, path)
 
