@@ -442,7 +442,7 @@ CLAIMS = (
     Claim(
         "fig6-wdpo-over-mean-weight",
         "fig6",
-        "wDPO beats DPO with a constant weight equal to wDPO's mean: it is no effect of the step size.",
+        "(Our control) wDPO beats DPO with a constant weight, wDPO's mean: it is no effect of the step size.",
         "superiority",
         partial(wdpo_over, other="dpo_mean_weight"),
         names(*loss_arms("wdpo"), *loss_arms("dpo_mean_weight")),
