@@ -74,9 +74,9 @@ of "every online policy" became the weakest arm in the mean instead of per seed,
 claims to families. Seconds were first taken from the runs that made the results; as these had shared the machine
 with other work (ratio 0.5 seemed slower than ratio 1), they were taken again from runs made for the clock. After
 the verdicts were first seen, the test behind "contradicted" for parity claims was made stricter (against the margin
-instead of against 0), intervals over builds and the caution on parity were added, two statements were worded more narrowly, and nothing
-else. The family
-mixes were chosen on development builds from ratio-1 DPO alone; the further strategy by the rule in `claims.py`.
+instead of against 0), intervals over builds and the caution on parity were added, two statements were worded more
+narrowly, and nothing else. The family mixes were chosen on development builds from ratio-1 DPO alone; the further
+strategy by the rule in `claims.py`.
 """
 
 
@@ -320,7 +320,7 @@ def _provenance(preset: str) -> Iterable[str]:
     yield f"- {len(raw)} raw results (`results/{preset}/raw`), seeds {sorted({r['seed'] for r in raw})}, builds "
     yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
     yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
-    yield "  that shares it. Not counted: the worlds' models, answers to the evaluation prompts, judging and other measures."
+    yield "  that shares it. Not counted: the worlds' models, answers, judging and other measures."
     yield f"- Machines: {'; '.join(machines)}. Versions: {'; '.join(packages)}."
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
