@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,10 @@ def test_nothing_to_run_is_said_in_one_sentence(capsys):
 def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_continue_and_continue(own_config, tmp_path, stop, status):
     command = [sys.executable, "-m", "optune", "run", "--config", str(own_config), "--run-dir", str(tmp_path / "run")]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which a shell's background job does not
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, preexec_fn=listens
+    )
     while not (tmp_path / "run" / "manifest.json").exists():
         assert process.poll() is None
         time.sleep(0.05)
