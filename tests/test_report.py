@@ -88,3 +88,10 @@ def test_the_recommendations_numbers_are_those_of_the_verdicts():
         filled("{no-such-claim:gold_mean}", committed())
     typed_by_hand = re.findall(r"\d+\.\d+", (ROOT / "results" / "tiny" / "recommendation.md").read_text("utf-8"))
     assert not typed_by_hand
+
+
+def test_readmes_numbers_outside_the_table_are_those_of_the_sandboxs_report():
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    builds = read_json(ROOT / "results" / "tiny" / "sandbox.json")["builds"].values()
+    first, second, third = (f"{build['rank_correlation_across_prompts']:.2f}" for build in builds)
+    assert f"({first}, {second} and {third} on the three development builds)" in text
