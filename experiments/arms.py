@@ -14,7 +14,6 @@ DEVELOPMENT_SEEDS = (1000, 1001, 1002)  # for everything that is tuned; each its
 RATIOS = (0.3, 0.5, 0.7)
 
 
-LOSSES = ("dpo", "wdpo")
 OFFSET_SAMPLES = 4  # responses of the start policy per prompt, for the centred ranking
 ORACLE = "experiments.oracles:lowest_gold"
 SHORT = {ORACLE: "lowest_gold"}

@@ -178,6 +178,11 @@ def speedup_against_paper(raw: Raw, _: str, ratio: float) -> np.ndarray:
 PHASES = ("generation_s", "rewarding_s", "training_s")
 
 
+def seconds_of(entry: dict[str, Any]) -> float:
+    """Seconds of one iteration in a ledger, all phases."""
+    return sum(entry[phase] for phase in PHASES)
+
+
 def timed(*arms: Arm) -> tuple[Arm, ...]:
     """Arms and their runs for the clock: made again, arms in turn, as many at once as the machine has cores."""
     return (*arms, *(a.probed("seconds") for a in arms))
@@ -262,7 +267,7 @@ def equal_tokens(raw: Raw, measure: str) -> np.ndarray:
 def equal_seconds(raw: Raw, measure: str) -> np.ndarray:
     """The same where both have taken as many seconds of generation, rewarding and training."""
     full, half = on_the_clock(raw, arm("wdpo", "all")), on_the_clock(raw, LONG_ARMS[0])
-    return _at_equal_cost(full, half, measure, lambda entry: sum(entry[phase] for phase in PHASES))
+    return _at_equal_cost(full, half, measure, seconds_of)
 
 
 def best_strategy_over_lowest(raw: Raw, measure: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from experiments.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
-from experiments.claims import PHASES, SPEEDUPS, Raw, on_the_clock, speedup, timed
+from experiments.claims import SPEEDUPS, Raw, on_the_clock, seconds_of, speedup, timed
 from experiments.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
 from experiments.results import read_raw
 from experiments.table1_time_shares import time_share
@@ -28,7 +28,7 @@ SHOWN = loss_arms("wdpo")
 ARMS = timed(*SHOWN)
 FULL = arm("wdpo", "all").name
 COSTS: dict[str, Callable[[dict[str, Any]], float]] = {
-    "seconds": lambda entry: sum(entry[phase] for phase in PHASES),
+    "seconds": seconds_of,
     "tokens": lambda entry: entry["tokens"],
 }
 

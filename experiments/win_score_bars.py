@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from experiments.arms import RATIOS, REPORT_SEEDS, arm, ratio_arms
 from experiments.figure import Data, Figure, caption, over_seeds, preview, provenance, told
@@ -76,7 +75,9 @@ def draw(data: Data, path: Path) -> list[str]:
         x = [t + (place - (len(bars) - 1) / 2) * width for t in iterations]
         face = {"facecolor": "white", "edgecolor": colour, "hatch": hatch} if hatch else {"color": colour}
         axes.bar(x, [p["mean"] for p in points], width * 0.9, label=label, linewidth=0.8, **face)
-        _whiskers(axes, x, points)
+        if errors := style.reach(points):
+            means = [p["mean"] for p in points]
+            axes.errorbar(x, means, errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5)
     axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
     axes.text(1.5, 50, "baseline", fontsize=6, va="bottom", ha="center")  # between two groups of bars
     axes.set_ylim(*_limits(data))
@@ -89,13 +90,6 @@ def draw(data: Data, path: Path) -> list[str]:
     what = f"{LABELS[data['loss']]}, {data['prompts']} prompts in both orders; bars: mean, 95% t interval over seeds"
     style.stamp(figure, caption(data, what), preview(data))
     return style.save(figure, path)
-
-
-def _whiskers(axes: Any, x: list[float], points: list[dict[str, Any]]) -> None:
-    if points[0]["low"] is not None:
-        means = [p["mean"] for p in points]
-        errors = [[p["mean"] - p["low"] for p in points], [p["high"] - p["mean"] for p in points]]
-        axes.errorbar(x, means, errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5)
 
 
 def _limits(data: Data) -> tuple[float, float]:
