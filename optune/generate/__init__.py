@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optune.types import Prompt, UserError
@@ -33,6 +35,25 @@ ENGINES = {
     "server": "optune.generate.server:sample",
     "vllm": "optune.generate.vllm:sample",
 }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every engine starts from: the policy's tokenizer, each prompt's ids, and the ids that end a response."""
+
+    tokenizer: Any
+    ids: list[list[int]]
+    stop: set[int]
+
+
+def prepare(model: str | Path, prompts: Sequence[Prompt], settings: Any) -> Prepared:
+    """The prompts as the checkpoint `model` takes them. Raises UserError where it cannot take one."""
+    from optune.checkpoints import load_generation_config, load_tokenizer
+
+    trust = settings.trust_remote_code
+    tokenizer = load_tokenizer(model, trust_remote_code=trust)
+    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
+    return Prepared(tokenizer, ids, stop_ids_of(load_generation_config(model, trust_remote_code=trust), tokenizer))
 
 
 def encode_prompts(

@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from optune.checkpoints import load_model, load_tokenizer
-from optune.generate import checked_ids, stop_ids_of, stream_key
+from optune.checkpoints import load_model
+from optune.generate import prepare, stream_key
 from optune.types import Prompt, Response
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
@@ -41,13 +41,11 @@ def sample(
     """`settings.n` responses per prompt; the contract is in `optune.generate`."""
     if not prompts:
         return []
-    tokenizer = load_tokenizer(model, trust_remote_code=settings.trust_remote_code)
-    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
+    start = prepare(model, prompts, settings)
+    ids, stop = start.ids, start.stop
     network = load_model(
         AutoModelForCausalLM, model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
     )
-    stop = stop_ids_of(network.generation_config, tokenizer)
-
     drawn: dict[int, list[tuple[list[int], float]]] = {}
     for batch in _batches(ids, max(1, settings.batch_size // settings.n)):
         keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
@@ -57,7 +55,7 @@ def sample(
             on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
 
     flat = [(prompt, k, *drawn[i][k]) for i, prompt in enumerate(prompts) for k in range(settings.n)]
-    texts = tokenizer.batch_decode([tokens for _, _, tokens, _ in flat], skip_special_tokens=True)
+    texts = start.tokenizer.batch_decode([tokens for _, _, tokens, _ in flat], skip_special_tokens=True)
     return [
         Response(
             prompt_id=prompt.prompt_id,

@@ -28,9 +28,8 @@ import httpx2
 import openai
 
 from optune.chat_client import ChatSettings, open_client
-from optune.checkpoints import load_generation_config, load_tokenizer
 from optune.config import ServerConfig
-from optune.generate import checked_ids, request_seed, stop_ids_of
+from optune.generate import prepare, request_seed
 from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
 
@@ -52,19 +51,16 @@ def sample(
     if not prompts:
         return []
     server = settings.server or ServerConfig()
-    trust = settings.trust_remote_code
-    tokenizer = load_tokenizer(model, trust_remote_code=trust)
-    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
-    stop = stop_ids_of(load_generation_config(model, trust_remote_code=trust), tokenizer)
+    start = prepare(model, prompts, settings)
     asked = [
-        (prompt, k, _request(row, request_seed(seed, iteration, prompt.prompt_id, k), stop, settings, server))
-        for prompt, row in zip(prompts, ids, strict=True)
+        (prompt, k, _request(row, request_seed(seed, iteration, prompt.prompt_id, k), start.stop, settings, server))
+        for prompt, row in zip(prompts, start.ids, strict=True)
         for k in range(settings.n)
     ]
     with _endpoint(str(model), server):
         choices = asyncio.run(_ask_all([body for _, _, body in asked], str(model), server, on_progress))
     return [
-        response_of(choice, prompt.prompt_id, k, iteration, tokenizer, stop, settings.temperature)
+        response_of(choice, prompt.prompt_id, k, iteration, start.tokenizer, start.stop, settings.temperature)
         for (prompt, k, _), choice in zip(asked, choices, strict=True)
     ]
 

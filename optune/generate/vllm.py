@@ -23,9 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from optune.checkpoints import load_generation_config, load_tokenizer
 from optune.config import VllmConfig
-from optune.generate import checked_ids, request_seed, stop_ids_of
+from optune.generate import prepare, request_seed
 from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
 
@@ -49,22 +48,19 @@ def sample(
     if not prompts:
         return []
     options = settings.vllm or VllmConfig()
-    trust = settings.trust_remote_code
-    tokenizer = load_tokenizer(model, trust_remote_code=trust)
-    ids = checked_ids(tokenizer, prompts, settings.max_prompt_tokens)
-    stop = stop_ids_of(load_generation_config(model, trust_remote_code=trust), tokenizer)
-    asked = [(prompt, row, k) for prompt, row in zip(prompts, ids, strict=True) for k in range(settings.n)]
+    start = prepare(model, prompts, settings)
+    asked = [(prompt, row, k) for prompt, row in zip(prompts, start.ids, strict=True) for k in range(settings.n)]
     seeds = [request_seed(seed, iteration, prompt.prompt_id, k) for prompt, _, k in asked]
     with tempfile.TemporaryDirectory(prefix="optune-vllm-") as temporary:
         folder = Path(temporary)
-        (folder / "job.json").write_text(json.dumps(_job(str(model), settings, options, stop)), encoding="utf-8")
+        (folder / "job.json").write_text(json.dumps(_job(str(model), settings, options, start.stop)), encoding="utf-8")
         requests = {"id": range(len(asked)), "prompt_token_ids": [row for _, row, _ in asked], "seed": seeds}
         pq.write_table(pa.table(requests), folder / "requests.parquet")
         _free_memory()
         _run_workers(folder, options, len(asked), on_progress)
         rows = {row["id"]: row for part in _parts(folder) for row in pq.read_table(part).to_pylist()}
     drawn = [rows[place] for place in range(len(asked))]
-    texts = tokenizer.batch_decode([row["token_ids"] for row in drawn], skip_special_tokens=True)
+    texts = start.tokenizer.batch_decode([row["token_ids"] for row in drawn], skip_special_tokens=True)
     return [
         Response(
             prompt_id=prompt.prompt_id,
