@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from optune.pairs import make_pairs
     from optune.run import run_optune
     from optune.selection import select_prompts
-    from optune.trainer import WeightedDPOTrainer
+    from optune.weighted_trainer import WeightedDPOTrainer
 
 # Loaded on first use: importing optune must not import torch.
 _HOME = {
@@ -23,7 +23,7 @@ _HOME = {
     "make_pairs": "pairs",
     "run_optune": "run",
     "select_prompts": "selection",
-    "WeightedDPOTrainer": "trainer",
+    "WeightedDPOTrainer": "weighted_trainer",
     "wdpo_loss": "losses",
 }
 __all__ = [

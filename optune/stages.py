@@ -343,7 +343,7 @@ class Stages:
         from transformers import AutoModelForCausalLM
 
         from optune.checkpoints import load_model
-        from optune.trainer import sequence_logprobs
+        from optune.reference import sequence_logprobs
 
         config, tokenizer = self.config, self._tokenizer(sft)
         ids, _ = encode_prompts(tokenizer, [prompt for prompt, _ in measured], config.prompts.max_tokens)

@@ -40,6 +40,7 @@ LAYERS = [
         "sandbox",
         "sandbox_mixes",
     },
+    {"reference", "weighted_trainer"},
     {"trainer", "sft", "reward_training"},
     {"stages", "sandbox_models"},
     {"run", "sandbox_paths", "audit", "plan"},

@@ -12,14 +12,10 @@ from trl import DPOConfig, DPOTrainer
 
 from optune.config import LossConfig, TrainingConfig
 from optune.quiet import quiet_libraries
-from optune.trainer import (
-    WeightedDPOTrainer,
-    reference_columns,
-    sequence_logprobs,
-    train_dpo,
-    training_arguments,
-)
+from optune.reference import reference_columns, sequence_logprobs
+from optune.trainer import train_dpo, training_arguments
 from optune.types import UserError
+from optune.weighted_trainer import WeightedDPOTrainer
 
 SETTINGS = TrainingConfig(learning_rate=1e-3, batch_size=8, micro_batch_size=8)
 
