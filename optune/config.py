@@ -34,6 +34,7 @@ OPERATIONAL: dict[str, Any] = {
             "api_key_env",
         },
         "vllm": {"python", "gpu_memory_utilization"},
+        "ray": {"address"},
     },
 }
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
@@ -109,6 +110,14 @@ class VllmConfig(Section):
     options: dict[str, Any] = Field({}, description="more arguments of vllm.LLM, such as enforce_eager")
 
 
+class RayConfig(Section):
+    """`engine: ray`: prompts sharded over a Ray cluster whose nodes see policy and package at the same paths."""
+
+    address: str | None = Field("auto", description="of the cluster; null starts one on this machine")
+    engine: Literal["hf", "vllm"] = Field("vllm", description="what samples in each worker")
+    workers: int = Field(1, ge=1, description="each with GPUs of its own: vllm.tensor_parallel_size of them, hf one")
+
+
 class GenerationConfig(Section):
     """Algorithm 1, line 8."""
 
@@ -121,6 +130,16 @@ class GenerationConfig(Section):
     dtype: Dtype = "float32"
     server: ServerConfig | None = Field(None, **LATER)
     vllm: VllmConfig | None = Field(None, **LATER)
+    ray: RayConfig | None = Field(None, **LATER)
+    workers: int | None = Field(None, ge=1, description="`engine: hf`: processes, each with a GPU of its own", **LATER)
+
+    @model_validator(mode="after")
+    def _check_workers(self) -> GenerationConfig:
+        if self.workers and self.engine != "hf":
+            raise ValueError(
+                f"workers are of engine hf, not {self.engine}; vllm has vllm.data_parallel_size, ray ray.workers"
+            )
+        return self
 
 
 class SamplingSettings(GenerationConfig):

@@ -296,7 +296,9 @@ class Stages:
     def _results_config(self) -> dict[str, Any]:
         """The configuration without what says nothing about results: other engines' options, for one."""
         found = self.config.model_dump(exclude=OPERATIONAL)
-        for engine in {"server", "vllm"} - {self.config.generation.engine}:
+        generation = self.config.generation
+        used = {generation.engine} | ({"vllm"} if generation.engine == "ray" else set())
+        for engine in {"server", "vllm", "ray"} - used:
             found["generation"].pop(engine, None)
         return found
 

@@ -32,6 +32,7 @@ from optune.types import Prompt, UserError
 
 ENGINES = {
     "hf": "optune.generate.hf:sample",
+    "ray": "optune.generate.ray_cluster:sample",
     "server": "optune.generate.server:sample",
     "vllm": "optune.generate.vllm:sample",
 }
@@ -86,10 +87,14 @@ def checked_ids(tokenizer: Any, prompts: Sequence[Prompt], max_prompt_tokens: in
 
 def identity(settings: Any) -> dict[str, Any]:
     """What of `settings` can change a response, for a stage's key: not where an engine runs, or how it is asked."""
-    fields = settings.model_dump(exclude={"server", "vllm"})
+    fields = settings.model_dump(exclude={"server", "vllm", "ray"})
     if settings.engine == "server" and settings.server and settings.server.parameters:
         fields["server"] = settings.server.parameters
-    if settings.engine == "vllm":
+    if settings.engine == "ray":
+        from optune.generate.ray_cluster import options_of
+
+        fields["ray"] = options_of(settings).model_dump(exclude={"address"})
+    if "vllm" in (settings.engine, fields.get("ray", {}).get("engine")):
         from optune.generate.vllm import engine_identity
 
         fields["vllm"] = engine_identity(settings)

@@ -41,6 +41,10 @@ def sample(
     """`settings.n` responses per prompt; the contract is in `optune.generate`."""
     if not prompts:
         return []
+    if (getattr(settings, "workers", None) or 1) > 1:
+        from optune.generate.shards import sample_in_processes
+
+        return sample_in_processes(model, prompts, settings, seed=seed, iteration=iteration, on_progress=on_progress)
     start = prepare(model, prompts, settings)
     ids, stop = start.ids, start.stop
     network = load_model(

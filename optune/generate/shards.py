@@ -1,0 +1,120 @@
+"""Prompts sharded over processes: the `hf` engine on all GPUs of a machine, or on several processors' cores.
+
+Each worker is a process with a device of its own, which ends, with its hold on memory, when its prompts are answered.
+Prompts are handed out in the batches that one process would form, so that a worker computes what that process would
+have computed: the tokens and, on like devices with as many threads, every bit of the log-probabilities.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from optune.artefacts import read_json, write_json, write_text
+from optune.generate import prepare
+from optune.generate.process import free_memory, run_workers, worker_devices
+from optune.history import read_responses, write_responses
+from optune.types import Prompt, Response
+
+TELL_EVERY_S = 0.5
+
+
+def sample_in_processes(
+    model: str | Path,
+    prompts: Sequence[Prompt],
+    settings: Any,
+    *,
+    seed: int,
+    iteration: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Response]:
+    """What `hf` samples in one process, by `settings.workers` of them; the contract is in `optune.generate`."""
+    shards = deal(prepare(model, prompts, settings).ids, max(1, settings.batch_size // settings.n), settings.workers)
+    rows = len(prompts) * settings.n
+    environments = [package_environment() | own for own in worker_devices(len(shards), 1, "generation.workers")]
+    with tempfile.TemporaryDirectory(prefix="optune-hf-") as temporary:
+        folder = Path(temporary)
+        alone = settings.model_copy(update={"workers": None}).model_dump()
+        job = {"model": str(model), "settings": alone, "seed": seed, "iteration": iteration}
+        job["threads"] = _threads(len(shards))
+        write_json(folder / "job.json", job)
+        for rank, places in enumerate(shards):
+            text = json.dumps([asdict(prompts[i]) for i in places], ensure_ascii=True)
+            write_text(folder / f"prompts-{rank}.json", text)
+        free_memory()
+
+        def tell() -> None:
+            if on_progress:
+                on_progress(sum(int(path.read_text("utf-8")) for path in folder.glob("done-*")), rows)
+
+        commands = [[sys.executable, "-m", __name__, str(folder), str(rank)] for rank in range(len(shards))]
+        run_workers(commands, environments, folder, "hf worker", tell)
+        answers = [read_responses(folder / f"responses-{rank}.parquet") for rank in range(len(shards))]
+    return in_order(shards, answers, settings.n)
+
+
+def deal(ids: Sequence[Sequence[int]], batch: int, workers: int) -> list[list[int]]:
+    """Places in `ids`, longest first, dealt in whole batches of `batch` to at most `workers` shards, none empty."""
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+    return [[place for one in batches[rank::workers] for place in one] for rank in range(min(workers, len(batches)))]
+
+
+def in_order(shards: Sequence[Sequence[int]], answers: Sequence[Sequence[Response]], n: int) -> list[Response]:
+    """The responses of all shards, `n` to a prompt, in the order of the prompts that were dealt."""
+    found = {
+        place: rows[j * n : (j + 1) * n]
+        for places, rows in zip(shards, answers, strict=True)
+        for j, place in enumerate(places)
+    }
+    return [response for place in sorted(found) for response in found[place]]
+
+
+def main(folder: Path, rank: int) -> None:
+    """One worker: answer `prompts-<rank>.json` as `job.json` says, into `responses-<rank>.parquet`."""
+    import torch
+
+    from optune.config import SamplingSettings
+    from optune.generate.hf import sample
+
+    job, parent, told = read_json(folder / "job.json"), os.getppid(), 0.0
+    torch.set_num_threads(job["threads"])
+    rows = read_json(folder / f"prompts-{rank}.json")
+    prompts = [Prompt(**row | {"messages": tuple(row["messages"])}) for row in rows]
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if os.getppid() != parent:  # who would read the answers is gone
+            sys.exit(1)
+        if time.monotonic() - told > TELL_EVERY_S or done == of:
+            told = time.monotonic()
+            write_text(folder / f"done-{rank}", str(done))
+
+    settings = SamplingSettings(**job["settings"])
+    found = sample(job["model"], prompts, settings, seed=job["seed"], iteration=job["iteration"], on_progress=tell)
+    write_responses(folder / f"responses-{rank}.parquet", found)
+
+
+def _threads(workers: int) -> int:
+    """CPU threads of a worker: as many as this process has, so that sums have the same bits, but no more than cores."""
+    import torch
+
+    return max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
+
+
+def package_environment() -> dict[str, str]:
+    """This process's environment, with the package where this process found it."""
+    own = str(Path(__file__).resolve().parents[2])
+    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
