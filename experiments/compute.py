@@ -145,12 +145,12 @@ def identity(config: RunConfig) -> dict[str, Any]:
 
 
 def arm_config(preset: str, arm: Arm, seed: int, overrides: Sequence[str] = ()) -> RunConfig:
-    """The preset with overrides, then the arm's own changes, the seed and its sandbox build."""
+    """The preset with the arm's recipe and overrides, then the arm's own changes, the seed and its sandbox build."""
     names = ("seed", *(name for name, _ in arm.overrides))
     taken = [name for name in names if any(o.partition("=")[0].strip() == name for o in overrides)]
     if taken:
         raise UserError(f"An experiment's arms and seeds set {taken[0]} themselves; override something else.")
-    config = load_config(preset, overrides=overrides)
+    config = load_config(preset, overrides=overrides, recipe=arm.recipe)
     changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
     if config.sandbox:
         changes["sandbox.build"] = build_of(seed)

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.arms import Arm
 from optune.artefacts import canonical_json, read_json, write_json
-from optune.config import RunConfig
+from optune.config import RunConfig, recipe_settings
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +89,7 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
-    varied = {name for arm in arms for name, _ in arm.overrides}
+    varied = {name for arm in arms for name in varied_by(arm, preset)}
     made_with = {canonical_json(_shared_settings(found[arm.name][s], varied)) for arm in arms for s in chosen}
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
@@ -102,6 +102,16 @@ def _read(path: Path, _: int) -> dict[str, Any]:
     return read_json(path)
 
 
+def varied_by(arm: Arm, preset: str) -> set[str]:
+    """The options that an arm sets on purpose: its own and its recipe's, as `section.option`."""
+    found = {name for name, _ in arm.overrides}
+    if arm.recipe:
+        for section, options in recipe_settings(arm.recipe, preset).items():
+            found |= {f"{section}.{option}" for option in options} if isinstance(options, dict) else {section}
+        found.add("recipe")
+    return found
+
+
 def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
     """The configuration and world of a result without the fields that arms vary on purpose."""
     settings = identity(result)
@@ -109,6 +119,6 @@ def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]
         *sections, field = name.split(".")
         part = settings["config"]
         for section in sections:
-            part = part[section]
+            part = part.get(section) or {}
         part.pop(field, None)
     return settings

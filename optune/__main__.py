@@ -23,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     run = commands.add_parser("run", help="online DPO with selective regeneration, on a preset or your own YAML")
     run.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
     run.add_argument("--preset", help="nano, tiny, small or paper")
-    run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>-seed<seed>")
+    run.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
+    run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>[-<recipe>]-seed<seed>")
     run.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     run.set_defaults(function=_run)
 
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan = commands.add_parser("plan", help="what a run will take: time, memory, disk and judge calls of every stage")
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
     plan.add_argument("--preset", help="nano, tiny, small or paper")
+    plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
     plan.add_argument("--gpus", type=int, default=8)
     plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
@@ -66,6 +68,7 @@ def _run(options: argparse.Namespace) -> None:
 
     config = _config(options)
     name = Path(options.config).stem if options.config else options.preset
+    name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
     if config.sandbox:
         from optune.sandbox_paths import resolve_sandbox
@@ -82,7 +85,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
     if not (options.config or options.preset):
         raise UserError("Say what to run: --preset tiny, or --config FILE.")
-    return load_config(options.preset, options.config, options.overrides)
+    return load_config(options.preset, options.config, options.overrides, options.recipe)
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """What a run is: typed, strict configuration. An unknown, misspelt or impossible value is an error that names it.
 
-A configuration is a preset (`optune/presets/*.yaml`), a YAML file of one's own that may name a preset to start from
-(`preset: tiny`), and dotted overrides (`selection.ratio=0.4`), in this order. Scale is data: no code asks which preset
-it runs.
+A configuration is a preset (`optune/presets/*.yaml`), a recipe (`optune/presets/recipes/*.yaml`), a YAML file of one's
+own that may name both to start from (`preset: tiny`, `recipe: vanilla`), and dotted overrides (`selection.ratio=0.4`),
+in this order. Scale and method are data: no code asks which preset or which recipe it runs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from optune.types import UserError
 
 PRESETS = Path(__file__).parent / "presets"
+RECIPES = PRESETS / "recipes"
 Dtype = Literal["float32", "bfloat16", "auto"]
 # Options that say nothing about a run's results: they may change when it is continued.
 OPERATIONAL: dict[str, Any] = {
@@ -254,6 +255,7 @@ class RunConfig(Section):
     """One run of Algorithm 1: one arm, one seed."""
 
     preset: str | None = None
+    recipe: str | None = Field(None, description="the method's own settings, between preset and file", **LATER)
     seed: int = Field(0, ge=0)
     iterations: int = Field(3, ge=0, description="after iteration 0, which regenerates every prompt")
     threads: int | None = Field(None, ge=1, description="CPU threads; part of the result in its last bits")
@@ -299,24 +301,51 @@ class RunConfig(Section):
 
 
 def load_config(
-    preset: str | None = None, file: str | Path | None = None, overrides: list[str] | tuple[str, ...] = ()
+    preset: str | None = None,
+    file: str | Path | None = None,
+    overrides: list[str] | tuple[str, ...] = (),
+    recipe: str | None = None,
 ) -> RunConfig:
-    """Preset, then file, then `name=value` overrides. Raises UserError naming the field and the nearest known name."""
-    data: dict[str, Any] = {}
-    if file is not None:
-        data = _read_yaml(Path(file))
-        preset = preset or data.get("preset")
-    if preset is not None:
-        data = _merge(_read_yaml(preset_path(preset)), data) | {"preset": preset}
+    """Preset, recipe, file, then `name=value` overrides. Raises UserError naming the field and the nearest known name.
+
+    A preset or recipe given here takes the place of the one that the file names.
+    """
+    own = _read_yaml(Path(file)) if file is not None else {}
+    preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
+    data: dict[str, Any] = _read_yaml(preset_path(preset)) if preset is not None else {}
+    if recipe is not None:
+        data = _merge(data, recipe_settings(recipe, preset))
+    named = {name: value for name, value in (("preset", preset), ("recipe", recipe)) if value is not None}
+    data = _merge(data, own) | named
     for override in overrides:
         name, separator, text = override.partition("=")
         if not separator:
             raise UserError(f"Override {override!r}: write it as name=value, for example selection.ratio=0.4.")
+        if name.strip() == "recipe":
+            raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
         try:
             _set(data, name.strip(), yaml.safe_load(text))
         except yaml.YAMLError:
             raise UserError(f"Override {override!r}: {text!r} is not a value that YAML can read.") from None
     return parse_config(data, str(file or preset or "configuration"))
+
+
+def recipe_settings(name: str, preset: str | None = None) -> dict[str, Any]:
+    """What a recipe sets: its `method`, and over it what it has for this preset in `scales`.
+
+    `name` is that of a file in `optune/presets/recipes`, or the path of a `.yaml` file of one's own. Raises UserError.
+    """
+    path = Path(name) if str(name).endswith(".yaml") else RECIPES / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
+        raise UserError(f"Unknown recipe {name!r}; known: {known}; or the path of a .yaml file.")
+    recipe = _read_yaml(path)
+    method, scales = recipe.pop("method", None) or {}, recipe.pop("scales", None) or {}
+    if recipe or not isinstance(method, dict) or not isinstance(scales, dict):
+        raise UserError(f"{path}: a recipe has `method` and `scales`, mappings both; see optune/presets/recipes.")
+    for scale in scales:
+        preset_path(scale)
+    return _merge(method, scales.get(preset) or {})
 
 
 def preset_path(name: str) -> Path:
