@@ -28,6 +28,7 @@ from optune.artefacts import (
     intact,
     package_versions,
     read_json,
+    read_jsonl,
     read_object,
     stable_hash,
 )
@@ -36,6 +37,7 @@ from optune.history import History, read_responses
 from optune.prompts import load_prompts
 from optune.run import loop
 from optune.stages import VERSIONS, Stages, read_manifest
+from optune.synthetic_prompts import held_out_texts, normalised
 from optune.types import UserError
 
 RECORD = ("stage", "version", "fields", "inputs", "packages", "key", "digest", "files", "counts", "timing")
@@ -226,6 +228,24 @@ class _Replay(Stages):
         counts = made.counts
         yield from _unequal("prompts", len(ids), counts["used"])
         yield from _unequal("prompts offered", counts["used"] + counts["too_long"], counts["offered"])
+        if "written" in counts:
+            yield from self._check_written(made, set(ids))
+
+    def _check_written(self, made: Artefact, used: set[str]) -> Iterator[str]:
+        """Prompts that a writer made: every line is used or left out by a reason, and none used is an evaluation's."""
+        counts, options = made.counts, self.config.prompts.synthetic
+        yield from _unequal(
+            "lines of the writer", counts["offered"] + sum(counts["left_out"].values()), counts["written"]
+        )
+        rows = [row for _, row in read_jsonl(made / "written.jsonl")]
+        fates = Counter(row["fate"] for row in rows)
+        for fate, count in fates.items():
+            yield from _unequal(f"prompts {fate}", count, counts["left_out"].get(fate, counts["offered"]))
+        if used - {stable_hash(row["prompt"], ())[:16] for row in rows if row["fate"] == "used"}:
+            yield "it holds a prompt that the writer did not write"
+        held_out = {text for name in options.held_out for text in held_out_texts(name)} if options else set()
+        if held_out & {normalised(p.text) for p in load_prompts(made / "prompts.parquet")}:
+            yield "it holds a prompt of an evaluation set"
 
     def _check_generate(self, t: int, made: Artefact) -> Iterator[str]:
         rows = read_responses(made / "responses.parquet")

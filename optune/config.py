@@ -23,6 +23,11 @@ Dtype = Literal["float32", "bfloat16", "auto"]
 OPERATIONAL: dict[str, Any] = {
     "report_to": True,
     "keep": True,
+    "prompts": {
+        "synthetic": {
+            "writer": {"base_url", "api_key_env", "concurrency", "price_in", "price_out", "max_cost"},
+        }
+    },
     "generation": {
         "server": {
             "base_url",
@@ -76,15 +81,53 @@ class RewardConfig(Section):
         return self
 
 
+class WriterConfig(Section):
+    """Who writes prompts: `sandbox`, `openai` (any OpenAI-compatible endpoint), or `package.module:function`."""
+
+    name: str = "openai"
+    model: str | None = Field(None, description="its name at the endpoint")
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    temperature: float = Field(1.0, ge=0)
+    max_tokens: int = Field(4096, ge=1, description="of one reply")
+    concurrency: int = Field(16, ge=1, description="calls under way at once")
+    price_in: float | None = Field(None, ge=0, description="per million prompt tokens")
+    price_out: float | None = Field(None, ge=0, description="per million completion tokens")
+    max_cost: float | None = Field(None, ge=0, description="refuse to spend more than this in one iteration")
+
+
+class SyntheticConfig(Section):
+    """Prompts that a writer makes in each iteration, shown questions of a reference set (`prompts.path`)."""
+
+    per_iteration: int = Field(ge=1, description="prompts that an iteration trains on")
+    questions_per_category: int = Field(15, ge=1, description="reference questions of each category in a draw")
+    draws: int = Field(40, ge=1, description="samples of the reference set, each a call of the writer")
+    prompts_per_draw: int = Field(50, ge=1, description="prompts that a call asks for")
+    style: str = Field("", description="a sentence to the writer on how prompts should sound")
+    max_characters: int = Field(2000, ge=1, description="longer prompts are rejected and counted")
+    held_out: list[str] = Field(
+        [], description="evaluation prompt sets (name#split on the hub); a written prompt equal to one is rejected"
+    )
+    embedding: str = Field("tfidf", description="tfidf, or a folder or hub name of a `transformers` encoder")
+    components: int = Field(50, ge=1, description="of the principal component analysis before clustering")
+    clusters: int = Field(11, ge=1, description="of k-means; near-duplicates are looked for inside a cluster")
+    similarity: float = Field(0.9, gt=0, le=1, description="cosine from which two prompts are near-duplicates")
+    writer: WriterConfig = WriterConfig()
+
+
 class PromptsConfig(Section):
     """Where prompts come from: the set P of Algorithm 1."""
 
     source: str = "fixed"
     path: str = Field(description="JSONL or Parquet file, or a hub data set's name")
     split: str = Field("train", description="hub data sets only")
+    columns: dict[Literal["prompt", "prompt_id", "category"], str] | None = Field(
+        None, description="what these columns are called in the file or data set", **LATER
+    )
     limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
     sample_seed: int = Field(0, description="of that sample; the same for every run seed")
     max_tokens: int = Field(512, ge=1, description="longer prompts are left out and counted, never cut")
+    synthetic: SyntheticConfig | None = Field(None, **LATER)
 
 
 class ServerConfig(Section):
@@ -331,9 +374,10 @@ def load_config(
 
 
 def recipe_settings(name: str, preset: str | None = None) -> dict[str, Any]:
-    """What a recipe sets: its `method`, and over it what it has for this preset in `scales`.
+    """What a recipe sets: its `method`, and over it what it has for this preset in `scales`; all over its `base`.
 
-    `name` is that of a file in `optune/presets/recipes`, or the path of a `.yaml` file of one's own. Raises UserError.
+    `base` names another recipe to start from. `name` is that of a file in `optune/presets/recipes`, or the path of a
+    `.yaml` file of one's own. Raises UserError.
     """
     path = Path(name) if str(name).endswith(".yaml") else RECIPES / f"{name}.yaml"
     if not path.is_file():
@@ -341,11 +385,13 @@ def recipe_settings(name: str, preset: str | None = None) -> dict[str, Any]:
         raise UserError(f"Unknown recipe {name!r}; known: {known}; or the path of a .yaml file.")
     recipe = _read_yaml(path)
     method, scales = recipe.pop("method", None) or {}, recipe.pop("scales", None) or {}
-    if recipe or not isinstance(method, dict) or not isinstance(scales, dict):
+    base = recipe.pop("base", None)
+    if recipe or not isinstance(method, dict) or not isinstance(scales, dict) or base == name:
         raise UserError(f"{path}: a recipe has `method` and `scales`, mappings both; see optune/presets/recipes.")
     for scale in scales:
         preset_path(scale)
-    return _merge(method, scales.get(preset) or {})
+    settings = _merge(method, scales.get(preset) or {})
+    return _merge(recipe_settings(base, preset), settings) if base else settings
 
 
 def preset_path(name: str) -> Path:

@@ -12,7 +12,11 @@ PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
 
 
 def ledger(stages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled."""
+    """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled.
+
+    Where a source spent tokens on prompts, or training sampled its own responses, the row also has `tokens_<name>` of
+    each, and `prompts_s` for the making of prompts.
+    """
     rows: dict[int, dict[str, Any]] = {}
     for entry in stages:
         row = rows.setdefault(
@@ -23,4 +27,9 @@ def ledger(stages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             row[f"{PHASES[entry['stage']]}_s"] += entry["timing"]["wall_s"]
         if entry["stage"] == "generate":
             row["tokens"] += entry["counts"]["tokens"]
+        spent = {name: count for name, count in entry["counts"].items() if name.startswith("tokens_")}
+        for name, count in spent.items():
+            row[name] = row.get(name, 0) + count
+        if entry["stage"] == "prompts" and spent:
+            row["prompts_s"] = sum(s for name, s in entry["timing"].items() if name != "wall_s")
     return list(rows.values())

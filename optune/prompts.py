@@ -1,7 +1,8 @@
 """Where prompts come from: the set P of Algorithm 1.
 
-A source is `f(settings, *, iteration, policy, history, seed) -> list[Prompt]`, called at the start of every iteration;
-`fixed`, the paper's, returns the same set each time. Files are JSONL or Parquet with a text column `prompt`, or a chat
+A source is `f(settings, *, iteration, policy, history, seed, tools) -> list[Prompt]`, called at the start of every
+iteration; `fixed`, the paper's, returns the same set each time, and one that writes new prompts finds in `tools` what
+it needs for that (`SourceTools`). Files are JSONL or Parquet with a text column `prompt`, or a chat
 in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any other name is a data
 set on the hub.
 """
@@ -9,7 +10,8 @@ set on the hub.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,32 @@ import pyarrow.parquet as pq
 
 from optune.artefacts import stable_hash
 from optune.config import PromptsConfig
-from optune.types import Prompt, UserError
+from optune.types import Prompt, Response, UserError
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("prompt_id", "prompt", "messages", "category")])
 
 
+@dataclass(frozen=True)
+class SourceTools:
+    """What a source may use beside its settings, made by the loop for each iteration.
+
+    answer(prompts, n, start=False): `n` responses to each prompt, sampled and rewarded as the loop does it, from the
+    policy at the iteration's start, or from the start policy of the run. Prompts that are too long are left out.
+    replies: a file that outlives the iteration and the run, for replies that were paid for.
+    folder: the stage's own; what is written there becomes part of the iteration's record.
+    counts: filled in by the source; `tokens_<name>` are what it spent, `seconds` its wall-clock by name, and the rest
+    is free.
+    """
+
+    answer: Callable[..., list[Response]]
+    replies: Path
+    folder: Path
+    counts: dict[str, Any] = field(default_factory=dict)
+
+
 def fixed(settings: PromptsConfig, **_: Any) -> list[Prompt]:
     """The paper's source: one file or data set, the same prompts in every iteration."""
-    prompts = load_prompts(settings.path, settings.split)
+    prompts = load_prompts(settings.path, settings.split, settings.columns)
     if settings.limit is None or settings.limit >= len(prompts):
         return prompts
     rng = np.random.default_rng(settings.sample_seed)
@@ -34,17 +54,24 @@ def fixed(settings: PromptsConfig, **_: Any) -> list[Prompt]:
     return [prompts[i] for i in keep]
 
 
-SOURCES: dict[str, Callable[..., list[Prompt]]] = {"fixed": fixed}
+SOURCES: dict[str, Callable[..., list[Prompt]] | str] = {
+    "fixed": fixed,
+    "vanilla_synthetic": "optune.synthetic_prompts:vanilla_synthetic",
+    "starts_on_policy": "optune.synthetic_prompts:starts_on_policy",
+    "always_on_policy": "optune.synthetic_prompts:always_on_policy",
+}
 
 
-def load_prompts(path: str | Path, split: str = "train") -> list[Prompt]:
-    """All prompts of a file or hub data set, in order.
+def load_prompts(path: str | Path, split: str = "train", columns: Mapping[str, str] | None = None) -> list[Prompt]:
+    """All prompts of a file or hub data set, in order. columns: what `prompt`, `category`, ... are called there.
 
     A row that repeats an earlier row's text but has no id of its own is dropped. Raises UserError naming file, row
     and column for what cannot be read, for ids given twice, and for a file without prompts.
     """
     prompts: dict[str, Prompt] = {}
     for number, row in _rows(path, split):
+        if columns and isinstance(row, dict):
+            row = {**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}}
         prompt, has_id = _parse(row, f"{path}, row {number}")
         if has_id and prompt.prompt_id in prompts:
             raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")

@@ -40,6 +40,9 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
         "reward.model": path_of(config.reward.model),
         "prompts.path": _prompt_file(config.prompts.path, root),
     }
+    if config.prompts.synthetic:
+        held_out = config.prompts.synthetic.held_out
+        changes["prompts.synthetic.held_out"] = [_prompt_file(name, root) for name in held_out]
     if config.evaluation:
         changes["evaluation.baseline"] = path_of(config.evaluation.baseline)
     return config.with_overrides(changes)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -33,7 +33,8 @@ from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import History, read_responses, write_responses
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
-from optune.prompts import SOURCES, load_prompts, write_prompts
+from optune.prompt_writer import written_with
+from optune.prompts import SOURCES, SourceTools, load_prompts, write_prompts
 from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.selection import STRATEGIES, select_prompts
@@ -76,6 +77,7 @@ class Stages:
         self.on_progress = on_progress
         self.on_log = on_log
         self.entries: list[dict[str, Any]] = []
+        self.first_prompts: Artefact | None = None  # on which the KL is measured, should the set change
         self.parts = _parts(config)
         self._check_same_configuration()
 
@@ -84,16 +86,71 @@ class Stages:
         settings = self.config.prompts
 
         def build(folder: Path) -> dict[str, Any]:
-            offered = self.parts["source"](settings, iteration=t, policy=policy, history=history, seed=self.config.seed)
+            tools = self._tools(t, policy, folder)
+            offered = self.parts["source"](
+                settings, iteration=t, policy=policy, history=history, seed=self.config.seed, tools=tools
+            )
             _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
             kept = [p for p in offered if p.prompt_id not in set(too_long)]
             if not kept:
                 raise UserError(f"{settings.path}: every prompt is longer than {settings.max_tokens} tokens.")
             write_prompts(folder / "prompts.parquet", kept)
-            return {"offered": len(offered), "used": len(kept), "too_long": len(too_long)}
+            return {**tools.counts, "offered": len(offered), "used": len(kept), "too_long": len(too_long)}
 
         inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **_files(history)}
-        return self._run(t, "prompts", build, {"prompts": settings.model_dump(), "seed": self.config.seed}, inputs)
+        fields = {"prompts": settings.model_dump(exclude=OPERATIONAL["prompts"]), "seed": self.config.seed}
+        if settings.synthetic:  # what the answers to the reference set and the writing of prompts depend on
+            fields |= {"answers": self._answers_identity, "written_with": written_with(settings.synthetic)}
+            inputs |= {"start": content_hash(self.config.policy.model), **self._reward_inputs}
+            inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
+        made = self._run(t, "prompts", build, fields, inputs)
+        self.first_prompts = self.first_prompts or made
+        return made
+
+    def _tools(self, t: int, policy: str, folder: Path) -> SourceTools:
+        """What a source may use in iteration `t`."""
+
+        def answer(prompts: Sequence[Prompt], n: int, start: bool = False) -> list[Response]:
+            return self._answer(self.config.policy.model if start else policy, prompts, n, 0 if start else t, counts)
+
+        counts: dict[str, Any] = {}
+        replies = self.store.root / "writer" / f"replies-seed{self.config.seed}.jsonl"
+        return SourceTools(answer, replies, folder, counts)
+
+    def _answer(self, policy: str, prompts: Sequence[Prompt], n: int, t: int, counts: dict[str, Any]) -> list[Response]:
+        """`n` rewarded responses to each prompt that is not too long; made once, whoever asks.
+
+        Seconds go to `counts`; they are those of the first time.
+        """
+        settings = self.config.sampling().model_copy(update={"n": n})
+        seed = stable_seed("answers", self.config.seed)
+
+        def build(folder: Path) -> dict[str, Any]:
+            _, too_long = encode_prompts(self._tokenizer(policy), prompts, settings.max_prompt_tokens)
+            asked = [p for p in prompts if p.prompt_id not in set(too_long)]
+            drawn = self.parts["engine"](policy, asked, settings, seed=seed, iteration=t)
+            write_responses(folder / "answers.parquet", self._score(asked, drawn))
+            return {"too_long": len(too_long), **_length_counts(drawn)}
+
+        asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
+        fields = {**self._answers_identity, "n": n, "seed": seed, "iteration": t, "prompts": asked}
+        made = self.store.run(
+            "answers", build, fields=fields, inputs={"policy": content_hash(policy), **self._reward_inputs}
+        )
+        seconds = counts.setdefault("seconds", {})
+        seconds["answers_s"] = seconds.get("answers_s", 0.0) + made.timing["wall_s"]
+        return read_responses(made / "answers.parquet")
+
+    @property
+    def _answers_identity(self) -> dict[str, Any]:
+        """What decides answers that a source asks for, but for policy, prompts and reward model."""
+        reward = _without_paths(self.config.reward.model_dump())
+        return {"generation": identity(self.config.sampling()), "reward": reward, **self._threads}
+
+    @property
+    def _reward_inputs(self) -> dict[str, str]:
+        inputs = {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
+        return {"reward_model": sandbox.content_hash()} if self.config.reward.kind == "gold" else inputs
 
     def select(self, t: int, prompts: Artefact, history: History) -> Artefact:
         """Lines 4-7 and 10. Iteration 0 regenerates every prompt, whatever the strategy, so that arms share it."""
@@ -124,7 +181,7 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             asked = load_prompts(prompts / "prompts.parquet")
-            drawn = self._score(prompts, self._sample(self.config.policy.model, asked, settings, seed, 0))
+            drawn = self._score(asked, self._sample(self.config.policy.model, asked, settings, seed, 0))
             rewards: dict[str, list[float]] = {}
             for response in drawn:
                 rewards.setdefault(response.prompt_id, []).append(response.reward)
@@ -158,7 +215,7 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             fresh = read_responses(responses / "responses.parquet")
-            scored = self._score(prompts, fresh) if fresh else []
+            scored = self._score(load_prompts(prompts / "prompts.parquet"), fresh) if fresh else []
             write_responses(folder / "history.parquet", scored)
             rewards = [r.reward for r in scored]
             return {"rewards": len(rewards), "reward_mean": fmean(rewards) if rewards else None}
@@ -220,10 +277,12 @@ class Stages:
         """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
 
         Estimated on one fresh response to each of the same KL_PROMPTS prompts in every iteration and arm, so that
-        numbers compare. Log-probabilities are untruncated ones at temperature 1, while the responses are drawn as
-        configured: with top_p < 1 it is an estimate on the nucleus.
+        numbers compare; where a source gives another set in each iteration, they are of its first one.
+        Log-probabilities are untruncated ones at temperature 1, while the responses are drawn as configured: with
+        top_p < 1 it is an estimate on the nucleus.
         """
         settings = self.config.sampling().model_copy(update={"n": 1})
+        prompts = self.first_prompts or prompts
 
         def build(folder: Path) -> dict[str, Any]:
             asked = load_prompts(prompts / "prompts.parquet")
@@ -311,10 +370,10 @@ class Stages:
 
         return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
 
-    def _score(self, prompts: Artefact, fresh: list[Response]) -> list[Response]:
+    def _score(self, prompts: Sequence[Prompt], fresh: list[Response]) -> list[Response]:
         from dataclasses import replace
 
-        by_id = {p.prompt_id: p for p in load_prompts(prompts / "prompts.parquet")}
+        by_id = {p.prompt_id: p for p in prompts}
         reward = self.parts["reward"](self.config.reward)
         rewards = reward.score([by_id[r.prompt_id] for r in fresh], fresh, self.config.seed)
         for response, value in zip(fresh, rewards, strict=True):
