@@ -256,14 +256,31 @@ class TrainingConfig(Section):
     dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
     lora: LoraConfig | None = Field(None, **LATER)
+    batching: Literal["length_grouped", "token_budget"] | None = Field(
+        None,
+        description="cut each update by length: at micro_batch_size pairs, or at micro_batch_tokens positions",
+        **LATER,
+    )
+    micro_batch_tokens: int | None = Field(
+        None, ge=1, description="positions in a forward pass, padding included", **LATER
+    )
 
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
-        if self.batch_size % self.micro_batch_size:
+        if self.batching is None and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
             )
+        if (self.batching == "token_budget") != (self.micro_batch_tokens is not None):
+            raise ValueError("batching 'token_budget' and micro_batch_tokens need each other")
         return self
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        """What a micro-batch may hold, as `batching.plan` takes it."""
+        if self.batching == "token_budget":
+            return {"max_pairs": self.batch_size, "max_tokens": self.micro_batch_tokens}
+        return {"max_pairs": self.micro_batch_size, "max_tokens": None}
 
 
 class JudgeConfig(Section):

@@ -101,4 +101,6 @@ def dpo_mean_weight_loss(
     return wdpo_weight(score_chosen, score_rejected, beta_2).mean() * unweighted
 
 
+dpo_mean_weight_loss.reads_whole_update = True  # given all scores of an update with a part of its log-probabilities
+
 LOSSES = {"dpo": dpo_loss, "wdpo": wdpo_loss, "dpo_mean_weight": dpo_mean_weight_loss}

@@ -69,6 +69,7 @@ class WeightedDPOTrainer(DPOTrainer):
         config.precompute_ref_log_probs = True  # no second model; `_precompute_ref_logps` keeps the columns given
         self.pair_loss = partial(resolve(LOSSES, loss, "loss"), beta=config.beta, beta_2=beta_2)
         self.beta_2 = beta_2
+        self.whole_update = getattr(self.pair_loss.func, "reads_whole_update", False)
         if kwargs.get("data_collator") is None:
             tokenizer = kwargs["processing_class"]
             pad_id = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -85,20 +86,35 @@ class WeightedDPOTrainer(DPOTrainer):
         super()._set_signature_columns_if_needed()
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *SCORES]))
 
+    def get_batch_samples(self, *args: Any) -> Any:
+        """As TRL's; what an update holds in all is noted, so that its micro-batches can be weighed by their pairs."""
+        batches, items = super().get_batch_samples(*args)
+        if batches and SCORES[0] in batches[0]:
+            self.update_scores = [torch.cat([batch[name] for batch in batches]) for name in SCORES]
+        return batches, items
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         scores = [inputs.pop(name) for name in SCORES]  # a key the model does not know would pass silently
         recorder = _Recorder(model)
         super()._compute_loss(recorder, inputs, return_outputs=False)  # TRL's metrics; its loss is not used
         length = inputs["completion_mask"].size(1) - 1
         policy_logps = recorder.output.log_probs[:, -length:].sum(dim=1).chunk(2)
-        losses = self.pair_loss(*policy_logps, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], *scores)
+        training = self.model.training
+        read = self.update_scores if training and self.whole_update else scores
+        losses = self.pair_loss(*policy_logps, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], *read)
         loss = losses.mean()
+        if training and (share := self._share(len(losses))) != 1:
+            loss = loss * share
         if not torch.isfinite(loss):
             raise UserError("The loss is not finite: training stopped, and nothing of it is saved. Lower the rate.")
-        mode = "train" if self.model.training else "eval"
+        mode = "train" if training else "eval"
         weight = wdpo_weight(*scores, self.beta_2).mean()
         self._metrics[mode]["weights/mean"].append(self.accelerator.gather(weight).mean().item())
         return (loss, recorder.output) if return_outputs else loss
+
+    def _share(self, pairs: int) -> float:
+        """Pairs of a micro-batch against the mean micro-batch of its update; not 1 where the data run out."""
+        return pairs * self.current_gradient_accumulation_steps / len(self.update_scores[0])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As TRL's, once per update; a gradient that is not finite stops training, as a loss does."""

@@ -1,0 +1,175 @@
+"""WeightedDPOTrainer with micro-batches of its own: the same updates with less computed, in one process or several.
+
+The data loader hands over whole updates, each the very pairs that TRL's would have. `batching.plan` cuts one into
+micro-batches of similar lengths, `pair_scoring` computes them, and every pair weighs 1 / pairs of the update wherever
+it lies: number and sizes of micro-batches, processes and a last update that is not full change the gradient by no more
+than rounding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate.utils import DistributedType
+from peft import PeftModel
+from torch import Tensor
+
+from optune import batching
+from optune.losses import wdpo_weight
+from optune.pair_scoring import PADDING, PairScores, add_pair_head, pack, place, score_pairs
+from optune.types import UserError
+from optune.weighted_trainer import SCORES, WeightedDPOTrainer
+
+REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
+# What is summed over an update: pairs, then tokens, then what is a mean over either.
+OF_PAIRS = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "weights/mean",
+)
+OF_TOKENS = {"entropy": "tokens", "logits/chosen": "chosen", "logits/rejected": "rejected"}
+SUMS = ("loss", *OF_PAIRS, *OF_TOKENS, "mean_token_accuracy", "chosen", "rejected", "filled", "positions")
+
+
+@dataclass
+class UpdateCollator:
+    """An update's pairs as micro-batches: this process's share of them, with the same count in every process."""
+
+    pad_token_id: int
+    max_pairs: int
+    max_tokens: int | None
+    shared: bool
+    processes: int = 1
+    process: int = 0
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        places = [place(row, self.shared) for row in rows]
+        widths, sizes = [width for width, _ in places], [size for _, size in places]
+        cut = batching.plan(widths, sizes, self.max_pairs, self.max_tokens, self.processes)
+        mine = cut[self.process :: self.processes]
+        return {
+            "pairs": len(rows),
+            "tokens": sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows),
+            "scores": [torch.tensor([row[name] for row in rows]) for name in SCORES],
+            "micro_batches": [self._micro_batch([rows[i] for i in batch] or rows[-1:], bool(batch)) for batch in mine],
+        }
+
+    def _micro_batch(self, rows: Sequence[dict[str, Any]], counts: bool) -> dict[str, Any]:
+        """Tensors of these pairs; one that does not count keeps the processes in step, with weight 0."""
+        columns = {name: torch.tensor([row[name] for row in rows]) for name in (*SCORES, *REFERENCES)}
+        return {"packed": pack(rows, self.pad_token_id, self.shared), "counts": counts, **columns}
+
+
+class GroupedDPOTrainer(WeightedDPOTrainer):
+    """`args.per_device_train_batch_size` is the pairs of an update, over all processes; see the module."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        add_pair_head(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+
+    def get_train_dataloader(self) -> Any:
+        """Every process sees every update, and takes its own part of it in the collator."""
+        loader = super().get_train_dataloader()
+        if self.accelerator.num_processes > 1:
+            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+        return loader
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Nobody reads the estimate, and making it walks the model once per update."""
+        return 0
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """Gradients of one update; returns its loss, the mean over its pairs. Raises UserError where it is not finite.
+
+        Every term of the loss is divided by the update's pairs; what several processes average is multiplied by their
+        number.
+        """
+        model.train()
+        device = self.accelerator.device
+        sums = torch.zeros(len(SUMS), device=device)
+        parts = inputs["micro_batches"]
+        scores = [values.to(device) for values in inputs["scores"]]
+        scale = self.accelerator.num_processes / inputs["pairs"]
+        for k, part in enumerate(parts, start=1):
+            with self._synchronised(model, k == len(parts)):
+                loss, found = self._micro_step(model, self._prepare_inputs(part), scores)
+                self.accelerator.backward(loss * scale, **self._unscaled)
+            sums += found
+        sums = self.accelerator.reduce(sums, "sum")
+        mean = sums[0] / inputs["pairs"]
+        if not torch.isfinite(mean):
+            raise UserError("The loss is not finite: training stopped, and nothing of it is saved. Lower the rate.")
+        self._record(dict(zip(SUMS, sums.tolist(), strict=True)), inputs["pairs"], inputs["tokens"])
+        return mean
+
+    def _micro_step(self, model: Any, part: dict[str, Any], scores: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The sum of a micro-batch's losses, and SUMS of it."""
+        found = score_pairs(model, part["packed"])
+        references = [part[name] for name in REFERENCES]
+        own = [part[name] for name in SCORES]
+        logps = (found.chosen_logps, found.rejected_logps)
+        losses = self.pair_loss(*logps, *references, *(scores if self.whole_update else own))
+        if not part["counts"]:
+            return losses.sum() * 0.0, torch.zeros(len(SUMS), device=losses.device)
+        return losses.sum(), self._sums(losses.detach(), found, references, own, part["packed"])
+
+    @torch.no_grad()
+    def _sums(
+        self, losses: Tensor, found: PairScores, references: list[Tensor], scores: list[Tensor], packed: dict[str, Any]
+    ) -> Tensor:
+        chosen = self.beta * (found.chosen_logps - references[0])
+        rejected = self.beta * (found.rejected_logps - references[1])
+        of_pairs = (
+            chosen,
+            rejected,
+            (chosen > rejected).float(),
+            chosen - rejected,
+            found.chosen_logps,
+            found.rejected_logps,
+            wdpo_weight(*scores, self.beta_2),
+        )
+        output, part = found.output, packed["part"]
+        of_tokens = (
+            output.entropy,
+            output.mean_logits * found.chosen,
+            output.mean_logits * found.rejected,
+            output.is_top1 & found.chosen,
+            found.chosen,
+            found.rejected,
+            part != PADDING,
+            torch.ones_like(part),
+        )
+        return torch.stack([values.sum().float() for values in (losses, *of_pairs, *of_tokens)])
+
+    def _record(self, sums: dict[str, float], pairs: int, seen: int) -> None:
+        """TRL's metrics of an update, by its names, and the share of positions that were padding."""
+        metrics = self._metrics["train"]
+        tokens = {"tokens": sums["chosen"] + sums["rejected"], "chosen": sums["chosen"], "rejected": sums["rejected"]}
+        for name in OF_PAIRS:
+            metrics[name].append(sums[name] / pairs)
+        for name, of in OF_TOKENS.items():
+            metrics[name].append(sums[name] / max(tokens[of], 1.0))
+        metrics["mean_token_accuracy"].append(sums["mean_token_accuracy"] / max(tokens["chosen"], 1.0))
+        metrics["padding_share"].append(1 - sums["filled"] / sums["positions"])
+        self._total_train_tokens += seen
+        metrics["num_tokens"] = [self._total_train_tokens]
+
+    def _synchronised(self, model: Any, last: bool) -> contextlib.AbstractContextManager:
+        """Processes exchange gradients after an update's last micro-batch only (DeepSpeed sees to it itself)."""
+        self.accelerator.gradient_state._set_sync_gradients(last)
+        if last or self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+            return contextlib.nullcontext()
+        return self.accelerator.no_sync(model=model)
+
+    @property
+    def _unscaled(self) -> dict[str, Any]:
+        """DeepSpeed would divide by its own count of micro-batches."""
+        return {"scale_wrt_gas": False} if self.accelerator.distributed_type == DistributedType.DEEPSPEED else {}

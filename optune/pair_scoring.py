@@ -1,0 +1,196 @@
+"""Log-probabilities of pairs with little that is computed in vain: no prompt twice, no vocabulary for a prompt's token.
+
+A pair is one row, `prompt | chosen | rejected`, in which the rejected response does not see the chosen one and both
+have the positions that they would have alone. Models that cannot take such a row (anything but plain attention with
+positions told apart from places) are found by `shares_prompts`; their pairs take two rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+
+from optune import batching
+from optune.reference import sequence_logprobs
+
+IGNORED = -100  # the label of a position that predicts no response token
+PROMPT, CHOSEN, REJECTED, PADDING = range(4)
+OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
+# A logit transformation that only TRL's head knows; see `trl.trainer.utils.add_fused_lm_head`.
+TRANSFORMED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+LARGEST_LOGITS = 2**27  # of one head call, in numbers: above it TRL's head, which goes through the vocabulary in tiles
+
+
+def place(row: dict[str, Any], shared: bool) -> tuple[int, int]:
+    """Positions that a pair takes (its width) and fills, in one row or in two."""
+    prompt, chosen, rejected = (len(row[f"{part}_ids"]) for part in ("prompt", "chosen", "rejected"))
+    if shared:
+        return (prompt - 1 + chosen + rejected,) * 2
+    return 2 * (prompt - 1 + max(chosen, rejected)), 2 * (prompt - 1) + chosen + rejected
+
+
+def pack(rows: Sequence[dict[str, Any]], pad_id: int, shared: bool) -> dict[str, Tensor]:
+    """`input_ids`, `labels` (of the next token, or IGNORED), `position_ids` and `part`, each (rows, width), int64.
+
+    Shared: a row per pair. Otherwise all chosen ones and then all rejected ones. A response's last token is not among
+    the inputs, as nothing is predicted from it; the prompt's last one predicts both first tokens, so it is there twice.
+    """
+    if shared:
+        packed = [_row(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows]
+    else:
+        packed = [_row(row["prompt_ids"], row["chosen_ids"]) for row in rows]
+        packed += [_row(row["prompt_ids"], (), row["rejected_ids"]) for row in rows]
+    width = max(len(ids) for ids, *_ in packed)
+    fills = {"input_ids": pad_id, "labels": IGNORED, "position_ids": 0, "part": PADDING}
+    columns = zip(fills.items(), zip(*packed, strict=True), strict=True)
+    return {name: torch.tensor([[*r, *[fill] * (width - len(r))] for r in values]) for (name, fill), values in columns}
+
+
+def _row(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int] = ()) -> tuple[list[int], ...]:
+    ids, before = list(prompt[:-1]), len(prompt) - 1
+    labels, places, parts = [IGNORED] * before, list(range(before)), [PROMPT] * before
+    for part, answer in ((CHOSEN, chosen), (REJECTED, rejected)):
+        if answer:
+            ids += [prompt[-1], *answer[:-1]]
+            labels += answer
+            places += range(before, before + len(answer))
+            parts += [part] * len(answer)
+    return ids, labels, places, parts
+
+
+@dataclass
+class PairScores:
+    """What a forward pass tells of n pairs: log-probabilities (n,), in nats; the rest by position, (rows, width)."""
+
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    chosen: Tensor  # which positions predict a chosen token, bool
+    rejected: Tensor
+    output: Any
+
+
+def score_pairs(model: Any, packed: dict[str, Tensor]) -> PairScores:
+    """Forward pass of a model with `add_pair_head`, possibly wrapped for several processes."""
+    part = packed["part"]
+    chosen, rejected = part == CHOSEN, part == REJECTED
+    shared = bool((chosen.any(1) & rejected.any(1)).any())
+    output = model(
+        input_ids=packed["input_ids"],
+        attention_mask=_attention(part) if shared else (part != PADDING).long(),
+        position_ids=packed["position_ids"],
+        shift_labels=packed["labels"],
+        fused_lm_head=True,
+        use_cache=False,
+    )
+    sums = [(output.log_probs * mask).sum(1) for mask in (chosen, rejected)]
+    if not shared:
+        half = len(part) // 2
+        sums = [sums[0][:half], sums[1][half:]]
+    return PairScores(*sums, chosen, rejected, output)
+
+
+def _attention(part: Tensor) -> Tensor:
+    """Who sees whom, (rows, 1, width, width), bool: what came before, of the prompt and of one's own part."""
+    width = part.size(1)
+    before = torch.ones(width, width, dtype=torch.bool, device=part.device).tril()
+    own = part[:, :, None] == part[:, None, :]
+    return ((own | (part == PROMPT)[:, None, :]) & before)[:, None]
+
+
+def add_pair_head(model: PreTrainedModel) -> None:
+    """Let `model(..., shift_labels=..., fused_lm_head=True)` compute only what predicts a response's token.
+
+    TRL's fused head does so on a GPU; on a CPU it computes every position. It serves here too where a model transforms
+    its logits, or where they are too many to be there at once.
+    """
+    add_fused_lm_head(model, outputs=OUTPUTS)
+    fused, config = model.forward, model.config.get_text_config()
+    transformed = any(getattr(config, name, None) is not None for name in TRANSFORMED)
+
+    def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
+        labels = kwargs.get("shift_labels")
+        if labels is None or not kwargs.get("fused_lm_head") or transformed or labels.device.type != "cpu":
+            return fused(*args, **kwargs)
+        kept = labels != IGNORED
+        if int(kept.sum()) * config.vocab_size > LARGEST_LOGITS:
+            return fused(*args, **kwargs)
+        inputs = {name: value for name, value in kwargs.items() if name not in ("shift_labels", "fused_lm_head")}
+        hidden = self.base_model(*args, **inputs).last_hidden_state
+        found = _TokenScores.apply(self.get_output_embeddings()(hidden[kept]).float(), labels[kept])
+        values = {
+            name: value.new_zeros(kept.shape).masked_scatter(kept, value)
+            for name, value in zip(OUTPUTS, found, strict=True)
+        }
+        return FusedCausalLMOutput(**values)
+
+    model.forward = MethodType(forward, model)
+
+
+class _TokenScores(torch.autograd.Function):
+    """OUTPUTS of (tokens, vocabulary) logits; only the log-probabilities have a gradient, made in place."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        total = torch.logsumexp(logits, dim=-1)
+        target = logits.gather(-1, labels[:, None])[:, 0]
+        probabilities = torch.exp(logits - total[:, None])
+        entropy = total - torch.linalg.vecdot(probabilities, logits)
+        top = logits.argmax(-1) == labels
+        ctx.save_for_backward(probabilities, labels)
+        mean = logits.mean(-1)
+        ctx.mark_non_differentiable(entropy, mean, top)
+        return target - total, entropy, mean, top
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None]:
+        probabilities, labels = ctx.saved_tensors
+        found = probabilities * -gradient[:, None]
+        found.scatter_add_(-1, labels[:, None], gradient[:, None])
+        return found, None
+
+
+@torch.no_grad()
+def pair_reference_columns(
+    reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, shared: bool, **limits: int | None
+) -> list[dict[str, float]]:
+    """`reference.reference_columns` by the same forward pass as training; `limits` are those of `batching.plan`."""
+    places = [place(row, shared) for row in rows]
+    columns: list[dict[str, float]] = [{}] * len(rows)
+    for batch in batching.plan([width for width, _ in places], [size for _, size in places], **limits):
+        packed = pack([rows[i] for i in batch], pad_id, shared)
+        scores = score_pairs(reference, {name: value.to(reference.device) for name, value in packed.items()})
+        found = zip(batch, scores.chosen_logps.tolist(), scores.rejected_logps.tolist(), strict=True)
+        for i, chosen, rejected in found:
+            columns[i] = {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    return columns
+
+
+@torch.no_grad()
+def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
+    """Whether a pair in one row has the log-probabilities of its two rows, tried on the longest pair and the shortest.
+
+    False for a model that reads its places otherwise (a recurrent one, a sliding window shorter than the row, an
+    attention kernel without masks), and where a prompt is empty.
+    """
+    if model.config.get_text_config()._attn_implementation != "sdpa" or not all(row["prompt_ids"] for row in rows):
+        return False
+    by_size = sorted(rows, key=lambda row: place(row, True))
+    tried = [by_size[0], by_size[-1]]
+    alone = [(row["prompt_ids"], row[f"{side}_ids"]) for side in ("chosen", "rejected") for row in tried]
+    expected = torch.tensor(sequence_logprobs(model, alone, pad_id, 1))
+    packed = {name: value.to(model.device) for name, value in pack(tried, pad_id, shared=True).items()}
+    try:
+        scores = score_pairs(model, packed)
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError):
+        return False
+    found = torch.cat([scores.chosen_logps, scores.rejected_logps]).cpu().float()
+    return bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-2))
