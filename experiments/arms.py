@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +27,7 @@ class Arm:
 
     ends_only: measured after iteration 0 and the last one alone. probe: instead of the usual measures, the function
     (`module:name`) that measures the finished run; see `probes.py`. recipe: whose settings it starts from.
+    seeds: the only ones it is run on, where not all are needed.
     """
 
     name: str
@@ -33,20 +35,25 @@ class Arm:
     ends_only: bool = False
     probe: str = ""
     recipe: str | None = None
+    seeds: tuple[int, ...] = ()
 
     @property
     def for_the_clock(self) -> bool:
         """Whether seconds are what counts: not to be run beside other work."""
-        return self.probe.endswith(":seconds")
+        return self.probe.endswith((":seconds", ":clock"))
 
     @property
     def needs_sandbox(self) -> bool:
         """Whether its probe reads what only a sandbox has."""
         return self.probe.endswith((":improvability", ":alpaca"))
 
-    def probed(self, name: str) -> Arm:
-        """The same runs under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
-        return replace(self, name=f"{name}-{self.name}", probe=f"experiments.probes:{name}")
+    def probed(self, name: str, seeds: tuple[int, ...] = ()) -> Arm:
+        """The same runs, or those of a few seeds, under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
+        return replace(self, name=f"{name}-{self.name}", probe=f"experiments.probes:{name}", seeds=seeds)
+
+    def runs_on(self, seeds: Sequence[int]) -> list[int]:
+        """Those of `seeds` that it is run on."""
+        return [seed for seed in seeds if not self.seeds or seed in self.seeds]
 
 
 def arm(loss: str, strategy: str, ratio: float = 1.0, mix: str = "", **changes: Any) -> Arm:

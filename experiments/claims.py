@@ -8,8 +8,8 @@ Rules (all fixed beforehand):
   about something else names its own. A verdict needs all of a claim's outcomes; where they disagree the claim is
   inconclusive, and the report says which said what.
 - Intervals: t over seeds; a crossed bootstrap over seeds and prompts checks them where the outcome has prompts.
-- Holm's correction within each family of claims (the paper's; the worlds'; beyond the paper), separately for first and
-  second outcomes, on the p-value of each claim's primary test.
+- Holm's correction within each family of claims (the paper's; the worlds'; beyond the paper; the recipes'), separately
+  for first and second outcomes, on the p-value of each claim's primary test.
 - Superiority: two-sided t test of the contrast against 0. Parity: two one-sided t tests within the margin: MARGIN_SHARE
   of ratio 1's gain from iteration 0 to 3, as measured on development seeds (`results/<preset>/development.json`), or of
   the claimed effect where the claim is a number. Three outcomes have margins of their own, set before they were seen:
@@ -23,6 +23,12 @@ Rules (all fixed beforehand):
   (what is recorded while results are made also carries what else the machine did). Simulated raters and the sandbox's
   benchmarks never yield a verdict: those
   claims are stated in REAL_ONLY and are not testable here.
+- Recipes (`recipe_contrasts.py`) are compared where the budget ends: what vanilla online DPO spent from the first
+  response to the end of its iteration 3, in tokens seed by seed (the prompt writer's prompts and replies, reference and
+  validation answers included), or in seconds, an iteration's being the mean of three seeds' runs for the clock.
+  Between two iterations the outcome is interpolated; an arm that ends up to a tenth short of the budget counts as it
+  ended. A recipe that returns its best policy on validation prompts counts with that one.
+  Their sizes come from arithmetic, nothing is tuned for a recipe, and the margins are those above.
 - The further strategies (`optune/further_strategies.py`) are compared at ratio 0.5 on development seeds alone; the one
   with the best mean gold at iteration 3 is then run once on report seeds, against `lowest_reward`.
 - The seeds, arms, settings and this file don't change because an arm lost.
@@ -38,6 +44,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.arms import BEST_STRATEGY, ORACLE, RATIOS, Arm, arm, loss_arms, ranking_arms, ratio_arms
+from experiments.recipe_contrasts import CLOCKED, COMBINATIONS, MEMBERS, RECIPES, over, over_every
 from optune.sandbox_mixes import MIXES
 
 MARGIN_SHARE = 0.2
@@ -55,7 +62,8 @@ class Claim:
     """One claim: its statement in our words, and the contrast (n_seeds,) that stands for it.
 
     needs: what it reads, below `results/<preset>/raw`. gate: a contrast that must be above 0 for the claim to be
-    testable. margin: of parity, for outcomes other than win score and gold.
+    testable. margin: of parity, for outcomes other than win score and gold. clocked: further raw results that it reads
+    seconds from, of fewer seeds.
     """
 
     key: str
@@ -67,7 +75,8 @@ class Claim:
     gate: Contrast | None = None
     outcomes: tuple[str, ...] = OUTCOMES
     margin: float | None = None
-    family: Literal["paper", "worlds", "beyond"] = "paper"
+    family: Literal["paper", "worlds", "beyond", "recipes"] = "paper"
+    clocked: tuple[str, ...] = ()
     note: str = field(default="", compare=False)
 
 
@@ -385,6 +394,55 @@ def _world_claims(mix: str) -> tuple[Claim, ...]:
     return (*claims, parity)
 
 
+RECIPE_TITLES = {
+    "vanilla": "vanilla online DPO",
+    "optune": "OPTune (wDPO, lowest reward, 0.5)",
+    "rlhf_workflow": "RLHF Workflow",
+    "aop": "Always-On-Policy prompts",
+    "sop": "Starts-On-Policy prompts",
+    "optune_wide": "OPTune on more prompts instead of for more iterations",
+    "optune_best_of_8": "OPTune's selection with the best and the worst of 8",
+    "rlhf_workflow_wdpo": "RLHF Workflow with wDPO",
+    "aop_wdpo": "Always-On-Policy prompts with wDPO",
+}
+
+
+def _recipe_claims() -> tuple[Claim, ...]:
+    """Each recipe against vanilla, OPTune against each, and each combination against what it is to improve."""
+    every = tuple(RECIPES)
+    rivals = [(name, "vanilla", unit) for unit in ("tokens", "seconds") for name in every[1:]]
+    rivals += [(name, parent, "tokens") for name, (_, parent) in COMBINATIONS.items()]
+    found = [
+        _recipe_claim(
+            name, RECIPE_TITLES[rival], unit, partial(over, name=name, rival=rival, unit=unit), (name, rival), rival
+        )
+        for name, rival, unit in rivals
+    ]
+    found += [
+        _recipe_claim(
+            "optune", "every other recipe", unit, partial(over_every, name="optune", unit=unit), every, "every"
+        )
+        for unit in ("tokens", "seconds")
+    ]
+    return tuple(found)
+
+
+def _recipe_claim(name: str, rival: str, unit: str, contrast: Contrast, members: Sequence[str], key: str) -> Claim:
+    members = ("vanilla", *(m for m in members if m != "vanilla"))  # whose spending is the budget
+    seconds = unit == "seconds"
+    return Claim(
+        f"recipes-{name}-over-{key}-{unit}".replace("_", "-"),
+        "compare-recipes",
+        f"At equal {unit}, {RECIPE_TITLES[name]} beats {rival}.",
+        "superiority",
+        contrast,
+        names(*(MEMBERS[m] for m in members)),
+        family="recipes",
+        clocked=names(*(CLOCKED[m] for m in members)) if seconds else (),
+        note="Seconds of this machine and engine." if seconds else "",
+    )
+
+
 CLAIMS = (
     Claim(
         "table1-generation-dominates",
@@ -511,6 +569,7 @@ CLAIMS = (
         family="beyond",
         note="Chosen by mean gold at iteration 3 on three development seeds, where its lead was 0.016 of 10.",
     ),
+    *_recipe_claims(),
 )
 
 # Claims that only real models, benchmarks and people can settle: shown with our numbers, never with a verdict.

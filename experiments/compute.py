@@ -40,13 +40,13 @@ def compute(preset: str, arms: Sequence[Arm], seeds: Sequence[int], overrides: S
     """
     _check_arms(preset, arms, overrides)
     for arm in arms:
-        for seed in seeds:
+        for seed in arm.runs_on(seeds):
             config = arm_config(preset, arm, seed, overrides)
             committed = raw_path(RESULTS, preset, arm.name, seed)
             if not overrides and committed.exists():
                 check_identity(read_json(committed), identity(config), committed)
     base = base_of(preset, overrides)
-    tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in seeds]
+    tasks = [(preset, arm, seed, tuple(overrides), base) for arm in arms for seed in arm.runs_on(seeds)]
     missing = [task for task in tasks if not raw_path(base, preset, task[1].name, task[2]).exists()]
     new = {(task[1].name, task[2]) for task in tasks if not raw_path(RESULTS, preset, task[1].name, task[2]).exists()}
     if missing:
@@ -235,7 +235,7 @@ def _report(
     outcome = {}
     for arm in arms:
         states = []
-        for seed in seeds:
+        for seed in arm.runs_on(seeds):
             state = publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS)
             states.append("new" if (arm.name, seed) in new else state)
             outcome[f"{arm.name}/seed{seed}"] = states[-1]

@@ -39,7 +39,10 @@ OURS = {
     "worlds": "experiments.when_selection_pays:FIGURE",
     "beyond_paper": "experiments.beyond_paper:FIGURE",
 }
-FIGURES = {**PAPER, **OURS}
+NEIGHBOURS = {
+    "compare-recipes": "experiments.compare_recipes:FIGURE",
+}
+FIGURES = {**PAPER, **OURS, **NEIGHBOURS}
 
 
 def figure_of(name: str) -> Figure:

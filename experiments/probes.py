@@ -113,6 +113,11 @@ def seconds(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, A
         return {"timing": {"ledger": ledger(again.stages)}}
 
 
+def clock(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
+    """`seconds`, once more: for arms that are compared with each other by time, and so are timed on the same day."""
+    return seconds(config, result, work_dir)
+
+
 def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
     """Reward and gold of every training prompt's responses in the first and the last iteration, sandbox only.
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.arms import REPORT_SEEDS, Arm
-from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim
+from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
 from experiments.figures import FIGURES, figure_of
 from experiments.readme_results import update_readme
@@ -27,6 +27,12 @@ from experiments.verdicts import judge_claims
 from optune.artefacts import read_json, write_json, write_text
 from optune.command import exit_status
 from optune.types import UserError
+
+FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
+    ("worlds", "When does selection by low reward pay?", ""),
+    ("beyond", "Beyond the paper", ""),
+    ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
+)
 
 OUTCOME_NAMES = {
     "win_score": "win score",
@@ -99,8 +105,8 @@ def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
     """A row for every claim whose results are there."""
     known = {arm.name: arm for name in FIGURES for arm in figure_of(name).arms}
     there = {name for name in known if (base / preset / "raw" / name).is_dir()}
-    claims = [claim for claim in CLAIMS if set(claim.needs) <= there]
-    evidence = {claim.key: read_raw(base, preset, _arms(claim, known), REPORT_SEEDS) for claim in claims}
+    claims = [claim for claim in CLAIMS if {*claim.needs, *claim.clocked} <= there]
+    evidence = {claim.key: _evidence(base, preset, claim, known) for claim in claims}
     if not claims or not (base / preset / "development.json").exists():
         return []  # real models have no development builds and no gold: their figures stand without verdicts
     development = read_json(base / preset / "development.json")
@@ -108,8 +114,10 @@ def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
     return judge_claims(claims, evidence, gain)
 
 
-def _arms(claim: Claim, known: dict[str, Arm]) -> list[Arm]:
-    return [known[name] for name in claim.needs]
+def _evidence(base: Path, preset: str, claim: Claim, known: dict[str, Arm]) -> Raw:
+    """The raw results that a claim reads; those for the clock may be of fewer seeds."""
+    parts = [[known[name] for name in names] for names in (claim.needs, claim.clocked) if names]
+    return {name: results for arms in parts for name, results in read_raw(base, preset, arms, REPORT_SEEDS).items()}
 
 
 # --- the text --------------------------------------------------------------------------------------------------------
@@ -126,13 +134,13 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
         yield from _how_to_read(preset, verdicts)
     else:
         yield "No verdicts: they need results, and the margins and gold quality of a sandbox (`make develop`).\n"
-    for family, title in (("worlds", "When does selection by low reward pay?"), ("beyond", "Beyond the paper")):
+    for family, title, words in FAMILIES:
         rows = [row for row in verdicts if row["family"] == family]
         if rows:
             yield f"## {title}\n"
             yield from _verdict_table(rows)
-    advice = RESULTS / preset / "recommendation.md"
-    yield filled(advice.read_text("utf-8"), verdicts) if advice.exists() else "No recommendation yet.\n"
+            yield from _advice(preset, words, verdicts) if words else ()
+    yield from _advice(preset, "recommendation.md", verdicts)
     if preset == "tiny":
         yield "## What this can say, and what it cannot\n"
         yield WHAT_IT_CAN_SAY.strip() + "\n"
@@ -142,6 +150,12 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     for name in FIGURES:
         yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
     yield from _provenance(preset)
+
+
+def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Our own words on what was found, with the verdicts' numbers filled in."""
+    advice = RESULTS / preset / file
+    yield filled(advice.read_text("utf-8"), verdicts) if advice.exists() else "No recommendation yet.\n"
 
 
 def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -166,7 +180,7 @@ def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
 def filled(text: str, verdicts: Sequence[dict[str, Any]]) -> str:
     """`{claim:outcome}` as that contrast's estimate and interval, `{claim}` as its verdict: no number is typed by hand.
 
-    Raises UserError for a claim or outcome that is not among the verdicts.
+    Raises UserError for a claim or outcome that is not among the verdicts: recommendation.md, which_recipe.md.
     """
     rows = {row["claim"]: row for row in verdicts}
 
@@ -174,7 +188,7 @@ def filled(text: str, verdicts: Sequence[dict[str, Any]]) -> str:
         claim, outcome = found[1], found[2]
         if claim not in rows or (outcome and outcome not in rows[claim]["outcomes"]):
             raise UserError(
-                f"recommendation.md: there is no {found[0]} among the verdicts; name a claim and its outcome."
+                f"There is no {found[0]} among the verdicts, which our words name; name a claim and its outcome."
             )
         if not outcome:
             return rows[claim]["verdict"]
@@ -267,7 +281,10 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
             f"{OUTCOME_NAMES.get(name, name)} says *{test['verdict']}*" for name, test in row["outcomes"].items()
         )
         yield f"- {row['statement']} **{row['verdict']}**: {found}."
-    yield "" if open_rows else "Nothing: every claim has a verdict.\n"
+    judged = {row["claim"] for row in verdicts}
+    waiting = [claim for claim in CLAIMS if verdicts and claim.key not in judged]
+    yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
+    yield "" if open_rows or waiting else "Nothing: every claim has a verdict.\n"
 
 
 def _paper_checks() -> Iterable[str]:

@@ -50,7 +50,7 @@ def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str
     return {
         **{"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind},
         **{"statement": claim.statement, "note": claim.note},
-        "verdict": "preview: no verdict" if is_preview(raw) else overall,
+        "verdict": "preview: no verdict" if is_preview({name: raw[name] for name in claim.needs}) else overall,
         "seeds": [result["seed"] for result in results],
         "outcomes": outcomes,
     }
@@ -136,8 +136,11 @@ def _per_prompt(raw: Raw, measure: str) -> Raw:
         return {measure: PER_PROMPT[measure](point)} if measure in point else {}
 
     def copy(result: dict[str, Any]) -> dict[str, Any]:
+        if "iterations" not in result:  # for the clock
+            return result
         baseline = spread(result["baseline"]) if measure == "gold_mean" else {}
-        return {"iterations": [spread(point) for point in result["iterations"]], "baseline": baseline}
+        points = [{"stages": point.get("stages", {}), **spread(point)} for point in result["iterations"]]
+        return {"iterations": points, "baseline": baseline, "timing": result["timing"]}
 
     return {name: [copy(result) for result in results] for name, results in raw.items()}
 

@@ -1,0 +1,76 @@
+"""What a budget buys: what an arm's iterations cost by its ledger, and its outcome where a budget ends.
+
+Costs are counted from the first response on, iteration 0 included, as recipes differ there already. A budget that ends
+between two iterations gives the outcome in between, on the line from one policy to the next; nothing is read beyond
+what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from optune.types import UserError
+
+WRITER_READS = "tokens_writer_in"  # the one kind of token that nobody generated
+SHORTFALL = 0.1  # of a budget: how much of it an arm may leave unspent after its last iteration
+
+Entry = dict[str, Any]  # an iteration's row of the ledger (`optune/ledger.py`)
+
+
+def tokens(entry: Entry) -> float:
+    """Every token of an iteration: responses, and whatever the recipe has spent besides, each under its own name."""
+    return sum(value for name, value in entry.items() if name == "tokens" or name.startswith("tokens_"))
+
+
+def generated(entry: Entry) -> float:
+    """Those that a policy or a prompt writer has written."""
+    return tokens(entry) - entry.get(WRITER_READS, 0)
+
+
+def seconds(entry: Entry) -> float:
+    """Generation, rewarding, training, and what else the recipe has done."""
+    return sum(value for name, value in entry.items() if name.endswith("_s"))
+
+
+def spent(result: dict[str, Any], cost: Callable[[Entry], float]) -> np.ndarray:
+    """(iterations,): what has been spent by the end of each iteration, from iteration 0 on."""
+    return np.cumsum([cost(entry) for entry in result["timing"]["ledger"]])
+
+
+def mean_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]) -> np.ndarray:
+    """(iterations,): the same, mean over results."""
+    return np.mean([spent(result, cost) for result in results], axis=0)
+
+
+def returned(result: dict[str, Any], measure: str) -> np.ndarray:
+    """(iterations, ...): the outcome of the policy that the recipe would return after each iteration.
+
+    It is the newest, or the best so far on validation prompts where the recipe has some.
+    """
+    points = result["iterations"]
+    rewards = [point["stages"].get("validate", {}).get("reward_mean") for point in points]
+    best = [
+        max(range(t + 1), key=lambda s: (rewards[s], s)) if rewards[t] is not None else t for t in range(len(points))
+    ]
+    return np.array([points[t][measure] for t in best], dtype=float)
+
+
+def at_budget(costs: np.ndarray, values: np.ndarray, budget: float, who: str = "An arm") -> np.ndarray:
+    """The outcome where `budget` ends. costs: (iterations,), rising; values: (iterations, ...).
+
+    Raises UserError where the first iteration costs more than the budget, or all of them too little to reach it.
+    """
+    if budget < costs[0]:
+        raise UserError(f"{who}: its first iteration costs {costs[0]:.0f}, more than the budget of {budget:.0f}.")
+    if costs[-1] < (1 - SHORTFALL) * budget:
+        raise UserError(
+            f"{who}: its iterations cost {costs[-1]:.0f} of a budget of {budget:.0f}; give it more of them."
+        )
+    after = int(np.searchsorted(costs, budget))
+    if after == len(costs) or costs[after] == budget:
+        return values[min(after, len(costs) - 1)]
+    share = (budget - costs[after - 1]) / (costs[after] - costs[after - 1])
+    return (1 - share) * values[after - 1] + share * values[after]

@@ -1,0 +1,100 @@
+"""The recipes' comparison: its arms, the budget, and an arm's outcome where the budget ends.
+
+The budget is what vanilla online DPO has spent when its iterations 0 to 3 are done: every token of responses, reference
+answers, validation answers, and of the prompt writer's prompts and replies, seed by seed; or seconds of generation,
+rewarding, training and a source's own work, from runs for the clock. Sizes come from arithmetic alone: an iteration of
+any recipe but OPTune, which regenerates half, is to cost about as many tokens as one of vanilla's. What a recipe's
+paper states is kept (two passes over the data, for the two neighbours); learning rate, batch, optimizer and schedule
+are the preset's for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from experiments.arms import Arm, arm
+from experiments.budgets import Entry, at_budget, mean_spent, returned, seconds, spent, tokens
+
+CLOCK_SEEDS = (0, 3, 5)  # of three builds
+
+
+def recipe_arm(recipe: str, iterations: int, variant: str = "", **changes: Any) -> Arm:
+    """A recipe at the comparison's sizes: `equal-aop`, `equal-aop-wdpo`. changes: `section__field=value`."""
+    overrides = {"iterations": iterations, **{name.replace("__", "."): value for name, value in changes.items()}}
+    return Arm("-".join(filter(None, ("equal", recipe, variant))), tuple(overrides.items()), recipe=recipe)
+
+
+VANILLA = arm("dpo", "all")
+OPTUNE = arm("wdpo", "lowest_reward", 0.5, iterations=6)
+# Iterations: as many as both budgets take. Sizes: 8 responses to each of 256 prompts are as many as vanilla's 2 to each
+# of 1,024. A written prompt costs here about 24 tokens that the writer reads, 14 that it writes and 12 of its two
+# responses, so that 256 of them come to an iteration of vanilla's, too.
+BEST_OF_8 = {"prompts__per_iteration": 256, "training__epochs": 2}
+WRITTEN = {
+    "prompts__limit": 128,
+    "prompts__synthetic__per_iteration": 256,
+    "prompts__synthetic__questions_per_category": 2,
+    "prompts__synthetic__draws": 8,
+    "prompts__synthetic__prompts_per_draw": 40,
+    "training__epochs": 2,
+}
+RECIPES = {
+    "vanilla": VANILLA,
+    "optune": OPTUNE,
+    "rlhf_workflow": recipe_arm("rlhf_workflow", 5, **BEST_OF_8),
+    "aop": recipe_arm("aop", 4, **WRITTEN),
+    "sop": recipe_arm("sop", 4, **WRITTEN),
+}
+# Combinations, each with the recipe that it is to improve. OPTune's iteration 0 and three halves are 2.5 times its
+# prompts: with 1,638 of them as many as vanilla's four times 1,024.
+COMBINATIONS = {
+    "optune_wide": (recipe_arm("optune", 3, "wide", prompts__limit=1638), "optune"),
+    "optune_best_of_8": (
+        recipe_arm(
+            "optune",
+            4,
+            "best_of_8",
+            prompts__limit=512,
+            generation__n=8,
+            generation__top_p=1.0,
+            generation__temperatures=(1.0, 0.7),
+        ),
+        "rlhf_workflow",
+    ),
+    "rlhf_workflow_wdpo": (recipe_arm("rlhf_workflow", 5, "wdpo", loss__name="wdpo", **BEST_OF_8), "rlhf_workflow"),
+    "aop_wdpo": (recipe_arm("aop", 4, "wdpo", loss__name="wdpo", **WRITTEN), "aop"),
+}
+MEMBERS: dict[str, Arm] = {**RECIPES, **{name: member for name, (member, _) in COMBINATIONS.items()}}
+CLOCKED: dict[str, Arm] = {name: member.probed("clock", CLOCK_SEEDS) for name, member in MEMBERS.items()}
+
+Raw = dict[str, list[dict[str, Any]]]
+
+
+def at_equal_tokens(raw: Raw, measure: str, name: str, cost: Callable[[Entry], float] = tokens) -> np.ndarray:
+    """(n_seeds, ...): a member's outcome where it has spent the tokens that vanilla spent with the same seed."""
+    pairs = zip(raw[MEMBERS[name].name], raw[VANILLA.name], strict=True)
+    return np.array([at_budget(spent(r, cost), returned(r, measure), spent(v, cost)[-1], name) for r, v in pairs])
+
+
+def at_equal_seconds(raw: Raw, measure: str, name: str) -> np.ndarray:
+    """(n_seeds, ...): the same at vanilla's seconds; an iteration's seconds are the mean of the runs for the clock."""
+    budget = mean_spent(raw[CLOCKED["vanilla"].name], seconds)[-1]
+    costs = mean_spent(raw[CLOCKED[name].name], seconds)
+    return np.array([at_budget(costs, returned(r, measure), budget, name) for r in raw[MEMBERS[name].name]])
+
+
+EQUAL = {"tokens": at_equal_tokens, "seconds": at_equal_seconds}
+
+
+def over(raw: Raw, measure: str, name: str, rival: str, unit: str) -> np.ndarray:
+    """One member minus another at the budget."""
+    return EQUAL[unit](raw, measure, name) - EQUAL[unit](raw, measure, rival)
+
+
+def over_every(raw: Raw, measure: str, name: str, unit: str) -> np.ndarray:
+    """One recipe minus its strongest rival among the recipes: the smallest mean difference."""
+    rivals = [over(raw, measure, name, rival, unit) for rival in RECIPES if rival != name]
+    return min(rivals, key=np.mean)
