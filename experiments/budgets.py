@@ -48,12 +48,12 @@ def mean_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]
 def returned(result: dict[str, Any], measure: str) -> np.ndarray:
     """(iterations, ...): the outcome of the policy that the recipe would return after each iteration.
 
-    It is the newest, or the best so far on validation prompts where the recipe has some.
+    It is the newest, or the best so far on validation prompts where the recipe has some (the first of equals).
     """
     points = result["iterations"]
     rewards = [point["stages"].get("validate", {}).get("reward_mean") for point in points]
     best = [
-        max(range(t + 1), key=lambda s: (rewards[s], s)) if rewards[t] is not None else t for t in range(len(points))
+        max(range(t + 1), key=lambda s: (rewards[s], -s)) if rewards[t] is not None else t for t in range(len(points))
     ]
     return np.array([points[t][measure] for t in best], dtype=float)
 

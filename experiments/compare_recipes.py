@@ -3,8 +3,9 @@
 OPTune (wDPO, lowest reward, 0.5), vanilla online DPO (ratio 1), RLHF Workflow (best and worst of 8, new prompts in
 every iteration, the SFT policy as reference), Always-On-Policy and Starts-On-Policy prompts (a writer makes new prompts
 from what the policy answers well and badly: the current policy in every iteration, or the start policy), and four
-combinations. All start from the same SFT policy, and learn by the same reward model with the preset's learning rate,
-batch and optimizer; nothing was tuned for any of them but vanilla, on which the preset's values rest.
+combinations. All start from the same SFT policy, and learn by the same reward model with the preset's learning rate
+and batch; nothing was tuned for any of them but vanilla, on which the preset's values rest. What the neighbours' papers
+state is kept: two passes over the data, RLHF Workflow's AdamW and cosine schedule.
 
 The budget is what vanilla spends in its iterations 0 to 3: in tokens, everything counted (all n responses, reference
 answers, validation answers, the prompt writer's prompts and replies), or in seconds of generation, rewarding, training

@@ -4,8 +4,8 @@ The budget is what vanilla online DPO has spent when its iterations 0 to 3 are d
 answers, validation answers, and of the prompt writer's prompts and replies, seed by seed; or seconds of generation,
 rewarding, training and a source's own work, from runs for the clock. Sizes come from arithmetic alone: an iteration of
 any recipe but OPTune, which regenerates half, is to cost about as many tokens as one of vanilla's. What a recipe's
-paper states is kept (two passes over the data, for the two neighbours); learning rate, batch, optimizer and schedule
-are the preset's for all.
+paper states is kept (two passes over the data, for the two neighbours; RLHF Workflow's optimizer and schedule);
+learning rate and batch are the preset's for all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTUNE = arm("wdpo", "lowest_reward", 0.5, iterations=6)
 # Iterations: as many as both budgets take. Sizes: 8 responses to each of 256 prompts are as many as vanilla's 2 to each
 # of 1,024. A written prompt costs here about 24 tokens that the writer reads, 14 that it writes and 12 of its two
 # responses, so that 256 of them come to an iteration of vanilla's, too.
-BEST_OF_8 = {"prompts__per_iteration": 256, "training__epochs": 2}
+BEST_OF_8 = {"prompts__per_iteration": 256, "validation__limit": 128}
 WRITTEN = {
     "prompts__limit": 128,
     "prompts__synthetic__per_iteration": 256,
@@ -44,9 +44,9 @@ WRITTEN = {
 RECIPES = {
     "vanilla": VANILLA,
     "optune": OPTUNE,
-    "rlhf_workflow": recipe_arm("rlhf_workflow", 5, **BEST_OF_8),
-    "aop": recipe_arm("aop", 4, **WRITTEN),
-    "sop": recipe_arm("sop", 4, **WRITTEN),
+    "rlhf_workflow": recipe_arm("rlhf_workflow", 7, **BEST_OF_8),
+    "aop": recipe_arm("aop", 9, **WRITTEN),
+    "sop": recipe_arm("sop", 9, **WRITTEN),
 }
 # Combinations, each with the recipe that it is to improve. OPTune's iteration 0 and three halves are 2.5 times its
 # prompts: with 1,638 of them as many as vanilla's four times 1,024.
@@ -64,8 +64,8 @@ COMBINATIONS = {
         ),
         "rlhf_workflow",
     ),
-    "rlhf_workflow_wdpo": (recipe_arm("rlhf_workflow", 5, "wdpo", loss__name="wdpo", **BEST_OF_8), "rlhf_workflow"),
-    "aop_wdpo": (recipe_arm("aop", 4, "wdpo", loss__name="wdpo", **WRITTEN), "aop"),
+    "rlhf_workflow_wdpo": (recipe_arm("rlhf_workflow", 7, "wdpo", loss__name="wdpo", **BEST_OF_8), "rlhf_workflow"),
+    "aop_wdpo": (recipe_arm("aop", 9, "wdpo", loss__name="wdpo", **WRITTEN), "aop"),
 }
 MEMBERS: dict[str, Arm] = {**RECIPES, **{name: member for name, (member, _) in COMBINATIONS.items()}}
 CLOCKED: dict[str, Arm] = {name: member.probed("clock", CLOCK_SEEDS) for name, member in MEMBERS.items()}
