@@ -63,6 +63,7 @@ READABLE = [
 ]
 
 UNREADABLE = [
+    "810\n8",  # two lines with a number each, one of them no score
     None,
     "",
     "   \n ",

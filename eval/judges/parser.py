@@ -106,7 +106,7 @@ def _first_line(lines: list[str]) -> tuple[float, float] | None:
     if len(lines) > 1:
         first, second = _SINGLE.fullmatch(lines[0]), _SINGLE.fullmatch(lines[1])
         if first and second and first["of1"] == second["of1"] and not _SINGLE.fullmatch(lines[2] if lines[2:] else ""):
-            return float(first["score1"]), float(second["score1"])
+            return _on_a_scale(float(first["score1"]), float(second["score1"]))
     return None
 
 
@@ -115,8 +115,12 @@ def _pair(match: re.Match[str]) -> tuple[float, float] | None:
     first, second, of_first, of_second = match["score1"], match["score2"], match["of1"], match["of2"]
     if of_first and of_second and of_first != of_second:
         return None
-    scores = float(first), float(second)
-    return scores if max(scores) <= 100 else None
+    return _on_a_scale(float(first), float(second))
+
+
+def _on_a_scale(first: float, second: float) -> tuple[float, float] | None:
+    """The two scores, unless one is above 100: no judge's scale goes further, so it is another number."""
+    return (first, second) if max(first, second) <= 100 else None
 
 
 def _statements(text: str) -> tuple[float, float] | None:
