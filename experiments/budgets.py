@@ -45,6 +45,11 @@ def mean_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]
     return np.mean([spent(result, cost) for result in results], axis=0)
 
 
+def typical_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]) -> np.ndarray:
+    """(iterations,): the same, each iteration's cost being the median over results: a machine has moods."""
+    return np.cumsum(np.median([[cost(entry) for entry in result["timing"]["ledger"]] for result in results], axis=0))
+
+
 def returned(result: dict[str, Any], measure: str) -> np.ndarray:
     """(iterations, ...): the outcome of the policy that the recipe would return after each iteration.
 

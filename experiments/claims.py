@@ -25,7 +25,7 @@ Rules (all fixed beforehand):
   claims are stated in REAL_ONLY and are not testable here.
 - Recipes (`recipe_contrasts.py`) are compared where the budget ends: what vanilla online DPO spent from the first
   response to the end of its iteration 3, in tokens seed by seed (the prompt writer's prompts and replies, reference and
-  validation answers included), or in seconds, an iteration's being the mean of three seeds' runs for the clock.
+  validation answers included), or in seconds, an iteration's being the median of three seeds' runs for the clock.
   Between two iterations the outcome is interpolated; an arm that ends up to a tenth short of the budget counts as it
   ended. A recipe that returns its best policy on validation prompts counts with that one.
   Their sizes come from arithmetic, nothing is tuned for a recipe, and the margins are those above.

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from experiments.arms import REPORT_SEEDS
-from experiments.budgets import WRITER_READS, generated, mean_spent, seconds, tokens
-from experiments.claims import CLAIMS, OUTCOMES, Raw
+from experiments.budgets import WRITER_READS, generated, mean_spent, seconds, tokens, typical_spent
+from experiments.claims import CLAIMS, OUTCOMES, RECIPE_TITLES, Raw
 from experiments.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
 from experiments.recipe_contrasts import (
     CLOCKED,
@@ -58,7 +58,7 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
     raw |= clock
     data["budget"] = {
         "tokens": round(float(mean_spent(raw[VANILLA.name], tokens)[-1])),
-        "seconds": round(float(mean_spent(clock[CLOCKED["vanilla"].name], seconds)[-1]), 2),
+        "seconds": round(float(typical_spent(clock[CLOCKED["vanilla"].name], seconds)[-1]), 2),
     }
     data["members"] = {name: _member(raw, name, data["budget"]) for name in MEMBERS}
     contrasts = [claim for claim in CLAIMS if claim.family == "recipes"]
@@ -68,7 +68,7 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
 
 def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
     results, clock = raw[MEMBERS[name].name], raw[CLOCKED[name].name]
-    ends = {"tokens": mean_spent(results, tokens), "seconds": mean_spent(clock, seconds)}
+    ends = {"tokens": mean_spent(results, tokens), "seconds": typical_spent(clock, seconds)}
     updates = np.cumsum(np.mean([_updates(result) for result in results], axis=0))
     equal = {
         "tokens": lambda measure: at_equal_tokens(raw, measure, name),
@@ -76,6 +76,7 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "generated": lambda measure: at_equal_tokens(raw, measure, name, generated),
     }
     return {
+        "title": RECIPE_TITLES[name],
         "arm": MEMBERS[name].name,
         "parent": COMBINATIONS[name][1] if name in COMBINATIONS else None,
         "curve": [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(ends["tokens"]))],

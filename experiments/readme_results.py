@@ -1,15 +1,15 @@
-"""The README's table of results: written by `make report` between two marks, and compared by a test ever after."""
+"""The README's tables of results: written by `make report` between marks, and compared by a test ever after."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.figure import Data, told
 from experiments.results import ROOT
 from optune.artefacts import write_text
 from optune.types import UserError
 
-BEGIN, END = "<!-- results: begin (written by make report) -->", "<!-- results: end -->"
 README = ROOT / "README.md"
 UNITS = {
     "win_score": "win score",
@@ -43,17 +43,41 @@ def _told(name: str, test: dict[str, Any]) -> str:
     return f"{UNITS.get(name, name.replace('_', ' '))} {test['estimate']:+.{digits}f} {limits}"
 
 
-def written() -> str:
+def recipes(data: Data) -> str:
+    """One row per member of `compare-recipes.json`: its outcomes where vanilla's tokens, or seconds, are spent."""
+    lines = ["| recipe | at equal tokens: win score; gold | at equal seconds: win score; gold |", "|---|---|---|"]
+    for member in data["members"].values():
+        cells = [f"{told(found['win_score'])}; {told(found['gold_mean'], 2)}" for found in _at(member)]
+        lines.append(f"| {member['title']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _at(member: Data) -> list[Data]:
+    return [member["at"][unit] for unit in ("tokens", "seconds")]
+
+
+def _marks(name: str) -> tuple[str, str]:
+    return f"<!-- {name}: begin (written by make report) -->", f"<!-- {name}: end -->"
+
+
+def written(name: str = "results") -> str:
     """What stands between the marks. Raises UserError where the README has none."""
-    text = README.read_text("utf-8")
-    if BEGIN not in text or END not in text:
-        raise UserError(f"README.md has no place for the results: put {BEGIN!r} and {END!r} into it, on own lines.")
-    return text.split(BEGIN, 1)[1].split(END, 1)[0].strip()
+    return _parts(name)[1].strip()
 
 
-def update_readme(verdicts: Sequence[dict[str, Any]]) -> None:
-    """Put the table in its place; the rest of the README stays as it is."""
-    written()
-    text = README.read_text("utf-8")
-    before, after = text.split(BEGIN, 1)[0], text.split(END, 1)[1]
-    write_text(README, f"{before}{BEGIN}\n{table(verdicts)}\n{END}{after}")
+def _parts(name: str) -> tuple[str, str, str]:
+    """The README before, between and after the marks."""
+    text, (begin, end) = README.read_text("utf-8"), _marks(name)
+    if begin not in text or end not in text:
+        raise UserError(f"README.md has no place for the {name}: put {begin!r} and {end!r} into it, on own lines.")
+    before, rest = text.split(begin, 1)
+    between, after = rest.split(end, 1)
+    return before, between, after
+
+
+def update_readme(tables: dict[str, str]) -> None:
+    """Put each table in its place, by the name in its marks; the rest of the README stays as it is."""
+    for name, text in tables.items():
+        before, _, after = _parts(name)
+        begin, end = _marks(name)
+        write_text(README, f"{before}{begin}\n{text}\n{end}{after}")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.arms import Arm, arm
-from experiments.budgets import Entry, at_budget, mean_spent, returned, seconds, spent, tokens
+from experiments.budgets import Entry, at_budget, returned, seconds, spent, tokens, typical_spent
 
 CLOCK_SEEDS = (0, 3, 5)  # of three builds
 
@@ -80,9 +80,9 @@ def at_equal_tokens(raw: Raw, measure: str, name: str, cost: Callable[[Entry], f
 
 
 def at_equal_seconds(raw: Raw, measure: str, name: str) -> np.ndarray:
-    """(n_seeds, ...): the same at vanilla's seconds; an iteration's seconds are the mean of the runs for the clock."""
-    budget = mean_spent(raw[CLOCKED["vanilla"].name], seconds)[-1]
-    costs = mean_spent(raw[CLOCKED[name].name], seconds)
+    """(n_seeds, ...): the same at vanilla's seconds; an iteration's are the median of the runs for the clock."""
+    budget = typical_spent(raw[CLOCKED["vanilla"].name], seconds)[-1]
+    costs = typical_spent(raw[CLOCKED[name].name], seconds)
     return np.array([at_budget(costs, returned(r, measure), budget, name) for r in raw[MEMBERS[name].name]])
 
 

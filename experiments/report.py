@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import readme_results
 from experiments.arms import REPORT_SEEDS, Arm
 from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
@@ -95,10 +96,17 @@ def report(preset: str) -> None:
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
     if preset == "tiny":
-        update_readme(verdicts)
+        update_readme(readme_tables(verdicts, folder))
     for row in verdicts:
         print(f"  {row['claim']:32s} {row['verdict']}")
     print(f"Wrote results/{preset}/REPORT.md, report.html and verdicts.json")
+
+
+def readme_tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """The README's tables by the names in their marks; the recipes' only where they have been compared."""
+    compared = folder / "compare-recipes.json"
+    found = {"results": readme_results.table(verdicts)}
+    return found | ({"recipes": readme_results.recipes(read_json(compared))} if compared.exists() else {})
 
 
 def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.budgets import SHORTFALL, at_budget, generated, mean_spent, returned, seconds, spent, tokens
+from experiments.budgets import (
+    SHORTFALL,
+    at_budget,
+    generated,
+    mean_spent,
+    returned,
+    seconds,
+    spent,
+    tokens,
+    typical_spent,
+)
 from experiments.claims import CLAIMS
 from experiments.compute import arm_config
 from experiments.recipe_contrasts import (
@@ -82,6 +92,12 @@ def test_every_kind_of_token_and_second_counts_and_what_the_writer_reads_is_not_
     assert spent(result, seconds).tolist() == [2.5, 5.0]
     assert spent(run([5, 5], [0, 0]), tokens).tolist() == [5, 10]
     assert mean_spent([run([1], [0], prompts_s=2.0), run([1], [0], prompts_s=4.0)], seconds).tolist() == [3.0]
+
+
+def test_one_slow_moment_of_the_machine_does_not_count():
+    slow, usual = run([0, 0], [0, 0], train_s=1.0), run([0, 0], [0, 0], train_s=1.0)
+    slow["timing"]["ledger"][0]["train_s"] = 50.0
+    assert typical_spent([slow, usual, usual], seconds).tolist() == [1.0, 2.0]
 
 
 def test_a_recipe_with_validation_prompts_counts_with_its_best_policy_so_far():
