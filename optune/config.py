@@ -244,6 +244,7 @@ class LoraConfig(Section):
 class TrainingConfig(Section):
     """Algorithm 1, line 22."""
 
+    learner: str | None = Field(None, description="dpo (default), rloo, or package.module:function", **LATER)
     learning_rate: float = Field(5e-7, gt=0)
     optimizer: Literal["rmsprop", "adamw_torch"] = "rmsprop"
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -31,6 +32,7 @@ from optune.artefacts import (
 from optune.config import OPERATIONAL, RunConfig, SamplingSettings, differences
 from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import History, read_responses, write_responses
+from optune.learners import DEFAULT, LEARNERS, Step
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
 from optune.prompt_writer import written_with
@@ -49,7 +51,7 @@ PARTS_OF = {
     "kl": ("engine",),
     "score": ("reward",),
     "pairs": ("pairing",),
-    "train": ("loss",),
+    "train": ("loss", "learner"),
 }
 KL_PROMPTS = 256
 
@@ -250,17 +252,12 @@ class Stages:
         config, seed = self.config, stable_seed("train", self.config.seed, t)
 
         def build(folder: Path) -> dict[str, Any]:
-            from optune.trainer import train_dpo
-
-            rows = self._training_rows(policy, prompts, pairs)
-            if not rows:
-                raise UserError(
-                    f"Iteration {t}: no pair is left to train on; see the counts in {pairs.path}/stage.json."
-                )
-            remote = config.policy.trust_remote_code
-            return train_dpo(
-                policy, reference, rows, config.loss, beta_2, config.training, seed, folder, remote, self.on_log
+            asked, rows = (
+                load_prompts(prompts / "prompts.parquet"),
+                partial(self._training_rows, policy, prompts, pairs),
             )
+            step = Step(config, t, policy, reference, asked, rows, self._scorer, beta_2, seed, self.on_log)
+            return self.parts["learner"](step, folder)
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
@@ -268,6 +265,9 @@ class Stages:
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
+        if config.training.learner:  # it may sample and reward on its own
+            fields |= {"sampling": self._answers_identity}
+            inputs |= self._reward_inputs
         trained = self._run(t, "train", build, fields, inputs)
         if config.keep == "last" and t:
             prune(Path(policy))
@@ -374,15 +374,24 @@ class Stages:
         from dataclasses import replace
 
         by_id = {p.prompt_id: p for p in prompts}
-        reward = self.parts["reward"](self.config.reward)
-        rewards = reward.score([by_id[r.prompt_id] for r in fresh], fresh, self.config.seed)
-        for response, value in zip(fresh, rewards, strict=True):
-            if not math.isfinite(value):
-                raise UserError(
-                    f"Reward {value} for prompt {response.prompt_id!r}, response {response.index}: "
-                    "a reward must be a finite number; nothing was trained on it."
-                )
+        rewards = self._scorer()([by_id[r.prompt_id] for r in fresh], fresh)
         return [replace(r, reward=float(value)) for r, value in zip(fresh, rewards, strict=True)]
+
+    def _scorer(self) -> Callable[[Sequence[Prompt], list[Response]], list[float]]:
+        """The run's reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite."""
+        reward = self.parts["reward"](self.config.reward)
+
+        def score(prompts: Sequence[Prompt], responses: list[Response]) -> list[float]:
+            rewards = reward.score(prompts, responses, self.config.seed)
+            for response, value in zip(responses, rewards, strict=True):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"Reward {value} for prompt {response.prompt_id!r}, response {response.index}: "
+                        "a reward must be a finite number; nothing was trained on it."
+                    )
+            return rewards
+
+        return score
 
     def _training_rows(self, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
         asked = load_prompts(prompts / "prompts.parquet")
@@ -437,6 +446,7 @@ def _parts(config: RunConfig) -> dict[str, Any]:
         "reward": (REWARDS, config.reward.kind, "reward"),
         "pairing": (PAIRINGS, config.pairs.pairing, "pairing"),
         "loss": (LOSSES, config.loss.name, "loss"),
+        "learner": (LEARNERS, config.training.learner or DEFAULT, "learner"),
     }
     return {part: resolve(*where) for part, where in named.items()}
 

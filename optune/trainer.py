@@ -119,11 +119,11 @@ def train_dpo(
     )
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
-        trainer.add_callback(_LogTeller(on_log))
+        trainer.add_callback(LogTeller(on_log))
     trainer.train()
     check_finite(model)
     save_policy(trainer, tokenizer, out_dir, Path(policy).name if Path(policy).is_dir() else str(policy))
-    metrics = _summary(trainer.state.log_history)
+    metrics = summary(trainer.state.log_history)
     del trainer, model
     gc.collect()
     return {
@@ -173,7 +173,7 @@ def _peft_config(settings: TrainingConfig, seed: int) -> PeftLoraConfig | None:
     )
 
 
-class _LogTeller(TrainerCallback):
+class LogTeller(TrainerCallback):
     """Tells each update's metrics on."""
 
     def __init__(self, on_log: OnLog):
@@ -184,7 +184,8 @@ class _LogTeller(TrainerCallback):
             self.tell(logs)
 
 
-def _summary(log: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """A trainer's metrics, averaged over its updates; of the loss the first and the last one, too."""
     steps = [entry for entry in log if "loss" in entry]
     names = sorted({name for entry in steps for name in entry if name not in ("epoch", "step", "learning_rate")})
     means = {name: sum(e[name] for e in steps if name in e) / len(steps) for name in names}

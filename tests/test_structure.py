@@ -47,7 +47,7 @@ LAYERS = [
     {"batching", "reference", "weighted_trainer"},
     {"pair_scoring"},
     {"grouped_trainer"},
-    {"trainer", "sft", "reward_training"},
+    {"trainer", "sft", "reward_training", "learners", "policy_gradient"},
     {"stages", "sandbox_models"},
     {"run", "sandbox_paths", "audit", "plan"},
     {"__main__", "__init__"},

@@ -1,0 +1,71 @@
+"""What an iteration learns with (Algorithm 1, line 22), behind one contract.
+
+    learner(step: Step, folder: Path) -> counts
+
+saves the next policy to `folder` as a `transformers` folder and returns what the stage counts (`seconds` by name among
+it). `dpo`, the default, learns from the iteration's pairs by the configured loss. `rloo` learns from rewards, sampling
+responses of its own as it goes; it stands for PPO, which TRL no longer has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optune.config import RunConfig
+from optune.types import Prompt, Response, UserError
+
+DEFAULT = "dpo"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One iteration's training: from `policy`, against `reference`.
+
+    prompts: the iteration's. pairs(): rows of token ids and rewards, as `train_dpo` takes them; reward(): a function
+    (prompts, responses) -> rewards. Both are made when called, since no learner needs both.
+    """
+
+    config: RunConfig
+    iteration: int
+    policy: str
+    reference: str
+    prompts: Sequence[Prompt]
+    pairs: Callable[[], list[dict[str, Any]]]
+    reward: Callable[[], Callable[[Sequence[Prompt], list[Response]], list[float]]]
+    beta_2: float
+    seed: int
+    on_log: Callable[[dict[str, Any]], None] | None = None
+
+
+def dpo(step: Step, folder: Path) -> dict[str, Any]:
+    """The iteration's pairs by `loss.name`. Raises UserError where there is none."""
+    from optune.trainer import train_dpo
+
+    rows, config = step.pairs(), step.config
+    if not rows:
+        raise UserError(f"Iteration {step.iteration}: no pair is left to train on; see the counts of its pairs.")
+    return train_dpo(
+        step.policy,
+        step.reference,
+        rows,
+        config.loss,
+        step.beta_2,
+        config.training,
+        step.seed,
+        folder,
+        config.policy.trust_remote_code,
+        step.on_log,
+    )
+
+
+def rloo(step: Step, folder: Path) -> dict[str, Any]:
+    """REINFORCE with a leave-one-out baseline and PPO's clipped ratio, by TRL's RLOOTrainer."""
+    from optune.policy_gradient import train_rloo
+
+    return train_rloo(step, folder)
+
+
+LEARNERS: dict[str, Callable[[Step, Path], dict[str, Any]]] = {"dpo": dpo, "rloo": rloo}
