@@ -80,6 +80,8 @@ UNREADABLE = [
     "2 and 3 are prime numbers, and so are 5 and 7.",
     "7 8 are the numbers asked for.",
     "1999 2004",
+    "110\n8",
+    "199\n200",
     "The first answer lists 3 items and the second 5.",
     "Both answers are good.",
     "I'm sorry, but I cannot rate these answers.",
