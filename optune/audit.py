@@ -228,6 +228,10 @@ class _Replay(Stages):
         counts = made.counts
         yield from _unequal("prompts", len(ids), counts["used"])
         yield from _unequal("prompts offered", counts["used"] + counts["too_long"], counts["offered"])
+        if "repeated" in counts:
+            distinct = counts["rows"] - counts["repeated"]
+            drawn = min(distinct, self.config.prompts.limit or distinct)
+            yield from _unequal("prompts offered", drawn, counts["offered"])
         if "written" in counts:
             yield from self._check_written(made, set(ids))
 

@@ -44,9 +44,9 @@ class SourceTools:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
-def fixed(settings: PromptsConfig, **_: Any) -> list[Prompt]:
+def fixed(settings: PromptsConfig, tools: SourceTools | None = None, **_: Any) -> list[Prompt]:
     """The paper's source: one file or data set, the same prompts in every iteration."""
-    prompts = load_prompts(settings.path, settings.split, settings.columns)
+    prompts = load_prompts(settings.path, settings.split, settings.columns, tools and tools.counts)
     if settings.limit is None or settings.limit >= len(prompts):
         return prompts
     rng = np.random.default_rng(settings.sample_seed)
@@ -62,22 +62,33 @@ SOURCES: dict[str, Callable[..., list[Prompt]] | str] = {
 }
 
 
-def load_prompts(path: str | Path, split: str = "train", columns: Mapping[str, str] | None = None) -> list[Prompt]:
+def load_prompts(
+    path: str | Path,
+    split: str = "train",
+    columns: Mapping[str, str] | None = None,
+    counts: dict[str, Any] | None = None,
+) -> list[Prompt]:
     """All prompts of a file or hub data set, in order. columns: what `prompt`, `category`, ... are called there.
 
-    A row that repeats an earlier row's text but has no id of its own is dropped. Raises UserError naming file, row
-    and column for what cannot be read, for ids given twice, and for a file without prompts.
+    A row that repeats an earlier row's text but has no id of its own is left out; where there are such, `counts` gets
+    their number as `repeated`, beside that of all `rows`. Raises UserError naming file, row and column for what cannot
+    be read, for ids given twice, and for a file without prompts.
     """
     prompts: dict[str, Prompt] = {}
+    repeated = 0
     for number, row in _rows(path, split):
         if columns and isinstance(row, dict):
             row = {**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}}
         prompt, has_id = _parse(row, f"{path}, row {number}")
-        if has_id and prompt.prompt_id in prompts:
+        known = prompt.prompt_id in prompts
+        if known and has_id:
             raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")
+        repeated += known
         prompts.setdefault(prompt.prompt_id, prompt)
     if not prompts:
         raise UserError(f"{path}: holds no prompts; expected one per row in a column `prompt` or `messages`.")
+    if counts is not None and repeated:
+        counts |= {"rows": len(prompts) + repeated, "repeated": repeated}
     return list(prompts.values())
 
 
