@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from optune.artefacts import stable_hash
 from optune.command import Terminated
+from optune.config import holds_credentials
 from optune.reply_log import Reply, ReplyLog
 from optune.types import Message, UserError
 
@@ -64,7 +65,7 @@ class ChatSettings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} must be a number of at least 0, not {value}.")
-        if "@" in urlsplit(self.base_url or "").netloc:
+        if holds_credentials(self.base_url):
             raise UserError(
                 f"base_url must not hold a key or password; put it into the environment ({self.api_key_env})."
             )

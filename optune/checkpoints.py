@@ -6,10 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from optune.quiet import quiet_libraries
 from optune.types import UserError
+
+# What transformers raises for files that are damaged, or are JSON of another shape than it expects.
+UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SafetensorError,
+    StrictDataclassError,
+)
 
 
 def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any:
@@ -18,7 +31,7 @@ def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any
 
     try:
         return AutoTokenizer.from_pretrained(_checked(model), trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         raise UserError(f"No tokenizer can be loaded from {str(model)!r}: {_first_line(error)}") from error
 
 
@@ -37,7 +50,7 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
             use_safetensors=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise UserError(f"No model can be loaded from {str(model)!r}: {_first_line(error)}") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
@@ -54,14 +67,29 @@ def check_finite(network: torch.nn.Module) -> None:
 
 
 def load_generation_config(model: str | Path, *, trust_remote_code: bool = False) -> Any:
-    """The generation config of `model` as loading its weights would find it; raises UserError where it is none."""
-    from transformers import AutoConfig, GenerationConfig
+    """The generation config of `model` as loading its weights would find it.
 
+    Made of the model's own config where the checkpoint has no such file; raises UserError where one cannot be read.
+    """
+    from transformers import AutoConfig, GenerationConfig
+    from transformers.utils import GENERATION_CONFIG_NAME, cached_file
+
+    name = _checked(model)
     try:
-        return GenerationConfig.from_pretrained(_checked(model))
-    except OSError:  # a checkpoint without that file
-        config = AutoConfig.from_pretrained(_checked(model), trust_remote_code=trust_remote_code)
+        if cached_file(name, GENERATION_CONFIG_NAME, _raise_exceptions_for_missing_entries=False) is not None:
+            return _with_stop_ids(GenerationConfig.from_pretrained(name))
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         return GenerationConfig.from_model_config(config)
+    except UNREADABLE as error:
+        raise UserError(f"No generation config can be loaded from {str(model)!r}: {_first_line(error)}") from error
+
+
+def _with_stop_ids(config: Any) -> Any:
+    """`config`, whose end tokens must be ids: with others a response would never end."""
+    stop = config.eos_token_id
+    if not all(isinstance(i, int) for i in (stop if isinstance(stop, list) else [stop]) if i is not None):
+        raise ValueError(f"its eos_token_id is {stop!r}, which is no token id")
+    return config
 
 
 def _checked(model: str | Path) -> str:
@@ -74,4 +102,5 @@ def _checked(model: str | Path) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    """What an error says first; its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

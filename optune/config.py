@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from optune.types import UserError
 
@@ -46,6 +46,20 @@ OPERATIONAL: dict[str, Any] = {
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
 LATER = {"exclude_if": lambda value: value is None}
+
+
+def holds_credentials(address: str | None) -> bool:
+    """Whether an endpoint's address may hold a key or password: these come from the environment alone."""
+    return "@" in (address or "")
+
+
+def _address(value: str) -> str:
+    if holds_credentials(value):
+        raise ValueError("an address must not hold a key or password; put it into the environment (api_key_env)")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class Section(BaseModel):
@@ -86,7 +100,7 @@ class WriterConfig(Section):
 
     name: str = "openai"
     model: str | None = Field(None, description="its name at the endpoint")
-    base_url: str | None = None
+    base_url: Address | None = None
     api_key_env: str = "OPENAI_API_KEY"
     temperature: float = Field(1.0, ge=0)
     max_tokens: int = Field(4096, ge=1, description="of one reply")
@@ -133,7 +147,7 @@ class PromptsConfig(Section):
 class ServerConfig(Section):
     """`engine: server`: an OpenAI-compatible completions endpoint (vLLM, SGLang, llama.cpp)."""
 
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: Address = "http://127.0.0.1:8000/v1"
     model: str | None = Field(None, description="its name there; default: the policy's path, which it must serve")
     command: str | None = Field(None, description="starts an endpoint for each policy: 'vllm serve {model}'")
     start_timeout: float = Field(900.0, gt=0, description="seconds until that endpoint must answer")
@@ -289,7 +303,7 @@ class JudgeConfig(Section):
 
     name: str = "sandbox"
     model: str = "sandbox-judge"
-    base_url: str | None = None
+    base_url: Address | None = None
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1)
 
@@ -449,7 +463,8 @@ def _explain(error: dict[str, Any]) -> str:
         hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
         return f"{name} is not an option{hint}"
     message = error["msg"].removeprefix("Value error, ")
-    given = "" if error["type"] in ("missing", "value_error") else f" (given: {error['input']!r})"
+    silent = error["type"] in ("missing", "value_error") or holds_credentials(repr(error["input"]))
+    given = "" if silent else f" (given: {error['input']!r})"
     return f"{name}: {message}{given}"
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optune.config import RunConfig
+from optune.config import OPERATIONAL, RunConfig
 from optune.types import UserError
 
 
@@ -73,7 +73,8 @@ def _tracker(name: str, run_dir: Path, config: RunConfig) -> Any:
         tracker.start()
     except ImportError:
         raise UserError(f"report_to: {name} is not installed; install its package, or leave it out.") from None
-    tracker.store_init_configuration(dict(_flat(config.model_dump())))
+    # Addresses and commands may name accounts, and say nothing about results.
+    tracker.store_init_configuration(dict(_flat(config.model_dump(exclude=OPERATIONAL))))
     return tracker
 
 

@@ -27,6 +27,7 @@ from fault_endpoint import FaultyTransport, completion
 from optune import artefacts
 from optune.__main__ import main
 from optune.artefacts import hash_files, read_json, run_lock
+from optune.audit import audit_run
 from optune.command import Terminated, exit_status, gave_out, one_line
 from optune.types import Response, UserError
 
@@ -137,8 +138,27 @@ def test_strange_prompts_are_trained_on_or_counted(config, tmp_path):
     changes = {"prompts.path": str(path), "reward.kind": f"{__name__}:Length", "iterations": 0}
     result = run_optune(config.with_overrides(changes), tmp_path / "run")
     counts = {e["stage"]: e["counts"] for e in result.stages}
-    assert counts["prompts"] == {"offered": 8, "used": 7, "too_long": 1}
+    assert counts["prompts"] == {"rows": 9, "repeated": 1, "offered": 8, "used": 7, "too_long": 1}
     assert counts["pairs"]["pairs"] + sum(counts["pairs"]["left_out"].values()) == 7
+    assert audit_run(tmp_path / "run").problems == []
+
+
+def test_a_sample_of_a_file_with_repeated_prompts_says_how_many_there_were(config, tmp_path):
+    from optune.run import run_optune
+
+    texts = [f"list {n} fruits" for n in ("two", "three", "four", "five")] * 2
+    path = jsonl(tmp_path / "twice.jsonl", [{"prompt": text} for text in texts])
+    changes = {"prompts.path": str(path), "prompts.limit": 3, "iterations": 0, "reward.kind": f"{__name__}:Length"}
+    result = run_optune(config.with_overrides(changes), tmp_path / "run")
+    assert result.stages[0]["counts"] == {"rows": 8, "repeated": 4, "offered": 3, "used": 3, "too_long": 0}
+    assert audit_run(tmp_path / "run").problems == []
+    record = Path(result.stages[0]["path"]) / "stage.json"
+    counts = {"counts": result.stages[0]["counts"] | {"repeated": 6}}
+    artefacts.write_json(record, read_json(record) | counts)
+    manifest = read_json(tmp_path / "run" / "manifest.json")
+    manifest["stages"][0] |= counts
+    artefacts.write_json(tmp_path / "run" / "manifest.json", manifest)
+    assert "iteration 0 prompts: it counts 3 prompts offered, and there are 2." in audit_run(tmp_path / "run").problems
 
 
 @pytest.mark.parametrize(
@@ -237,6 +257,41 @@ def test_a_checkpoint_cut_off_is_named(random_llama, tmp_path):
         path.write_bytes((random_llama / "model.safetensors").read_bytes()[:keep])
         with pytest.raises(UserError, match=r"No model can be loaded from .*model"):
             load_model(AutoModelForCausalLM, tmp_path / "model")
+
+
+JSON_OF_ANOTHER_KIND = ["", "{", "[]", "7", "null", "[" * 100_000, '{"model_type": 7}']
+
+
+@pytest.mark.parametrize(
+    "content", [*JSON_OF_ANOTHER_KIND[:-1], '{"eos_token_id": "</s>"}', '{"eos_token_id": [1, "x"]}']
+)
+def test_a_damaged_generation_config_is_named_and_not_passed_over(random_llama, tmp_path, content):
+    """Passed over, it would take its end tokens along, and responses would end elsewhere."""
+    from optune.checkpoints import load_generation_config
+
+    shutil.copytree(random_llama, tmp_path / "model")
+    path = tmp_path / "model" / "generation_config.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"No generation config can be loaded from .*model"):
+        load_generation_config(tmp_path / "model")
+    path.unlink()
+    assert load_generation_config(tmp_path / "model").eos_token_id == 1  # from the model's own config
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("content", JSON_OF_ANOTHER_KIND[:-1])
+def test_a_checkpoint_whose_json_is_damaged_is_named(random_llama, tmp_path, name, content):
+    from transformers import AutoModelForCausalLM
+
+    from optune.checkpoints import load_model, load_tokenizer
+
+    shutil.copytree(random_llama, tmp_path / "model")
+    (tmp_path / "model" / name).write_text(content)
+    with pytest.raises(UserError, match=r"can be loaded from .*model"):
+        if name == "config.json":
+            load_model(AutoModelForCausalLM, tmp_path / "model")
+        else:
+            load_tokenizer(tmp_path / "model")
 
 
 # --- nothing executable is loaded ------------------------------------------------------------------------------------
@@ -378,6 +433,39 @@ def test_a_key_inside_an_address_is_refused_without_being_told(capsys):
     assert exit_status(command) == 2
     told = capsys.readouterr().err
     assert "must not hold a key or password" in told and SECRET not in told
+
+
+@pytest.mark.parametrize("field", ["evaluation.judge.base_url", "generation.server.base_url"])
+@pytest.mark.parametrize("address", [f"https://user:{SECRET}@example.org/v1", f"user:{SECRET}@[x/v1", [f"{SECRET}@x"]])
+def test_a_key_inside_a_configured_address_is_refused_before_any_tracker_or_manifest_could_see_it(
+    field, address, capsys
+):
+    from optune.config import load_config
+
+    assert exit_status(lambda: load_config("nano", overrides=[f"{field}={json.dumps(address)}"]) and None) == 2
+    told = capsys.readouterr().err
+    assert field in told and SECRET not in told
+
+
+def test_trackers_hear_nothing_of_addresses_and_commands(config, tmp_path, monkeypatch):
+    from optune.reporting import reporting
+
+    told = {}
+
+    class Tracker:
+        requires_logging_directory = False
+        __init__ = start = finish = lambda *_: None
+
+        def store_init_configuration(self, values):
+            told.update(values)
+
+    monkeypatch.setattr("accelerate.tracking.LOGGER_TYPE_TO_CLASS", {"spy": Tracker})
+    server = {"command": f"vllm serve {{model}} --api-key {SECRET}", "base_url": "http://box.example/v1"}
+    changes = {"report_to": "spy", "generation.engine": "server", "generation.server": server}
+    with reporting(config.with_overrides(changes), tmp_path, None):
+        pass
+    assert told["selection.ratio"] == 0.5 and told["generation.engine"] == "server"
+    assert not [name for name, value in told.items() if SECRET in str(value) or "box.example" in str(value)]
 
 
 # --- the machine gives out -------------------------------------------------------------------------------------------
