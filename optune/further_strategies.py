@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from optune.history import HistoryView
+from optune.ranking import ranking
 from optune.types import UserError
 
 
@@ -21,7 +22,7 @@ def lowest_centered(view: HistoryView, k: int, rng: np.random.Generator) -> np.n
         raise UserError(
             "Strategy 'lowest_centered' needs the prompts' mean rewards: set selection.offset_samples, e.g. to 4."
         )
-    return view.ranked_by(view.preferred_reward - view.offsets)[:k]
+    return view.lowest(view.preferred_reward - view.offsets, k)
 
 
 def low_and_varied(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -30,7 +31,7 @@ def low_and_varied(view: HistoryView, k: int, rng: np.random.Generator) -> np.nd
     Hypothesis: where all responses are equally bad there is nothing to prefer, and a fresh pair teaches little.
     """
     low, varied = _ranks(view, view.preferred_reward), _ranks(view, -np.nanstd(view.rewards, axis=1))
-    return view.ranked_by(low + varied)[:k]
+    return view.lowest(low + varied, k)
 
 
 def stalest(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -38,7 +39,7 @@ def stalest(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
 
     Hypothesis: a stored pair loses its worth as the policy moves away from the one that wrote it, whatever its reward.
     """
-    return view.ranked_by(_ranks(view, view.preferred_reward) - len(view) * view.age)[:k]
+    return view.lowest(_ranks(view, view.preferred_reward) - len(view) * view.age, k)
 
 
 def retiring(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -47,7 +48,7 @@ def retiring(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     Hypothesis: some prompts stay low because the policy cannot do them; lowest reward keeps paying for those.
     """
     retired = _last_gain(view) <= 0  # NaN, never regenerated: not retired
-    return view.ranked_by(_ranks(view, view.preferred_reward) + len(view) * retired)[:k]
+    return view.lowest(_ranks(view, view.preferred_reward) + len(view) * retired, k)
 
 
 def learnable(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,14 +63,14 @@ def learnable(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray
     gain, reward = _last_gain(view), view.preferred_reward
     seen = np.isfinite(gain)
     if seen.sum() < 3 or np.ptp(reward[seen] - gain[seen]) == 0:
-        return view.ranked_by(reward)[:k]
+        return view.lowest(reward, k)
     before = reward - np.where(seen, gain, 0.0)
     slope, level = np.polyfit(before[seen], gain[seen], deg=1)
     residual = np.where(seen, gain - (level + slope * before), 0.0)
     spread = float(np.std(residual[seen])) / np.sqrt(2)  # tau = sigma: half of the residual variance is the prompt's
     mean = level + slope * reward + 0.5 * residual
     deviation = spread * np.where(seen, np.sqrt(0.5), 1.0)
-    return view.ranked_by(-(mean + deviation * rng.standard_normal(len(view))))[:k]
+    return view.lowest(-(mean + deviation * rng.standard_normal(len(view))), k)
 
 
 def _last_gain(view: HistoryView) -> np.ndarray:
@@ -82,5 +83,6 @@ def _last_gain(view: HistoryView) -> np.ndarray:
 
 def _ranks(view: HistoryView, score: np.ndarray) -> np.ndarray:
     """(n,) 0 for the lowest score, ties broken as everywhere."""
-    place = {prompt_id: rank for rank, prompt_id in enumerate(view.ranked_by(score))}
-    return np.array([place[i] for i in view.prompt_ids], dtype=float)
+    ranks = np.empty(len(view))
+    ranks[ranking(score, view.tie_break)] = np.arange(len(view))
+    return ranks

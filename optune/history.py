@@ -7,17 +7,23 @@ is reused).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from optune.ranking import lowest, ranking
 from optune.types import Response
+
+T = TypeVar("T")
 
 SCHEMA = pa.schema(
     [
@@ -33,20 +39,64 @@ SCHEMA = pa.schema(
     ]
 )
 
+# Rows of a row group: what is held at a time. Part of a file's bytes, hence of its stage's digest.
+ROWS = 1 << 16
+
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
-    """One row per response, in the order given."""
-    columns = {name: [] for name in SCHEMA.names}
-    for response in responses:
-        for name, values in columns.items():
-            values.append(getattr(response, name))
-    pq.write_table(pa.table(columns, schema=SCHEMA), path)
+    """One row per response, in the order given; responses that are made one after the other are never all held."""
+    write_rows(path, SCHEMA, map(_table, chunks(responses, ROWS)))
+
+
+def _table(responses: Sequence[Response]) -> pa.Table:
+    return pa.table({name: [getattr(r, name) for r in responses] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one of what is left."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def write_rows(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Parquet in row groups of ROWS rows, whatever the sizes of `tables`; no more than that and a table is held."""
+    with pq.ParquetWriter(path, schema) as writer:
+        waiting, written = schema.empty_table(), False
+        for table in tables:
+            waiting = pa.concat_tables([waiting, table])
+            while len(waiting) >= ROWS:
+                writer.write_table(waiting.slice(0, ROWS).combine_chunks())
+                waiting, written = waiting.slice(ROWS), True
+        if len(waiting) or not written:
+            writer.write_table(waiting.combine_chunks())
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file, at most ROWS at a time."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(ROWS, columns=columns)
+
+
+def iter_responses(path: Path) -> Iterator[Response]:
+    """The rows of one iteration's file as `Response`s, one after the other."""
+    for batch in read_rows(path):
+        yield from (Response(**{**row, "token_ids": tuple(row["token_ids"])}) for row in batch.to_pylist())
 
 
 def read_responses(path: Path) -> list[Response]:
     """The rows of one iteration's file as `Response`s."""
-    rows = pq.read_table(path).to_pylist()
-    return [Response(**{**row, "token_ids": tuple(row["token_ids"])}) for row in rows]
+    return list(iter_responses(path))
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Which prompts a file's rows answer: of each row its prompt's place among those asked for (-1: not among them),
+    and the iteration that sampled it."""
+
+    path: Path
+    place: np.ndarray
+    iteration: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -68,10 +118,23 @@ class History:
             return pd.DataFrame({name: [] for name in columns})
         return pd.concat(tables, ignore_index=True)
 
-    def latest(self) -> pd.DataFrame:
-        """For each prompt the rows of the last iteration that sampled it."""
-        last = self.frame.groupby("prompt_id")["iteration"].transform("max")
-        return self.frame[self.frame["iteration"] == last]
+    def sampled(self, prompt_ids: Sequence[str] | pa.Array) -> Iterator[Sampled]:
+        """Who was sampled when, file by file; of prompt ids and iterations alone."""
+        ids = pa.array(prompt_ids, pa.string())
+        for path in self.files:
+            rows = pq.read_table(path, columns=["prompt_id", "iteration"])
+            place = pc.fill_null(pc.index_in(rows["prompt_id"], value_set=ids), -1)
+            yield Sampled(path, place.to_numpy(), rows["iteration"].to_numpy())
+
+    def latest(self, prompt_ids: Sequence[str] | pa.Array) -> Iterator[tuple[Sampled, np.ndarray]]:
+        """For each file which of its rows (boolean) are the newest ones of their prompts."""
+        files = list(self.sampled(prompt_ids))
+        newest = np.full(len(prompt_ids) + 1, -1)  # the last place stands for all others
+        for rows in files:
+            known = rows.place >= 0
+            np.maximum.at(newest, rows.place[known], rows.iteration[known])
+        for rows in files:
+            yield rows, (rows.place >= 0) & (rows.iteration == newest[rows.place])
 
     def view(
         self,
@@ -82,16 +145,28 @@ class History:
         offsets: Sequence[float] | None = None,
     ) -> HistoryView:
         """What a selection strategy may look at before iteration `iteration` samples."""
-        latest = self.latest()
-        rewards = latest.pivot(index="prompt_id", columns="index", values="reward").reindex(prompt_ids)
-        sampled_at = latest.groupby("prompt_id")["iteration"].max().reindex(prompt_ids)
-        best = self.frame.groupby(["prompt_id", "iteration"])["reward"].max().unstack()
-        gains = best.ffill(axis=1).diff(axis=1).where(best.notna()).reindex(prompt_ids)
+        n = len(prompt_ids)
+        sampled_at, rewards = np.full(n, -1), np.full((n, 0), np.nan)
+        gains, before = [], np.full(n, np.nan)  # the preferred response's reward when last sampled
+        for rows in self.sampled(prompt_ids):
+            values = pq.read_table(rows.path, columns=["index", "reward"])
+            index, reward = values["index"].to_numpy(), values["reward"].to_numpy()
+            for t in np.unique(rows.iteration):
+                here = np.flatnonzero((rows.iteration == t) & (rows.place >= 0))
+                place, best = rows.place[here], np.full(n, np.nan)
+                np.fmax.at(best, place, reward[here])
+                gains.append(best - before)
+                before = np.where(np.isnan(best), before, best)
+                sampled_at[place] = t
+                rewards[place] = np.nan
+                missing = max(0, int(index.max(initial=-1)) + 1 - rewards.shape[1])
+                rewards = np.hstack([rewards, np.full((n, missing), np.nan)])
+                rewards[place, index[here]] = reward[here]
         return HistoryView(
             prompt_ids=np.asarray(prompt_ids, dtype=object),
-            rewards=rewards.to_numpy(dtype=float),
-            sampled_at=sampled_at.fillna(-1).to_numpy(dtype=int),
-            gains=gains.to_numpy(dtype=float),
+            rewards=rewards,
+            sampled_at=sampled_at,
+            gains=np.array(gains).T.reshape(n, len(gains)),
             iteration=iteration,
             seed=seed,
             prompt_texts=None if prompt_texts is None else np.asarray(prompt_texts, dtype=object),
@@ -99,16 +174,17 @@ class History:
             history=self,
         )
 
-    def latest_texts(self) -> dict[str, list[str]]:
-        """The texts of each prompt's latest responses, in order of their index; reads every file."""
-        tables = [pq.read_table(path, columns=["prompt_id", "index", "text"]).to_pylist() for path in self.files]
-        texts: dict[str, dict[int, str]] = {}
-        for rows in tables:
-            newer = {row["prompt_id"]: {} for row in rows}
-            for row in rows:
-                newer[row["prompt_id"]][row["index"]] = row["text"]
-            texts |= newer
-        return {prompt_id: [by_index[i] for i in sorted(by_index)] for prompt_id, by_index in texts.items()}
+    def latest_texts(self, prompt_ids: Sequence[str]) -> list[list[str]]:
+        """Of each prompt the texts of its latest responses, in order of their index."""
+        texts: list[dict[int, str]] = [{} for _ in prompt_ids]
+        for rows, newest in self.latest(prompt_ids):
+            start = 0
+            for batch in read_rows(rows.path, ["index", "text"]):
+                here = start + np.flatnonzero(newest[start : start + len(batch)])
+                for place, row in zip(rows.place[here], batch.take(here - start).to_pylist(), strict=True):
+                    texts[place][row["index"]] = row["text"]
+                start += len(batch)
+        return [[by_index[i] for i in sorted(by_index)] for by_index in texts]
 
 
 @dataclass(frozen=True)
@@ -142,23 +218,26 @@ class HistoryView:
     @cached_property
     def preferred_text(self) -> np.ndarray:
         """(n,) text of the preferred response."""
-        texts, best = self.history.latest_texts(), np.nanargmax(self.rewards, axis=1)
-        return np.array([texts[i][b] for i, b in zip(self.prompt_ids, best, strict=True)], dtype=object)
+        texts, best = self.history.latest_texts(self.prompt_ids), np.nanargmax(self.rewards, axis=1)
+        return np.array([by_index[b] for by_index, b in zip(texts, best, strict=True)], dtype=object)
 
     @property
     def age(self) -> np.ndarray:
         """(n,) iterations since the prompt was last sampled."""
         return self.iteration - self.sampled_at
 
-    @cached_property
-    def tie_break(self) -> np.ndarray:
-        """(n,) uint64: a stable hash of (seed, iteration, id), so that ties don't depend on the prompts' order."""
+    def tie_break(self, places: np.ndarray) -> np.ndarray:
+        """(places,) uint64: a stable hash of (seed, iteration, id), so that ties don't depend on the prompts' order."""
         hash_key = f"{self.seed % 10**8:08d}{self.iteration % 10**8:08d}"
-        return pd.util.hash_array(self.prompt_ids, hash_key=hash_key, categorize=False)
+        return pd.util.hash_array(self.prompt_ids[places], hash_key=hash_key, categorize=False)
 
     def ranked_by(self, score: np.ndarray) -> np.ndarray:
         """Prompt ids in ascending order of `score` (n,), ties broken by `tie_break`."""
-        return self.prompt_ids[np.lexsort((self.tie_break, score))]
+        return self.prompt_ids[ranking(score, self.tie_break)]
+
+    def lowest(self, score: np.ndarray, k: int) -> np.ndarray:
+        """The first `k` ids of `ranked_by`, found without ranking the others."""
+        return self.prompt_ids[lowest(score, k, self.tie_break)]
 
     def where(self, mask: np.ndarray) -> HistoryView:
         """The view of the prompts in a boolean mask (n,)."""

@@ -7,15 +7,17 @@ A *view* says which responses are looked at; they are grouped by prompt and by t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from optune.history import History, read_responses
+from optune.history import History, Sampled, read_rows, write_rows
 from optune.registry import resolve
-from optune.types import PreferencePair, Prompt, Response
+from optune.types import PreferencePair, Response, UserError
 
 Pairing = Callable[[Sequence[Response]], tuple[Response, Response]]
 
@@ -42,22 +44,46 @@ def best_vs_worst(responses: Sequence[Response]) -> tuple[Response, Response]:
 PAIRINGS: dict[str, Pairing] = {"best_vs_worst": best_vs_worst}
 
 
-def training_view(history: History, view: str, iteration: int, prompt_ids: Collection[str]) -> list[Response]:
-    """The responses that iteration `iteration` trains on, of the prompts it trains on.
+def training_rows(
+    history: History, view: str, iteration: int, prompt_ids: Sequence[str] | pa.Array
+) -> Iterator[pa.Table]:
+    """The responses that iteration `iteration` trains on, of the prompts it trains on, in whole groups.
 
     `latest` (the paper): each prompt's newest, fresh and reused. `fresh`: this iteration's own. `all`: every
-    iteration's, the growing data set of iterative DPO.
+    iteration's, the growing data set of iterative DPO. A table holds about as many rows as a row group, with a column
+    `place` beside: that of a row's prompt in `prompt_ids`.
     """
-    wanted = set(prompt_ids)
-    latest = history.latest()
-    newest = dict(zip(latest["prompt_id"], latest["iteration"], strict=True))
-    keeps: dict[str, Callable[[Response], bool]] = {
-        "latest": lambda response: response.iteration == newest[response.prompt_id],
-        "fresh": lambda response: response.iteration == iteration,
-        "all": lambda response: True,
-    }
-    rows = (row for path in history.files for row in read_responses(path))
-    return [row for row in rows if row.prompt_id in wanted and keeps[view](row)]
+    if view == "latest":
+        kept = history.latest(prompt_ids)
+    elif view == "fresh":
+        kept = ((rows, (rows.place >= 0) & (rows.iteration == iteration)) for rows in history.sampled(prompt_ids))
+    else:
+        kept = ((rows, rows.place >= 0) for rows in history.sampled(prompt_ids))
+    for rows, keep in kept:
+        if keep.any():
+            yield from _whole_groups(rows, keep)
+
+
+def _whole_groups(rows: Sampled, keep: np.ndarray) -> Iterator[pa.Table]:
+    """The rows of a file that are to be kept, never with a group in two tables."""
+    place, iteration = rows.place[keep], rows.iteration[keep]
+    starts = np.flatnonzero((np.diff(place) != 0) | (np.diff(iteration) != 0)) + 1
+    ends = np.r_[0, starts, len(place)]  # where a table may end
+    scattered = len(ends) - 1 > len(np.unique(place.astype(np.int64) << 32 | iteration))
+    waiting, read, given = pa.table({}), 0, 0
+    for batch in read_rows(rows.path):
+        here = keep[read : read + len(batch)]
+        read += len(batch)
+        table = pa.Table.from_batches([batch]).filter(pa.array(here))
+        waiting = pa.concat_tables([waiting, table]) if len(waiting) else table
+        if read < len(keep):
+            end = 0 if scattered else ends[np.searchsorted(ends, given + len(waiting), "right") - 1]
+        else:
+            end = len(place)
+        if end > given:
+            ready = waiting.slice(0, end - given)
+            yield ready.append_column("place", pa.array(place[given:end]))
+            waiting, given = waiting.slice(end - given), end
 
 
 def make_pairs(
@@ -67,40 +93,149 @@ def make_pairs(
 
     Groups in = pairs + groups left out. Raises UserError for an unknown pairing.
     """
+    rows, numbers, texts = list(responses), {}, {}
+    found = _pair(
+        group=np.array([numbers.setdefault((r.prompt_id, r.iteration), len(numbers)) for r in rows], dtype=int),
+        usable=np.array([len(r.token_ids) > 0 for r in rows], dtype=bool),
+        text=np.array([texts.setdefault(r.text, len(texts)) for r in rows], dtype=int),
+        reward=np.array([r.reward for r in rows], dtype=float),
+        pairing=pairing,
+        responses=lambda: rows,
+    )
+    chosen, rejected = ([rows[i] for i in places] for places in (found.chosen, found.rejected))
+    return [PreferencePair(c.prompt_id, c, r) for c, r in zip(chosen, rejected, strict=True)], found.left_out
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The rows that make pairs, chosen and rejected, and how many groups make none, by reason."""
+
+    chosen: np.ndarray
+    rejected: np.ndarray
+    left_out: dict[str, int]
+
+
+def pair_rows(rows: pa.Table, pairing: str = "best_vs_worst") -> Paired:
+    """`make_pairs` for a table of `training_rows`."""
+    key = rows["place"].to_numpy().astype(np.int64) << 32 | rows["iteration"].to_numpy()
+    return _pair(
+        group=_numbered(key),
+        usable=pc.greater(pc.list_value_length(rows["token_ids"]), 0).to_numpy(),
+        text=pc.dictionary_encode(rows["text"].combine_chunks()).indices.to_numpy(),
+        reward=rows["reward"].to_numpy(),
+        pairing=pairing,
+        responses=lambda: list(_responses(rows)),
+    )
+
+
+def _numbered(key: np.ndarray) -> np.ndarray:
+    """(rows,) the number of each row's group: 0 for the one that comes first, and so on."""
+    _, first, group = np.unique(key, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[group]
+
+
+def _responses(rows: pa.Table) -> Iterator[Response]:
+    for row in rows.drop_columns("place").to_pylist():
+        yield Response(**{**row, "token_ids": tuple(row["token_ids"])})
+
+
+def _pair(
+    group: np.ndarray,
+    usable: np.ndarray,
+    text: np.ndarray,
+    reward: np.ndarray,
+    pairing: str,
+    responses: Callable[[], list[Response]],
+) -> Paired:
+    """Pairs of rows, given of each row (rows,) its group, whether it has tokens, its text (as a number) and its reward.
+
+    `responses` are the rows as objects, for pairings that have to see those.
+    """
     pair = resolve(PAIRINGS, pairing, "pairing")
-    groups: dict[tuple[str, int], list[Response]] = {}
-    for response in responses:
-        groups.setdefault((response.prompt_id, response.iteration), []).append(response)
-    pairs, left_out = [], Counter()
-    for (prompt_id, _), group in groups.items():
-        usable = [r for r in group if r.token_ids]
-        if len(usable) < 2:
-            left_out["fewer_than_two_responses"] += 1
-            continue
-        chosen, rejected = pair(usable)
-        if len({r.text for r in usable}) == 1:
-            left_out["identical_responses"] += 1
-        elif chosen.reward == rejected.reward:
-            left_out["equal_rewards"] += 1
-        elif chosen.text == rejected.text:
-            left_out["identical_responses"] += 1
-        else:
-            pairs.append(PreferencePair(prompt_id, chosen, rejected))
-    return pairs, dict(left_out)
+    groups = int(group.max(initial=-1)) + 1
+    places = np.flatnonzero(usable)
+    few = np.bincount(group[places], minlength=groups) < 2
+    places = places[~few[group[places]]]
+    if np.isnan(reward[places]).any():
+        raise UserError("A response has no reward: score all responses before they are paired.")
+    if pair is best_vs_worst:
+        chosen, rejected = _first_highest(group, places, reward, groups), _first_highest(group, places, -reward, groups)
+    else:
+        chosen, rejected = _by_function(pair, responses(), group, places, groups)
+    other = np.zeros(groups, dtype=bool)  # whether a group has a text unlike that of its chosen response
+    other[group[places[text[places] != text[chosen[group[places]]]]]] = True
+    reasons = np.select(
+        [few, ~other, reward[chosen] == reward[rejected], text[chosen] == text[rejected]],
+        ["fewer_than_two_responses", "identical_responses", "equal_rewards", "identical_responses"],
+        default="",
+    )
+    left_out = Counter(reasons[reasons != ""].tolist())  # in the order in which reasons first occur
+    return Paired(chosen[reasons == ""], rejected[reasons == ""], dict(left_out))
 
 
-def write_pairs(path: Path, pairs: Sequence[PreferencePair], prompts: Sequence[Prompt]) -> None:
-    """Parquet with the columns the field uses, and both rewards but no weight: one file serves every loss."""
-    text = {prompt.prompt_id: prompt.text for prompt in prompts}
-    columns: dict[str, list] = {
-        "prompt_id": [p.prompt_id for p in pairs],
-        "prompt": [text[p.prompt_id] for p in pairs],
-        "chosen": [p.chosen.text for p in pairs],
-        "rejected": [p.rejected.text for p in pairs],
-        "score_chosen": [p.chosen.reward for p in pairs],
-        "score_rejected": [p.rejected.reward for p in pairs],
-    }
-    for side in ("chosen", "rejected"):
-        for name, _ in _SIDE:
-            columns[f"{side}_{name}"] = [getattr(getattr(p, side), name) for p in pairs]
-    pq.write_table(pa.table(columns, schema=SCHEMA), path)
+def _first_highest(group: np.ndarray, places: np.ndarray, score: np.ndarray, groups: int) -> np.ndarray:
+    """(groups,) the first of the rows `places` of each group whose score is the group's highest; 0 without rows."""
+    highest, found = np.full(groups, -np.inf), np.zeros(groups, dtype=int)
+    np.maximum.at(highest, group[places], score[places])
+    best = places[score[places] == highest[group[places]]][::-1]
+    found[group[best]] = best  # of several the last one assigned stays, which is the first row
+    return found
+
+
+def _by_function(
+    pair: Pairing, responses: Sequence[Response], group: np.ndarray, places: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(groups,) chosen and rejected rows as a pairing on responses chooses them."""
+    members: dict[int, list[int]] = {}
+    for place in places.tolist():
+        members.setdefault(int(group[place]), []).append(place)
+    chosen, rejected = np.zeros(groups, dtype=int), np.zeros(groups, dtype=int)
+    for number, rows in members.items():
+        by_object = {id(responses[row]): row for row in rows}
+        chosen[number], rejected[number] = (by_object[id(r)] for r in pair([responses[row] for row in rows]))
+    return chosen, rejected
+
+
+def pair_gaps(rows: pa.Table, pairing: str) -> list[float]:
+    """The reward gaps of a table's pairs: r(x, y_w) - r(x, y_l) of Eq. 6."""
+    found, reward = pair_rows(rows, pairing), rows["reward"].to_numpy()
+    return (reward[found.chosen] - reward[found.rejected]).tolist()
+
+
+@dataclass
+class Written:
+    """What went into a file of pairs: reward gaps and the iterations of chosen responses; groups left out by reason."""
+
+    gaps: list[float]
+    iterations: list[int]
+    left_out: Counter[str]
+
+
+def write_pairs(path: Path, tables: Iterable[pa.Table], pairing: str, prompt_texts: pa.Array) -> Written:
+    """The pairs of `training_rows` as Parquet with the columns the field uses, and both rewards but no weight.
+
+    One file serves every loss. `prompt_texts` are those of the prompts that the rows' places count.
+    """
+    written = Written([], [], Counter())
+
+    def pair_tables() -> Iterator[pa.Table]:
+        for rows in tables:
+            found = pair_rows(rows, pairing)
+            written.left_out.update(found.left_out)
+            table = _pair_table(rows, found, prompt_texts)
+            written.gaps += pc.subtract(table["score_chosen"], table["score_rejected"]).to_pylist()
+            written.iterations += table["chosen_iteration"].to_pylist()
+            yield table
+
+    write_rows(path, SCHEMA, pair_tables())
+    return written
+
+
+def _pair_table(rows: pa.Table, found: Paired, prompt_texts: pa.Array) -> pa.Table:
+    sides = {"chosen": rows.take(found.chosen), "rejected": rows.take(found.rejected)}
+    columns = {"prompt_id": sides["chosen"]["prompt_id"], "prompt": prompt_texts.take(sides["chosen"]["place"])}
+    columns |= {side: side_rows["text"] for side, side_rows in sides.items()}
+    columns |= {f"score_{side}": side_rows["reward"] for side, side_rows in sides.items()}
+    for side, side_rows in sides.items():
+        columns |= {f"{side}_{name}": side_rows[name] for name, _ in _SIDE}
+    return pa.table(columns, schema=SCHEMA)

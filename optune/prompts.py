@@ -92,6 +92,20 @@ def load_prompts(
     return list(prompts.values())
 
 
+def stored_prompts(path: Path) -> Iterator[Prompt]:
+    """The prompts of a file of `write_prompts`, one after the other."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for row in batch.to_pylist():
+                yield _parse(row, str(path))[0]
+
+
+def stored_texts(path: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """The ids and texts of a file of `write_prompts`, as columns."""
+    table = pq.read_table(path, columns=["prompt_id", "prompt"])
+    return table["prompt_id"], table["prompt"]
+
+
 def write_prompts(path: Path, prompts: list[Prompt]) -> None:
     """Parquet that `load_prompts` and `datasets.load_dataset` read back."""
     columns = {

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 
 from optune.artefacts import stable_seed
 from optune.further_strategies import learnable, low_and_varied, lowest_centered, retiring, stalest
@@ -23,27 +24,27 @@ Strategy = Callable[[HistoryView, int, np.random.Generator], np.ndarray]
 
 def lowest_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """The paper: the prompts whose preferred response has the lowest reward."""
-    return view.ranked_by(view.preferred_reward)[:k]
+    return view.lowest(view.preferred_reward, k)
 
 
 def highest_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """The opposite ranking, as a control."""
-    return view.ranked_by(-view.preferred_reward)[:k]
+    return view.lowest(-view.preferred_reward, k)
 
 
 def lowest_mean_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """Ranked by the mean reward of a prompt's responses."""
-    return view.ranked_by(np.nanmean(view.rewards, axis=1))[:k]
+    return view.lowest(np.nanmean(view.rewards, axis=1), k)
 
 
 def lowest_rejected_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """Ranked by the reward of the rejected response."""
-    return view.ranked_by(np.nanmin(view.rewards, axis=1))[:k]
+    return view.lowest(np.nanmin(view.rewards, axis=1), k)
 
 
 def lowest_gap(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     """The prompts whose pair says least: the smallest gap between preferred and rejected reward."""
-    return view.ranked_by(np.nanmax(view.rewards, axis=1) - np.nanmin(view.rewards, axis=1))[:k]
+    return view.lowest(np.nanmax(view.rewards, axis=1) - np.nanmin(view.rewards, axis=1), k)
 
 
 def random(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,9 +100,9 @@ def select_prompts(view: HistoryView, ratio: float | str | Fraction, strategy: s
         raise UserError("Strategy 'all' regenerates every prompt; set the selection ratio to 1.")
     unsampled = view.where(view.sampled_at < 0)
     sampled = view.where(view.sampled_at >= 0)
-    first = unsampled.ranked_by(np.zeros(len(unsampled)))[:k]
+    first = unsampled.lowest(np.zeros(len(unsampled)), k)
     rng = np.random.default_rng(stable_seed("select", view.seed, view.iteration))
-    chosen = resolve(STRATEGIES, strategy, "selection strategy")(sampled, k - len(first), rng)
-    if len(set(chosen)) != len(chosen) or len(chosen) > k - len(first) or not set(chosen) <= set(sampled.prompt_ids):
+    chosen = pd.Series(resolve(STRATEGIES, strategy, "selection strategy")(sampled, k - len(first), rng), dtype=object)
+    if not chosen.is_unique or len(chosen) > k - len(first) or not chosen.isin(sampled.prompt_ids).all():
         raise UserError(f"Strategy {strategy!r} must return at most {k - len(first)} different ids of the view it got.")
     return [*first, *chosen]

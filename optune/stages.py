@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
+from heapq import nsmallest
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -31,12 +33,12 @@ from optune.artefacts import (
 )
 from optune.config import OPERATIONAL, RunConfig, SamplingSettings, differences
 from optune.generate import ENGINES, encode_prompts, identity
-from optune.history import History, read_responses, write_responses
+from optune.history import ROWS, History, chunks, iter_responses, read_responses, write_responses
 from optune.learners import DEFAULT, LEARNERS, Step
 from optune.losses import LOSSES
-from optune.pairs import PAIRINGS, make_pairs, training_view, write_pairs
+from optune.pairs import PAIRINGS, pair_gaps, training_rows, write_pairs
 from optune.prompt_writer import written_with
-from optune.prompts import SOURCES, SourceTools, load_prompts, write_prompts
+from optune.prompts import SOURCES, SourceTools, load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.selection import STRATEGIES, select_prompts
@@ -93,7 +95,8 @@ class Stages:
                 settings, iteration=t, policy=policy, history=history, seed=self.config.seed, tools=tools
             )
             _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
-            kept = [p for p in offered if p.prompt_id not in set(too_long)]
+            long = set(too_long)
+            kept = [p for p in offered if p.prompt_id not in long]
             if not kept:
                 raise UserError(f"{settings.path}: every prompt is longer than {settings.max_tokens} tokens.")
             write_prompts(folder / "prompts.parquet", kept)
@@ -129,10 +132,12 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             _, too_long = encode_prompts(self._tokenizer(policy), prompts, settings.max_prompt_tokens)
-            asked = [p for p in prompts if p.prompt_id not in set(too_long)]
-            drawn = self.parts["engine"](policy, asked, settings, seed=seed, iteration=t)
-            write_responses(folder / "answers.parquet", self._score(asked, drawn))
-            return {"too_long": len(too_long), **_length_counts(drawn)}
+            long = set(too_long)
+            asked = [p for p in prompts if p.prompt_id not in long]
+            lengths = _Lengths()
+            drawn = self._sample(policy, asked, len(asked), settings, seed, t, tell=False)
+            write_responses(folder / "answers.parquet", self._score(asked, map(lengths.see, drawn)))
+            return {"too_long": len(too_long), **lengths.counts()}
 
         asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
         fields = {**self._answers_identity, "n": n, "seed": seed, "iteration": t, "prompts": asked}
@@ -161,8 +166,7 @@ class Stages:
         offsets = self._offsets(prompts) if t > 0 and settings.offset_samples else None
 
         def build(folder: Path) -> dict[str, Any]:
-            asked = load_prompts(prompts / "prompts.parquet")
-            ids, texts = [p.prompt_id for p in asked], [p.text for p in asked]
+            ids, texts = (column.to_pylist() for column in stored_texts(prompts / "prompts.parquet"))
             means = read_json(offsets / "offsets.json") if offsets else None
             view = history.view(ids, t, self.config.seed, texts, means and [means[i] for i in ids])
             selected = select_prompts(view, ratio, strategy)
@@ -182,13 +186,13 @@ class Stages:
         seed = stable_seed("offsets", self.config.seed)
 
         def build(folder: Path) -> dict[str, Any]:
-            asked = load_prompts(prompts / "prompts.parquet")
-            drawn = self._score(asked, self._sample(self.config.policy.model, asked, settings, seed, 0))
+            asked = stored_prompts(prompts / "prompts.parquet")
+            drawn = self._sample(self.config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
             rewards: dict[str, list[float]] = {}
-            for response in drawn:
+            for response in self._score(stored_prompts(prompts / "prompts.parquet"), drawn):
                 rewards.setdefault(response.prompt_id, []).append(response.reward)
             write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
-            return {"responses": len(drawn)}
+            return {"responses": sum(map(len, rewards.values()))}
 
         fields = {"generation": identity(settings), "seed": seed, **self._threads}
         fields["reward"] = _without_paths(self.config.reward.model_dump())
@@ -202,10 +206,11 @@ class Stages:
         wanted = set(read_json(selected / "selected.json"))
 
         def build(folder: Path) -> dict[str, Any]:
-            asked = [p for p in load_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted]
-            responses = self._sample(policy, asked, settings, self.config.seed, t) if asked else []
-            write_responses(folder / "responses.parquet", responses)
-            return {"prompts": len(asked), **_length_counts(responses)}
+            asked = (p for p in stored_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted)
+            lengths = _Lengths()
+            sampled = self._sample(policy, asked, len(wanted), settings, self.config.seed, t)
+            write_responses(folder / "responses.parquet", map(lengths.see, sampled))
+            return {"prompts": len(wanted), **lengths.counts()}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
         fields = {"generation": identity(settings), "seed": self.config.seed, "iteration": t, **self._threads}
@@ -216,10 +221,15 @@ class Stages:
         settings = self.config.reward
 
         def build(folder: Path) -> dict[str, Any]:
-            fresh = read_responses(responses / "responses.parquet")
-            scored = self._score(load_prompts(prompts / "prompts.parquet"), fresh) if fresh else []
-            write_responses(folder / "history.parquet", scored)
-            rewards = [r.reward for r in scored]
+            rewards: list[float] = []
+
+            def scored() -> Iterator[Response]:
+                asked = stored_prompts(prompts / "prompts.parquet")
+                for response in self._score(asked, iter_responses(responses / "responses.parquet")):
+                    rewards.append(response.reward)
+                    yield response
+
+            write_responses(folder / "history.parquet", scored())
             return {"rewards": len(rewards), "reward_mean": fmean(rewards) if rewards else None}
 
         inputs = {"prompts": prompts.digest, "responses": responses.digest}
@@ -235,12 +245,11 @@ class Stages:
         settings = self.config.pairs
 
         def build(folder: Path) -> dict[str, Any]:
-            asked = load_prompts(prompts / "prompts.parquet")
-            view = training_view(history, settings.view, t, [p.prompt_id for p in asked])
-            pairs, left_out = make_pairs(view, settings.pairing)
-            write_pairs(folder / "pairs.parquet", pairs, asked)
-            gaps = [p.reward_gap for p in pairs]
-            counts = {"pairs": len(pairs), "left_out": left_out, "reused": sum(p.chosen.iteration < t for p in pairs)}
+            ids, texts = stored_texts(prompts / "prompts.parquet")
+            rows = training_rows(history, settings.view, t, ids)
+            written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts)
+            gaps, reused = written.gaps, sum(iteration < t for iteration in written.iterations)
+            counts = {"pairs": len(gaps), "left_out": dict(written.left_out), "reused": reused}
             margins = {"reward_gap_mean": fmean(gaps), "reward_gap_median": median(gaps)} if gaps else {}
             return {**counts, **margins}
 
@@ -285,9 +294,9 @@ class Stages:
         prompts = self.first_prompts or prompts
 
         def build(folder: Path) -> dict[str, Any]:
-            asked = load_prompts(prompts / "prompts.parquet")
-            asked = sorted(asked, key=lambda p: stable_hash("kl", p.prompt_id))[:KL_PROMPTS]
-            sampled = self._sample(policy, asked, settings, stable_seed("kl", self.config.seed), t)
+            asked = stored_prompts(prompts / "prompts.parquet")
+            asked = nsmallest(KL_PROMPTS, asked, key=lambda p: stable_hash("kl", p.prompt_id))
+            sampled = self._sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
             measured = [(p, r) for p, r in zip(asked, sampled, strict=True) if r.logprob is not None]
             return {"responses": len(measured), "kl_to_sft": self._kl(sft, measured) if measured else None}
 
@@ -301,10 +310,14 @@ class Stages:
             return self.config.loss.beta_2
         if self.config.loss.name == "dpo":
             return 0.0  # Eq. 5 has none
-        pairs, _ = make_pairs(read_responses(history.files[0]), self.config.pairs.pairing)
-        if not pairs:
+        first = History(history.files[:1])
+        ids = pq.read_table(first.files[0], columns=["prompt_id"])["prompt_id"].unique()
+        gaps: list[float] = []
+        for rows in training_rows(first, "all", 0, ids):
+            gaps += pair_gaps(rows, self.config.pairs.pairing)
+        if not gaps:
             raise UserError("loss.beta_2=auto needs pairs with different rewards in iteration 0; there are none.")
-        return 1.0 / median(p.reward_gap for p in pairs)
+        return 1.0 / median(gaps)
 
     # --- helpers ---------------------------------------------------------------------------------------------------
 
@@ -370,12 +383,21 @@ class Stages:
 
         return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
 
-    def _score(self, prompts: Sequence[Prompt], fresh: list[Response]) -> list[Response]:
-        from dataclasses import replace
-
-        by_id = {p.prompt_id: p for p in prompts}
-        rewards = self._scorer()([by_id[r.prompt_id] for r in fresh], fresh)
-        return [replace(r, reward=float(value)) for r, value in zip(fresh, rewards, strict=True)]
+    def _score(self, prompts: Iterable[Prompt], fresh: Iterable[Response]) -> Iterator[Response]:
+        """Responses with their rewards, a chunk of them at a time; they stand in the prompts' order."""
+        score, asked = None, iter(prompts)
+        by_id: dict[str, Prompt] = {}
+        for chunk in chunks(fresh, ROWS):
+            score = score or self._scorer()
+            for response in chunk:
+                while response.prompt_id not in by_id:
+                    if (prompt := next(asked, None)) is None:
+                        raise UserError(f"A response to {response.prompt_id!r} stands out of the prompts' order.")
+                    by_id[prompt.prompt_id] = prompt
+            rewards = score([by_id[r.prompt_id] for r in chunk], chunk)
+            yield from (replace(r, reward=float(value)) for r, value in zip(chunk, rewards, strict=True))
+            last = chunk[-1].prompt_id  # the only one of these prompts that may have more responses
+            by_id = {last: by_id[last]}
 
     def _scorer(self) -> Callable[[Sequence[Prompt], list[Response]], list[float]]:
         """The run's reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite."""
@@ -424,9 +446,25 @@ class Stages:
         return fmean(r.logprob - logprob for (_, r), logprob in zip(measured, under_sft, strict=True))
 
     def _sample(
-        self, policy: str, asked: list[Prompt], settings: SamplingSettings, seed: int, t: int
-    ) -> list[Response]:
-        return self.parts["engine"](policy, asked, settings, seed=seed, iteration=t, on_progress=self.on_progress)
+        self,
+        policy: str,
+        asked: Iterable[Prompt],
+        count: int,
+        settings: SamplingSettings,
+        seed: int,
+        t: int,
+        tell: bool = True,
+    ) -> Iterator[Response]:
+        """Responses to `count` prompts, sampled for so many prompts at a time that the responses fit into memory."""
+        done = 0
+
+        def on_progress(sampled: int, of: int) -> None:
+            if tell and self.on_progress:
+                self.on_progress(done + sampled, count * settings.n)
+
+        for chunk in chunks(asked, ROWS):
+            yield from self.parts["engine"](policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
+            done += len(chunk) * settings.n
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
@@ -468,14 +506,21 @@ def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "model"}
 
 
-def _length_counts(responses: list[Response]) -> dict[str, Any]:
-    if not responses:
-        return {"responses": 0, "tokens": 0}
-    tokens = [len(r.token_ids) for r in responses]
-    truncated = sum(r.finish_reason == "length" for r in responses)
-    return {
-        "responses": len(responses),
-        "tokens": sum(tokens),
-        "response_length_mean": fmean(tokens),
-        "truncated_share": truncated / len(responses),
-    }
+class _Lengths:
+    """Counts the tokens of responses that pass by."""
+
+    def __init__(self) -> None:
+        self.responses = self.tokens = self.truncated = 0
+
+    def see(self, response: Response) -> Response:
+        self.responses += 1
+        self.tokens += len(response.token_ids)
+        self.truncated += response.finish_reason == "length"
+        return response
+
+    def counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] = {"responses": self.responses, "tokens": self.tokens}
+        if self.responses:
+            counts["response_length_mean"] = self.tokens / self.responses
+            counts["truncated_share"] = self.truncated / self.responses
+        return counts

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optune.history import History, read_responses, write_responses
-from optune.pairs import make_pairs, training_view
-from optune.types import Response
+from optune.history import SCHEMA, History, read_responses, write_responses
+from optune.pairs import make_pairs, pair_rows, training_rows, write_pairs
+from optune.types import Response, UserError
 
 
 def response(prompt_id="p", index=0, iteration=0, reward=0.0, tokens=(1, 2), text=None) -> Response:
@@ -38,6 +40,11 @@ def history(tmp_path) -> History:
     return history
 
 
+def rows_of(history, view, prompt_ids) -> list[tuple[str, int]]:
+    tables = training_rows(history, view, 1, prompt_ids)
+    return [(row["prompt_id"], row["iteration"]) for table in tables for row in table.to_pylist()]
+
+
 def test_responses_survive_the_file_unchanged(tmp_path):
     rows = [response(reward=None, tokens=(1, 2, 3)), Response("q", 1, 2, (7,), "é\n", "length", None, 0.25, True)]
     write_responses(tmp_path / "r.parquet", rows)
@@ -45,14 +52,13 @@ def test_responses_survive_the_file_unchanged(tmp_path):
 
 
 def test_latest_is_the_newest_rows_of_each_prompt(history):
-    latest = {(r.prompt_id, r.iteration) for r in training_view(history, "latest", 1, ["a", "b"])}
-    assert latest == {("a", 1), ("b", 0)}
+    assert rows_of(history, "latest", ["a", "b"]) == [("b", 0)] * 2 + [("a", 1)] * 2
 
 
 def test_fresh_and_all_views(history):
-    assert {(r.prompt_id, r.iteration) for r in training_view(history, "fresh", 1, ["a", "b"])} == {("a", 1)}
-    assert len(training_view(history, "all", 1, ["a", "b"])) == 6
-    assert {r.prompt_id for r in training_view(history, "all", 1, ["b"])} == {"b"}
+    assert rows_of(history, "fresh", ["a", "b"]) == [("a", 1)] * 2
+    assert rows_of(history, "all", ["a", "b"]) == [("a", 0)] * 2 + [("b", 0)] * 2 + [("a", 1)] * 2
+    assert rows_of(history, "all", ["b"]) == rows_of(history, "latest", ["b"]) == [("b", 0)] * 2
 
 
 def test_the_columnar_view_has_rewards_age_and_past_gains(history):
@@ -107,3 +113,113 @@ def test_conservation_for_any_rewards_and_any_repeats(rows):
     pairs, left_out = make_pairs(responses)
     assert len(pairs) + sum(left_out.values()) == len({r.prompt_id for r in responses})
     assert all(p.reward_gap > 0 and math.isfinite(p.reward_gap) for p in pairs)
+
+
+# --- files of any size ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_groups(monkeypatch):
+    """Files in row groups of four rows, so that groups of responses cross their borders."""
+    import optune.history
+
+    monkeypatch.setattr(optune.history, "ROWS", 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.floats(-3, 3), st.integers(0, 2)), max_size=30))
+def test_pairs_from_files_are_those_of_all_responses_at_once(tmp_path_factory, rows):
+    """In whatever order responses stand, and wherever row groups end."""
+    import optune.history
+
+    folder = tmp_path_factory.mktemp("files")
+    responses = [response(f"p{p}", i, t, reward, (token,)) for i, (p, t, reward, token) in enumerate(rows)]
+    ids, history = ["p1", "p0", "p2", "p3"], History()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optune.history, "ROWS", 4)
+        for t in (0, 1):
+            write_responses(folder / f"{t}.parquet", [r for r in responses if r.iteration == t])
+            history = history.append(folder / f"{t}.parquet")
+        for view in ("latest", "fresh", "all"):
+            expected, left_out = make_pairs(looked_at(responses, view, ids))
+            texts = pa.array([f"text of {i}" for i in ids])
+            tables = training_rows(history, view, 1, ids)
+            written = write_pairs(folder / "pairs.parquet", tables, "best_vs_worst", texts)
+            found = pq.read_table(folder / "pairs.parquet").to_pylist()
+            assert [(r["prompt_id"], r["prompt"], r["chosen_index"], r["rejected_index"]) for r in found] == [
+                (p.prompt_id, f"text of {p.prompt_id}", p.chosen.index, p.rejected.index) for p in expected
+            ]
+            assert written.gaps == [p.reward_gap for p in expected] and written.left_out == left_out
+
+
+def looked_at(responses, view, ids):
+    """The rows of a view, as its definition says, in the files' order."""
+    newest = {r.prompt_id: max(q.iteration for q in responses if q.prompt_id == r.prompt_id) for r in responses}
+    wanted = {"latest": lambda r: r.iteration == newest[r.prompt_id], "fresh": lambda r: r.iteration == 1}
+    keep = wanted.get(view, lambda r: True)
+    return [r for t in (0, 1) for r in responses if r.iteration == t and r.prompt_id in ids and keep(r)]
+
+
+def test_rows_survive_any_number_of_row_groups(small_groups, tmp_path):
+    rows = [response(f"p{i}", 0, 0, float(i), (i, i + 1)) for i in range(11)]
+    write_responses(tmp_path / "r.parquet", iter(rows))
+    assert pq.ParquetFile(tmp_path / "r.parquet").num_row_groups == 3
+    assert read_responses(tmp_path / "r.parquet") == rows
+
+
+def test_the_files_bytes_are_what_they_always_were(tmp_path):
+    """Stage digests of finished runs are hashes of such files: bytes may change only with pyarrow's version."""
+    rows = [
+        Response(f"p{i // 2}", i % 2, i % 3, tuple(range(i % 5)), f"text {i % 7}", "stop", -0.5 * i, 0.25 * i)
+        for i in range(3000)
+    ]
+    write_responses(tmp_path / "new.parquet", rows)
+    columns = {name: [getattr(r, name) for r in rows] for name in SCHEMA.names}
+    pq.write_table(pa.table(columns, schema=SCHEMA), tmp_path / "old.parquet")  # all at once, as it was done first
+    assert (tmp_path / "new.parquet").read_bytes() == (tmp_path / "old.parquet").read_bytes()
+    write_responses(tmp_path / "new.parquet", [])
+    pq.write_table(SCHEMA.empty_table(), tmp_path / "old.parquet")
+    assert (tmp_path / "new.parquet").read_bytes() == (tmp_path / "old.parquet").read_bytes()
+
+
+def test_a_pairing_of_ones_own_sees_whole_responses(tmp_path):
+    rows = [response("a", i, 0, float(i), (i,)) for i in range(3)] + [
+        response("b", i, 0, 1.0 - i, (i,)) for i in (0, 1)
+    ]
+    name = f"{__name__}:first_against_last"
+    (a, b), left_out = make_pairs(rows, name)
+    assert (a.chosen, a.rejected, b.chosen, b.rejected) == (rows[2], rows[0], rows[4], rows[3]) and not left_out
+    write_responses(tmp_path / "0.parquet", rows)
+    (table,) = training_rows(History((tmp_path / "0.parquet",)), "all", 0, ["a", "b"])
+    found = pair_rows(table, name)
+    assert (found.chosen.tolist(), found.rejected.tolist()) == ([2, 4], [0, 3])
+
+
+def first_against_last(responses):
+    assert all(r.finish_reason == "stop" for r in responses)
+    return responses[-1], responses[0]
+
+
+def test_an_unscored_response_is_told():
+    with pytest.raises(UserError, match="no reward"):
+        make_pairs([response(reward=None), response(index=1, reward=1.0)])
+
+
+@given(
+    st.dictionaries(st.tuples(st.integers(0, 2), st.integers(0, 4)), st.tuples(*[st.floats(-3, 3)] * 2), max_size=12)
+)
+def test_the_view_is_what_pandas_makes_of_all_rows(tmp_path_factory, rewards):
+    folder, history = tmp_path_factory.mktemp("view"), History()
+    for t in range(3):
+        rows = [response(f"p{p}", i, t, r) for (u, p), pair in rewards.items() if u == t for i, r in enumerate(pair)]
+        write_responses(folder / f"{t}.parquet", rows)
+        history = history.append(folder / f"{t}.parquet")
+    ids = ["p3", "new", "p0", "p1"]
+    view, frame = history.view(ids, 3, 0), history.frame
+    best = frame.groupby(["prompt_id", "iteration"])["reward"].max().unstack()
+    gains = best.ffill(axis=1).diff(axis=1).where(best.notna()).reindex(ids)
+    np.testing.assert_array_equal(view.gains, gains.to_numpy(dtype=float))
+    last = frame[frame["iteration"] == frame.groupby("prompt_id")["iteration"].transform("max")]
+    table = last.pivot(index="prompt_id", columns="index", values="reward").reindex(ids)
+    np.testing.assert_array_equal(view.rewards, table.to_numpy(dtype=float))
+    newest = last.groupby("prompt_id")["iteration"].max().reindex(ids).fillna(-1)
+    assert view.sampled_at.tolist() == newest.tolist()

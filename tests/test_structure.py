@@ -21,6 +21,7 @@ LAYERS = [
     {
         "prompts",
         "history",
+        "ranking",
         "selection",
         "further_strategies",
         "rewards_file",
