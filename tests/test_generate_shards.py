@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,6 +25,7 @@ def settings(**changes) -> SamplingSettings:
     return SamplingSettings(**{"max_new_tokens": 8, "max_prompt_tokens": 64, "batch_size": 8} | changes)
 
 
+@hypothesis.settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5))
 def test_every_prompt_is_dealt_once_in_the_batches_of_one_process(lengths, batch, workers):
     ids = [[0] * length for length in lengths]

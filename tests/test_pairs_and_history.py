@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optune.history import SCHEMA, History, read_responses, write_responses
@@ -126,6 +126,7 @@ def small_groups(monkeypatch):
     monkeypatch.setattr(optune.history, "ROWS", 4)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.floats(-3, 3), st.integers(0, 2)), max_size=30))
 def test_pairs_from_files_are_those_of_all_responses_at_once(tmp_path_factory, rows):
     """In whatever order responses stand, and wherever row groups end."""

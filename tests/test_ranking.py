@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optune.ranking import lowest, lowest_set, ranking
@@ -16,6 +16,7 @@ def tie_break(places: np.ndarray) -> np.ndarray:
     return (places * 7919 + 13) % 101
 
 
+@settings(deadline=None)
 @given(SCORES, st.integers(0, 31))
 def test_the_lowest_are_the_first_of_the_whole_ranking(scores, k):
     score = np.array(scores, dtype=float)
