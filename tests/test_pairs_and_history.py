@@ -205,6 +205,7 @@ def test_an_unscored_response_is_told():
         make_pairs([response(reward=None), response(index=1, reward=1.0)])
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     st.dictionaries(st.tuples(st.integers(0, 2), st.integers(0, 4)), st.tuples(*[st.floats(-3, 3)] * 2), max_size=12)
 )
