@@ -8,7 +8,7 @@ left out of n, and is never a loss or a tie.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from eval import stats
 from eval.judges.parser import off_scale, parse_scores
 
 ORDERS = ("AB", "BA")
+Parse = Callable[[str | None], tuple[float, float] | None]
 Outcome = Literal["win", "tie", "lose", "unparsed"]
 POINTS: dict[str, int] = {"win": 1, "tie": 0, "lose": -1}
 
@@ -43,9 +44,9 @@ class Verdict:
         return cls(row["prompt_id"], row["outcome"], *scores)
 
 
-def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None) -> Verdict:
-    """The verdict from the two replies; None for a reply that never came."""
-    shown_ab, shown_ba = parse_scores(reply_ab), parse_scores(reply_ba)
+def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None, parse: Parse = parse_scores) -> Verdict:
+    """The verdict from the two replies; None for a reply that never came. parse: how the judge's form is read."""
+    shown_ab, shown_ba = parse(reply_ab), parse(reply_ba)
     return from_scores(prompt_id, shown_ab, shown_ba[::-1] if shown_ba else None)
 
 
@@ -62,6 +63,18 @@ def from_scores(
 def win_score(win: int, lose: int, n: int) -> float | None:
     """Eq. 7: 50 + 100 (win - lose) / n, from -50 to 150; None without a scored prompt."""
     return 50 + 100 * (win - lose) / n if n else None
+
+
+def win_rates(outcomes: Iterable[str]) -> dict[str, float | int]:
+    """Percent of prompts won, lost and tied: the win rate of "Always-On-Policy Prompts for Efficient RLHF", its Eq. 2.
+
+    outcomes: of each prompt, in both orders as everywhere here (the paper shows one). Unparsed prompts are left out, as
+    there, and counted.
+    """
+    outcomes = list(outcomes)
+    n = sum(o != "unparsed" for o in outcomes)
+    shares = {name: 100 * outcomes.count(name) / n if n else None for name in ("win", "lose", "tie")}
+    return {**shares, "n": n, "unparsed": len(outcomes) - n}
 
 
 def summarize(verdicts: Iterable[Verdict], *, seed: int = 0, interval: bool = True) -> dict[str, Any]:

@@ -16,13 +16,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.judges import Judge, make_judge
-from eval.judges.parser import parse_scores
-from eval.judges.rating import render, template_hash
+from eval.judges import FORMS, Judge, make_judge
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
 from optune.artefacts import read_json, read_jsonl, run_lock, stable_hash, write_json, write_text
 from optune.chat_batch import ask_in_batches
@@ -48,9 +46,9 @@ class Contest:
         """The judge call that shows the answers in this order."""
         answers = (self.answer, self.baseline) if order == "AB" else (self.baseline, self.answer)
         return ChatRequest(
-            messages=render(self.instruction, *answers),
+            messages=judge.form.render(self.instruction, *answers),
             parameters=judge.parameters,
-            template_hash=template_hash(),
+            template_hash=judge.form.template_hash,
             order=order,
             label=f"prompt {self.prompt_id!r}, order {order}",
         )
@@ -86,7 +84,7 @@ def win_score(
         _claim(run_dir, _identity(contests, judge))
         client = ChatClient(judge.chat, replies_log or run_dir / "replies.jsonl", transport=judge.transport)
         requests = {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS}
-        again = _unreadable(client, requests.values()) if retry_unparsed else frozenset()
+        again = _unreadable(client, requests.values(), judge) if retry_unparsed else frozenset()
         if not judge.chat.offline:
             announce(client.estimate(requests.values(), again))
         if batch:
@@ -94,7 +92,9 @@ def win_score(
         else:
             replies = client.ask(requests.values(), again)
         keys = {place: request.key(judge.chat.model) for place, request in requests.items()}
-        return _write_results(run_dir, contests, {place: replies[key] for place, key in keys.items()}, client, seed)
+        return _write_results(
+            run_dir, contests, {place: replies[key] for place, key in keys.items()}, client, judge, seed
+        )
 
 
 def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[Contest]:
@@ -208,7 +208,7 @@ def _identity(contests: Sequence[Contest], judge: Judge) -> dict[str, Any]:
     return {
         "model": judge.chat.model,
         "parameters": dict(judge.parameters),
-        "template_hash": template_hash(),
+        "template_hash": judge.form.template_hash,
         "prompts": len(contests),
         "outputs": stable_hash([(c.prompt_id, c.instruction, c.answer) for c in contests]),
         "baseline": {c.prompt_id: stable_hash(c.instruction, c.baseline)[:16] for c in contests},
@@ -225,10 +225,10 @@ def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
         write_json(path, identity)
 
 
-def _unreadable(client: ChatClient, requests: Iterable[ChatRequest]) -> frozenset[str]:
+def _unreadable(client: ChatClient, requests: Iterable[ChatRequest], judge: Judge) -> frozenset[str]:
     """Keys whose logged answer has no scores in it."""
     logged = client.logged(requests)
-    return frozenset(key for key, reply in logged.items() if reply.answered and parse_scores(reply.text) is None)
+    return frozenset(key for key, reply in logged.items() if reply.answered and judge.form.parse(reply.text) is None)
 
 
 def _write_results(
@@ -236,13 +236,15 @@ def _write_results(
     contests: Sequence[Contest],
     replies: dict[tuple[str, str], Reply],
     client: ChatClient,
+    judge: Judge,
     seed: int,
 ) -> dict[str, Any]:
     reviews = [
         {"prompt_id": i, "order": order, "reply": reply.text} | ({"error": reply.error} if reply.error else {})
         for (i, order), reply in replies.items()
     ]
-    verdicts = [verdict_of(c.prompt_id, *(replies[c.prompt_id, order].text for order in ORDERS)) for c in contests]
+    said = [[replies[c.prompt_id, order].text for order in ORDERS] for c in contests]
+    verdicts = [verdict_of(c.prompt_id, *texts, judge.form.parse) for c, texts in zip(contests, said, strict=True)]
     write_text(run_dir / "reviews.jsonl", _jsonl(reviews))
     write_text(run_dir / "verdicts.jsonl", _jsonl(v.as_row() for v in verdicts))
     tokens = [sum(getattr(r, name) or 0 for r in replies.values()) for name in ("prompt_tokens", "completion_tokens")]
@@ -282,6 +284,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     judge.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     judge.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")
     judge.add_argument("--parameters", type=_object, help='as JSON; default {"temperature": 0, "max_tokens": 1024}')
+    judge.add_argument("--form", choices=sorted(FORMS), default="rating", help="two scores, or A, B or C")
     judge.add_argument("--concurrency", type=int, default=16, help="calls under way at once")
     judge.add_argument("--timeout", type=float, default=120.0, help="seconds per call")
     judge.add_argument("--max-attempts", type=int, default=8, help="per call, before it counts as failed")
@@ -321,8 +324,9 @@ def _object(text: str) -> dict[str, Any]:
 def _judge(args: argparse.Namespace) -> dict[str, Any]:
     names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
     judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
+    judge = replace(judge, form=FORMS[args.form])
     if args.parameters is not None:
-        judge = Judge(judge.chat, args.parameters, judge.transport)
+        judge = replace(judge, parameters=args.parameters)
     result = win_score(
         read_outputs(args.outputs),
         read_outputs(args.baseline),

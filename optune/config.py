@@ -302,6 +302,9 @@ class JudgeConfig(Section):
     """Who compares two answers; the key comes from the environment alone."""
 
     name: str = "sandbox"
+    form: Literal["rating", "choice"] | None = Field(
+        None, description="rating (default): two scores; choice: A, B or C for a tie", **LATER
+    )
     model: str = "sandbox-judge"
     base_url: Address | None = None
     temperature: float = Field(0.0, ge=0)

@@ -173,5 +173,5 @@ def test_the_judge_is_sent_the_rating_prompt_of_the_file(preset, monkeypatch):
     from experiments.table6_rating_prompt import collect
 
     assert collect(ROOT / "results", preset)["sent_as_it_is"] == {"AB": True, "BA": True}
-    monkeypatch.setattr("eval.judges.rating.template", lambda: ("Another system prompt", "{question}{answer_1}"))
+    monkeypatch.setattr("eval.judges.form.template_of", lambda path: ("Another system prompt", "{question}{answer_1}"))
     assert collect(ROOT / "results", preset)["sent_as_it_is"] == {"AB": False, "BA": False}

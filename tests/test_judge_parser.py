@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eval.judges.form import template_of
 from eval.judges.parser import off_scale, parse_scores
-from eval.judges.rating import read_back, render, template, template_hash
+from eval.judges.rating import PATH, read_back, render, template_hash
 
 REVIEWS = Path(__file__).parents[2] / "shared" / "data" / "reviews" / "gpt4_and_gpt35_reviews.jsonl"
 
@@ -146,14 +147,14 @@ def test_no_digits_no_scores(reply):
 @settings(max_examples=100, deadline=None)
 @given(st.text(max_size=50), st.text(max_size=50), st.text(max_size=50))
 def test_the_rating_prompt_holds_the_texts_as_they_are(question, first, second):
-    start, after_question, between, end = re.split(r"\{\w+\}", template()[1])
+    start, after_question, between, end = re.split(r"\{\w+\}", template_of(PATH)[1])
     user = render(question, first, second)[1]["content"]
     assert user == start + question + after_question + first + between + second + end
 
 
 def test_the_rating_prompt_is_table_6():
     assert template_hash() == "2490f2436a9ebdda915a286e365907f704dd1e4d3b75c676bde90607390e27bb"
-    system, user = template()
+    system, user = template_of(PATH)
     assert system.startswith("You are a helpful and precise assistant")
     assert user.index("{question}") < user.index("{answer_1}") < user.index("{answer_2}")
 

@@ -1,4 +1,4 @@
-"""Judges: the rating prompt, the reply parser, and who is asked.
+"""Judges: the ways to ask (a rating, or a choice), the reply parsers, and who is asked.
 
 A judge is a function `(model: str | None, **chat settings) -> Judge`, registered here or named from outside as
 `package.module:function`.
@@ -14,21 +14,26 @@ from typing import Any
 import httpx2
 import yaml
 
+from eval.judges.choice import CHOICE
+from eval.judges.form import Form
+from eval.judges.rating import RATING
 from optune.chat_client import ChatSettings
 from optune.config import JudgeConfig
 from optune.registry import resolve
 from optune.types import UserError
 
+FORMS = {"rating": RATING, "choice": CHOICE}
 PRICES = Path(__file__).with_name("prices.yaml")
 
 
 @dataclass(frozen=True)
 class Judge:
-    """An endpoint, and how it is asked. `transport` replaces the network."""
+    """An endpoint, and how it is asked. `transport` replaces the network; `form` is the prompt and how it is read."""
 
     chat: ChatSettings
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0, "max_tokens": 1024})
     transport: httpx2.AsyncBaseTransport | None = None
+    form: Form = RATING
 
 
 def endpoint(model: str | None = None, **options: Any) -> Judge:
@@ -45,7 +50,8 @@ def endpoint(model: str | None = None, **options: Any) -> Judge:
 def judge_of(config: JudgeConfig) -> Judge:
     """The judge that a run's configuration names."""
     judge = make_judge(config.name, config.model, base_url=config.base_url)
-    return replace(judge, parameters={"temperature": config.temperature, "max_tokens": config.max_tokens})
+    parameters = {"temperature": config.temperature, "max_tokens": config.max_tokens}
+    return replace(judge, parameters=parameters, form=FORMS[config.form or "rating"])
 
 
 JUDGES = {"sandbox": "eval.judges.sandbox:judge", "openai": endpoint}

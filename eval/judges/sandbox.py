@@ -1,7 +1,7 @@
 """The sandbox judge: gold quality seen with noise, behind an OpenAI-compatible endpoint.
 
-It reads the rating prompt and answers as text in the rating format, through the same client, parser and reply log as a
-paid judge: in process (`transport`), or on loopback with `python -m eval.judges.sandbox --port 8000`.
+It reads the rating prompt, or the choice prompt, and answers as text in that format, through the same client, parser
+and reply log as a paid judge: in process (`transport`), or on loopback with `python -m eval.judges.sandbox`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 import httpx2
 
 from eval.judges import Judge
-from eval.judges.rating import read_back
+from eval.judges.choice import CHOICE, letter
+from eval.judges.rating import RATING
 from optune.artefacts import stable_hash
 from optune.chat_client import ChatSettings
 from optune.sandbox import content_hash, gold
@@ -67,7 +68,9 @@ class SandboxJudge:
 
     def reply(self, user_prompt: str) -> str:
         """The judge's text: two scores on the first line, a sentence on the second."""
-        texts = read_back(user_prompt)
+        if texts := CHOICE.read_back(user_prompt):
+            return letter(*self.rate(*texts))
+        texts = RATING.read_back(user_prompt)
         if texts is None:
             return "I can only compare two answers in the rating format."
         first, second = self.rate(*texts)

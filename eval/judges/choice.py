@@ -1,0 +1,33 @@
+"""The other way to ask a judge: one letter for the better answer, or for a tie, as in the Always-On-Policy paper.
+
+Source of the scheme: "Always-On-Policy Prompts for Efficient RLHF", Section 6.1 (A, B, or C for a tie; the answer that
+helps more). The wording, in `choice_prompt.txt`, is ours. A letter becomes a pair of scores, so that orders, verdicts
+and counts are those of the rating prompt.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from eval.judges.form import Form
+
+PATH = Path(__file__).with_name("choice_prompt.txt")
+SCORES = {"A": (2.0, 1.0), "B": (1.0, 2.0), "C": (1.0, 1.0)}
+_MARKUP = re.compile(r"[*`_#]")
+_LABEL = r"(?:(?:the\s+)?(?:better\s+)?(?:answer|response|choice)(?:\s+is)?\s*:?\s*)?"
+_LETTER = re.compile(_LABEL + r"""["'(\[]?([ABC])["')\].]{0,2}""", re.IGNORECASE)
+
+
+def parse_choice(reply: str | None) -> tuple[float, float] | None:
+    """The letter as scores of the answer shown first and second; None where the reply is anything but one letter."""
+    match = _LETTER.fullmatch(_MARKUP.sub("", (reply or "")[:200]).strip())
+    return SCORES[match[1].upper()] if match and len(reply) <= 200 else None
+
+
+CHOICE = Form(PATH, parse_choice)
+
+
+def letter(first: float, second: float) -> str:
+    """What a judge says that gives these scores."""
+    return "C" if first == second else "A" if first > second else "B"

@@ -1,0 +1,58 @@
+"""How a judge is asked about two answers, and how its reply is read: a prompt file with three places, and a parser."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from optune.chat_client import conversation
+from optune.types import Message
+
+FIELDS = ("question", "answer_1", "answer_2")
+_FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
+
+
+@dataclass(frozen=True)
+class Form:
+    """path: the prompt file. parse: a reply as scores of the answer shown first and second, None where unreadable."""
+
+    path: Path
+    parse: Callable[[str | None], tuple[float, float] | None]
+
+    @property
+    def template_hash(self) -> str:
+        """SHA-256 of the prompt file; part of every judge call's content key."""
+        return _hash(self.path)
+
+    def render(self, question: str, answer_1: str, answer_2: str) -> tuple[Message, ...]:
+        """The judge's conversation about two answers. The texts go in as they are, braces and all."""
+        texts = {"question": question, "answer_1": answer_1, "answer_2": answer_2}
+        system, user = template_of(self.path)
+        return conversation(system, _FIELD.sub(lambda match: texts[match[1]], user))
+
+    def read_back(self, user_prompt: str) -> tuple[str, str, str] | None:
+        """The question and both answers that `render` filled in; None for any other text."""
+        match = _filled(self.path).fullmatch(user_prompt)
+        return match.groups() if match else None
+
+
+@cache
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def template_of(path: Path) -> tuple[str, str]:
+    """The system prompt and the user prompt, the latter with its three places."""
+    _, system, user = re.split(r"^\[(?:System|User) Prompt\]\n", path.read_text("utf-8"), flags=re.MULTILINE)
+    return system.strip(), user.strip()
+
+
+@cache
+def _filled(path: Path) -> re.Pattern[str]:
+    pieces = _FIELD.split(template_of(path)[1])
+    return re.compile("".join(re.escape(p) if i % 2 == 0 else "(.*?)" for i, p in enumerate(pieces)), flags=re.DOTALL)
