@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from optune.types import UserError
 
@@ -98,6 +98,20 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
     finally:  # a full disk is not left fuller
         temporary.unlink(missing_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def in_one_rename(folder: Path) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `folder` as the block ends; after a failure `folder` is as it was.
+
+    What an earlier, killed attempt left of it goes first.
+    """
+    unfinished = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(unfinished, folder)
 
 
 _NUMBERS = re.compile(r"\[\n\s+(?:-?\d[\d.eE+-]*,?\n\s+)+\]")  # over lines, which no JSON string is
@@ -187,6 +201,24 @@ def package_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
+def stage_identity(
+    stage: str, version: int, fields: Mapping[str, Any], inputs: Mapping[str, str], packages: Mapping[str, str]
+) -> dict[str, Any]:
+    """Everything that could change a stage's result; `stage_key` is its hash."""
+    return {
+        "stage": stage,
+        "version": version,
+        "fields": dict(fields),
+        "inputs": dict(inputs),
+        "packages": dict(packages),
+    }
+
+
+def stage_key(identity: Mapping[str, Any]) -> str:
+    """The key of a `stage_identity`: the name of its folder."""
+    return stable_hash(identity)[:20]
+
+
 class StageStore:
     """Folders of finished stages below `root`, by stage name and key."""
 
@@ -208,29 +240,20 @@ class StageStore:
         the stage's wall-clock go to `timing`. A folder that no longer holds what it recorded is set aside and made
         again. Two processes that want the same stage build it once.
         """
-        identity = {
-            "stage": stage,
-            "version": version,
-            "fields": dict(fields),
-            "inputs": dict(inputs),
-            "packages": package_versions(),
-        }
-        key = stable_hash(identity)[:20]
+        identity = stage_identity(stage, version, fields, inputs, package_versions())
+        key = stage_key(identity)
         folder = self.root / stage / key
         with exclusive(self.root / stage / f".{key}.lock"):
             found = self._load(folder)
             if found:
                 return found
-            temporary = self.root / stage / f".{key}.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            started = time.perf_counter()
-            counts = build(temporary)
-            timing = {"wall_s": time.perf_counter() - started, **counts.pop("seconds", {})}
-            files = hash_files(temporary)
-            record = {**identity, "key": key, "digest": stable_hash(files), "files": files, "counts": counts}
-            write_json(temporary / STAGE_FILE, {**record, "timing": timing})
-            os.replace(temporary, folder)
+            with in_one_rename(folder) as unfinished:
+                started = time.perf_counter()
+                counts = build(unfinished)
+                timing = {"wall_s": time.perf_counter() - started, **counts.pop("seconds", {})}
+                files = hash_files(unfinished)
+                record = {**identity, "key": key, "digest": stable_hash(files), "files": files, "counts": counts}
+                write_json(unfinished / STAGE_FILE, {**record, "timing": timing})
         return Artefact(folder, key, record["digest"], counts, timing, reused=False)
 
     def _load(self, folder: Path) -> Artefact | None:
@@ -284,12 +307,24 @@ def _pruned(folder: Path) -> dict[str, Any] | None:
         return None
 
 
+def lock(file: IO[Any], wait: bool) -> bool:
+    """Take an advisory lock on an open file; False where another process has it and we do not wait.
+
+    It ends with the file's closing or with the process: a dead holder's lock is free at once.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold `path` as an advisory lock; waits for another holder, and a dead holder's lock is free at once."""
+    """Hold `path` as a lock; waits for another holder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, wait=True)
         yield
 
 
@@ -302,12 +337,10 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"{run_dir}: cannot be used as a run directory ({error.strerror}).") from None
     with open(run_dir / "lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock(file, wait=False):
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise UserError(f"{run_dir}: in use by {holder}; wait for it, or give another run directory.") from None
+            raise UserError(f"{run_dir}: in use by {holder}; wait for it, or give another run directory.")
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         file.flush()

@@ -31,6 +31,8 @@ from optune.artefacts import (
     read_jsonl,
     read_object,
     stable_hash,
+    stage_identity,
+    stage_key,
 )
 from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
@@ -118,7 +120,7 @@ def _record(entry: dict[str, Any]) -> dict[str, Any]:
     ):
         if names:
             raise UserError(f"{folder / min(names)} {what}.")
-    key = stable_hash({name: record[name] for name in IDENTITY})[:20]
+    key = stage_key({name: record[name] for name in IDENTITY})
     if not key == record["key"] == folder.name or record["digest"] != stable_hash(files):
         raise UserError(f"{folder / STAGE_FILE} was edited: its key or digest is not that of what it records.")
     unlike = [name for name in ("stage", "key", "digest", "counts") if entry[name] != record[name]]
@@ -154,8 +156,8 @@ class _Shelf(StageStore):
         version: int = 1,
     ) -> Artefact:
         """The listed stage that stands here; a stage that manifests do not list is found by its key."""
-        identity = {"stage": stage, "version": version, "fields": dict(fields), "inputs": dict(inputs)}
-        key = stable_hash({**identity, "packages": dict(self.packages)})[:20]
+        identity = stage_identity(stage, version, fields, inputs, self.packages)
+        key = stage_key(identity)
         folder = self._next(stage) if stage in VERSIONS else self.root / stage / key
         record = read_object(folder / STAGE_FILE, *RECORD)
         if stage not in VERSIONS and not intact(folder):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import STAGE_FILE
+from optune.artefacts import STAGE_FILE, in_one_rename, write_text
 from optune.config import RunConfig
 
 CARD = "README.md"
@@ -24,14 +24,11 @@ def export_policy(policy: str | Path, stages: Sequence[dict[str, Any]], config: 
     weights = [name for name in files if name.suffix == ".safetensors"]
     if (target / CARD).exists() and all(_same(source / name, target / name) for name in weights):
         return target
-    temporary = run_dir / ".policy.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    for name in files:
-        (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-        _link(source / name, temporary / name)
-    (temporary / CARD).write_text(model_card(stages, config), encoding="utf-8")
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(temporary, target)
+    with in_one_rename(target) as unfinished:
+        for name in files:
+            (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+            _link(source / name, unfinished / name)
+        write_text(unfinished / CARD, model_card(stages, config))
     return target
 
 

@@ -7,7 +7,6 @@ aside in a file beside the log, and its call is asked again. Damage anywhere els
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import zlib
@@ -15,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from optune.artefacts import lock
 from optune.types import UserError
 
 
@@ -54,11 +54,9 @@ class ReplyLog:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be opened for writing ({error.strerror}).") from None
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not lock(self._file, wait=False):
+                raise UserError(f"{self.path}: another process is writing to it; wait until it has ended.")
             self._load()
-        except BlockingIOError:
-            self._file.close()
-            raise UserError(f"{self.path}: another process is writing to it; wait until it has ended.") from None
         except BaseException:
             self._file.close()
             raise

@@ -11,8 +11,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +20,17 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
-from optune.artefacts import STAGE_FILE, exclusive, hash_files, intact, set_aside, stable_hash, write_json
+from optune.artefacts import (
+    STAGE_FILE,
+    exclusive,
+    hash_files,
+    in_one_rename,
+    intact,
+    set_aside,
+    stable_hash,
+    write_json,
+    write_text,
+)
 from optune.config import LossConfig, RewardConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
@@ -109,14 +117,11 @@ def build(build_seed: int, root: Path, settings: BuildSettings = TINY) -> Sandbo
         if (folder / STAGE_FILE).exists() and not intact(folder):
             set_aside(folder)
         if not folder.exists():
-            unfinished = root / f".{folder.name}.tmp"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            with cpu_threads(1):  # rounding depends on the count, and at this size two are no faster
-                report = _build(build_seed, unfinished, settings)
-            (unfinished / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            write_json(unfinished / STAGE_FILE, {"files": hash_files(unfinished)})
-            os.replace(unfinished, folder)
+            with in_one_rename(folder) as unfinished:
+                with cpu_threads(1):  # rounding depends on the count, and at this size two are no faster
+                    report = _build(build_seed, unfinished, settings)
+                write_text(unfinished / "report.json", json.dumps(report, indent=2) + "\n")
+                write_json(unfinished / STAGE_FILE, {"files": hash_files(unfinished)})
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     return SandboxModels(folder / "policy", folder / "reward", folder / "baseline", report)
 

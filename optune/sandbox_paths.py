@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from optune.artefacts import exclusive
 from optune.config import RunConfig
 from optune.prompts import write_prompts
 from optune.types import UserError
@@ -73,9 +74,9 @@ def _prompt_file(name: str, root: Path) -> str:
 
     split = name.removeprefix(PREFIX)
     path = root / f"prompts-{content_hash()[:12]}" / f"{split}.parquet"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        write_prompts(temporary, sandbox_prompts(split))
-        temporary.replace(path)
+    with exclusive(path.with_suffix(".lock")):
+        if not path.exists():
+            unfinished = path.with_suffix(".tmp")
+            write_prompts(unfinished, sandbox_prompts(split))
+            unfinished.replace(path)
     return str(path)
