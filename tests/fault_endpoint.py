@@ -29,7 +29,10 @@ FAULTS = (
     "schema",
     "no-choice",
     "empty",
+    "slow",
+    "refusal",
 )
+ANSWERED = (None, "slow", "refusal")  # a late answer is one, and so is a refusal
 
 
 def completion(text: str, **fields: Any) -> dict[str, Any]:
@@ -49,8 +52,11 @@ def respond(fault: str | None, text: str) -> tuple[int, dict[str, str], bytes]:
     answer = json.dumps(completion(f"re: {text}")).encode()
     later = email.utils.formatdate(time.time() + 0.5, usegmt=True)
     match fault:
-        case None:
+        case None | "slow":
             return 200, {}, answer
+        case "refusal":
+            message = {"role": "assistant", "content": None, "refusal": f"re: {text}"}
+            return 200, {}, json.dumps(completion("", choices=[{"index": 0, "message": message}])).encode()
         case "429-seconds":
             return 429, {"retry-after": "0.05"}, b"{}"
         case "429-date":
@@ -83,13 +89,13 @@ class FaultyTransport(httpx2.AsyncBaseTransport):
         self.asked[text] += 1
         if self.on_call:
             self.on_call(sum(self.asked.values()))
-        await asyncio.sleep(self.latency)
         fault = fault_of(text, self.asked[text], self.share)
+        await asyncio.sleep(self.latency * (20 if fault == "slow" else 1))
         if fault == "timeout":
             raise httpx2.ReadTimeout("too slow", request=request)
         if fault == "reset":
             raise httpx2.ReadError("connection reset by peer", request=request)
-        self.answered[text] += fault is None
+        self.answered[text] += fault in ANSWERED
         status, headers, body = respond(fault, text)
         return httpx2.Response(status, headers=headers, content=body)
 
@@ -108,14 +114,15 @@ def serve(log_path: str, share: float, latency: float) -> ThreadingHTTPServer:
             asked[text] += 1
             fault = fault_of(text, asked[text], share)
             time.sleep(latency * (1 + len(asked) % 7 / 7))  # replies come out of order
+            time.sleep(0.4 if fault == "slow" else 0)
             if fault in ("timeout", "reset"):
-                time.sleep(1.5 if fault == "timeout" else 0)
+                time.sleep(2.5 if fault == "timeout" else 0)
                 self.close_connection = True
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # with RST
                 self.connection.close()
                 return
             status, headers, data = respond(fault, text)
-            log.write(json.dumps({"answered": fault is None, "text": text}) + "\n")
+            log.write(json.dumps({"answered": fault in ANSWERED, "text": text}) + "\n")
             self.send_response(status)
             for name, value in {"content-length": str(len(data)), **headers}.items():
                 self.send_header(name, value)

@@ -59,6 +59,22 @@ def test_answered_calls_are_never_repeated(tmp_path):
     assert {r.text for r in second.values()} == {f"re: text {i}" for i in range(30)}
 
 
+def test_replies_that_come_in_another_order_stay_with_their_calls(tmp_path):
+    order = []
+
+    class LastFirst(FaultyTransport):
+        async def handle_async_request(self, request):
+            number = int(json.loads(request.content)["messages"][-1]["content"].split()[-1])
+            await asyncio.sleep(0.02 * (8 - number % 8))
+            order.append(number)
+            return await super().handle_async_request(request)
+
+    asked = requests(40)
+    replies = client(tmp_path, LastFirst(), concurrency=8).ask(asked)
+    assert order != sorted(order)
+    assert [replies[request.key("fake")].text for request in asked] == [f"re: text {i}" for i in range(40)]
+
+
 def test_a_reply_is_on_disk_before_it_counts(tmp_path, monkeypatch):
     counted_before_sync = []
     synced: set[str] = set()
@@ -80,7 +96,7 @@ def test_a_reply_is_on_disk_before_it_counts(tmp_path, monkeypatch):
 
 
 def test_six_hundred_calls_with_faults_and_two_interruptions(tmp_path):
-    """30% of calls fail in eleven ways; the run is told to stop twice; every call ends answered, and once only."""
+    """30% of calls meet one of 14 faults; the run is told to stop twice; every call ends answered, and once only."""
     stop_at = {150, 420}
     before = signal.getsignal(signal.SIGINT)  # ignored, for one, in a shell's background job
 
@@ -115,7 +131,7 @@ def test_calls_on_loopback_with_faults_and_kills_are_all_answered_and_none_twice
 import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
 from pathlib import Path
 from test_chat_client import client, requests
-client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=1).ask(requests({calls}))
+client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=2).ask(requests({calls}))
 """
     try:
         logged: list[set[str]] = []  # what the log had answered at each kill,

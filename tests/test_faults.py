@@ -376,6 +376,7 @@ def test_a_folder_with_a_script_or_an_archive_is_no_prompt_set(tmp_path, trap):
 def test_no_module_of_ours_unpickles_or_runs_what_it_reads():
     forbidden = r"torch\.load\(|pickle\.load|joblib|allow_pickle|(?<![\w.])(eval|exec)\("
     forbidden += r"|yaml\.((unsafe|full)_load|(Unsafe|Full)?Loader)\b"
+    forbidden += r"|\b(zipfile|tarfile|unpack_archive)\b|resume_from_checkpoint"  # TRL's checkpoints hold pickles
     for package in ("optune", "eval", "experiments"):
         for path in (ROOT / package).rglob("*.py"):
             assert not re.search(forbidden, path.read_text()), path
@@ -540,6 +541,25 @@ def test_memory_that_does_not_suffice_is_told_in_one_line(capsys):
     assert exit_status(lambda: torch.empty(10**15)) == 1
     assert "error: The memory does not suffice" in capsys.readouterr().err
     assert gave_out(MemoryError()) and not gave_out(RuntimeError("shapes differ")) and not gave_out(OSError(2, "x"))
+
+
+@pytest.mark.parametrize("error", ["MemoryError", "torch.OutOfMemoryError"])
+def test_memory_that_runs_out_in_training_loses_nothing(command, tmp_path, monkeypatch, capsys, error):
+    import torch
+
+    kind = torch.OutOfMemoryError if "torch" in error else MemoryError
+
+    def train(*_):
+        raise kind("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("optune.trainer.train_dpo", train)
+    assert main(command) == 1
+    assert "error: The memory does not suffice" in capsys.readouterr().err
+    monkeypatch.undo()
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "stages").glob("*/*/*") if path.is_file()}
+    assert {path.parts[-3] for path in kept} == {"prompts", "select", "generate", "score", "pairs"}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 def test_an_error_that_is_a_bug_keeps_its_traceback():
