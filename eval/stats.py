@@ -129,6 +129,12 @@ def exact_binomial(first: int, second: int) -> float:
     return float(stats.binomtest(first, first + second).pvalue) if first + second else 1.0
 
 
+def wilson(successes: int, n: int, *, level: float = 0.95) -> Interval:
+    """Wilson's interval of a share; n >= 1."""
+    limits = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(limits.low), float(limits.high), level)
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p-values, in the order given."""
     p = np.asarray(p_values, dtype=float)

@@ -40,6 +40,10 @@ OURS = {
     "beyond_paper": "experiments.beyond_paper:FIGURE",
 }
 NEIGHBOURS = {
+    "aop-table1": "experiments.aop_table1_reward_models:FIGURE",
+    "aop-table2": "experiments.aop_table2_against_sop:FIGURE",
+    "aop-table3": "experiments.aop_table3_against_vanilla:FIGURE",
+    "aop-table4": "experiments.aop_table4_human_votes:FIGURE",
     "compare-recipes": "experiments.compare_recipes:FIGURE",
 }
 FIGURES = {**PAPER, **OURS, **NEIGHBOURS}

@@ -69,6 +69,7 @@ EVAL_MAY_USE = {
     "sandbox_mixes",
     "sandbox_paths",
     "prompts",
+    "reward",
     "quiet",
 }
 
