@@ -46,6 +46,9 @@ OPERATIONAL: dict[str, Any] = {
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
 LATER = {"exclude_if": lambda value: value is None}
+# Where a person's configuration says nothing. Not a default of the option: what was recorded before there was one did
+# without it, and so do the presets whose results are older.
+SAFE = {"pairs": {"without_words": "left_out"}}
 
 
 def holds_credentials(address: str | None) -> bool:
@@ -230,6 +233,9 @@ class PairsConfig(Section):
 
     view: Literal["latest", "fresh", "all"] = "latest"
     pairing: str = "best_vs_worst"
+    without_words: Literal["left_out"] | None = Field(
+        None, description="left_out: a response that is empty, white space or special tokens makes no pair", **LATER
+    )
 
 
 class LossConfig(Section):
@@ -390,7 +396,7 @@ def load_config(
     """
     own = _read_yaml(Path(file)) if file is not None else {}
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
-    data: dict[str, Any] = _read_yaml(preset_path(preset)) if preset is not None else {}
+    data = _merge(SAFE, _read_yaml(preset_path(preset)) if preset is not None else {})
     if recipe is not None:
         data = _merge(data, recipe_settings(recipe, preset))
     named = {name: value for name, value in (("preset", preset), ("recipe", recipe)) if value is not None}

@@ -87,16 +87,18 @@ def _whole_groups(rows: Sampled, keep: np.ndarray) -> Iterator[pa.Table]:
 
 
 def make_pairs(
-    responses: Iterable[Response], pairing: str = "best_vs_worst"
+    responses: Iterable[Response], pairing: str = "best_vs_worst", words_only: bool = False
 ) -> tuple[list[PreferencePair], dict[str, int]]:
     """Pairs in the order of their groups' first rows, and how many groups made none, by reason.
 
-    Groups in = pairs + groups left out. Raises UserError for an unknown pairing.
+    Groups in = pairs + groups left out. `words_only` pairs no response without words. Raises UserError for an unknown
+    pairing.
     """
     rows, numbers, texts = list(responses), {}, {}
     found = _pair(
         group=np.array([numbers.setdefault((r.prompt_id, r.iteration), len(numbers)) for r in rows], dtype=int),
-        usable=np.array([len(r.token_ids) > 0 for r in rows], dtype=bool),
+        sampled=np.array([len(r.token_ids) > 0 for r in rows], dtype=bool),
+        worded=np.array([has_words(r.text) for r in rows], dtype=bool) if words_only else None,
         text=np.array([texts.setdefault(r.text, len(texts)) for r in rows], dtype=int),
         reward=np.array([r.reward for r in rows], dtype=float),
         pairing=pairing,
@@ -106,22 +108,34 @@ def make_pairs(
     return [PreferencePair(c.prompt_id, c, r) for c, r in zip(chosen, rejected, strict=True)], found.left_out
 
 
+def has_words(text: str) -> bool:
+    """Whether a text has anything to read: it is not empty, and not white space and control characters alone."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
+
 @dataclass(frozen=True)
 class Paired:
-    """The rows that make pairs, chosen and rejected, and how many groups make none, by reason."""
+    """The rows that make pairs, chosen and rejected, and how many groups make none, by reason.
+
+    wordless: responses passed over because they have no words.
+    """
 
     chosen: np.ndarray
     rejected: np.ndarray
     left_out: dict[str, int]
+    wordless: int
 
 
-def pair_rows(rows: pa.Table, pairing: str = "best_vs_worst") -> Paired:
+def pair_rows(rows: pa.Table, pairing: str = "best_vs_worst", words_only: bool = False) -> Paired:
     """`make_pairs` for a table of `training_rows`."""
     key = rows["place"].to_numpy().astype(np.int64) << 32 | rows["iteration"].to_numpy()
+    texts = pc.dictionary_encode(rows["text"].combine_chunks())
+    text = texts.indices.to_numpy()
     return _pair(
         group=_numbered(key),
-        usable=pc.greater(pc.list_value_length(rows["token_ids"]), 0).to_numpy(),
-        text=pc.dictionary_encode(rows["text"].combine_chunks()).indices.to_numpy(),
+        sampled=pc.greater(pc.list_value_length(rows["token_ids"]), 0).to_numpy(),
+        worded=np.array([has_words(t) for t in texts.dictionary.to_pylist()], dtype=bool)[text] if words_only else None,
+        text=text,
         reward=rows["reward"].to_numpy(),
         pairing=pairing,
         responses=lambda: list(_responses(rows)),
@@ -141,7 +155,8 @@ def _responses(rows: pa.Table) -> Iterator[Response]:
 
 def _pair(
     group: np.ndarray,
-    usable: np.ndarray,
+    sampled: np.ndarray,
+    worded: np.ndarray | None,
     text: np.ndarray,
     reward: np.ndarray,
     pairing: str,
@@ -149,12 +164,15 @@ def _pair(
 ) -> Paired:
     """Pairs of rows, given of each row (rows,) its group, whether it has tokens, its text (as a number) and its reward.
 
-    `responses` are the rows as objects, for pairings that have to see those.
+    `worded` says which rows have words, where the others are to be passed over; `responses` are the rows as objects,
+    for pairings that have to see those.
     """
     pair = resolve(PAIRINGS, pairing, "pairing")
     groups = int(group.max(initial=-1)) + 1
+    usable = sampled if worded is None else sampled & worded
     places = np.flatnonzero(usable)
     few = np.bincount(group[places], minlength=groups) < 2
+    few_sampled = np.bincount(group[sampled], minlength=groups) < 2
     places = places[~few[group[places]]]
     if np.isnan(reward[places]).any():
         raise UserError("A response has no reward: score all responses before they are paired.")
@@ -165,12 +183,12 @@ def _pair(
     other = np.zeros(groups, dtype=bool)  # whether a group has a text unlike that of its chosen response
     other[group[places[text[places] != text[chosen[group[places]]]]]] = True
     reasons = np.select(
-        [few, ~other, reward[chosen] == reward[rejected], text[chosen] == text[rejected]],
-        ["fewer_than_two_responses", "identical_responses", "equal_rewards", "identical_responses"],
+        [few_sampled, few, ~other, reward[chosen] == reward[rejected], text[chosen] == text[rejected]],
+        ["fewer_than_two_responses", "without_words", "identical_responses", "equal_rewards", "identical_responses"],
         default="",
     )
     left_out = Counter(reasons[reasons != ""].tolist())  # in the order in which reasons first occur
-    return Paired(chosen[reasons == ""], rejected[reasons == ""], dict(left_out))
+    return Paired(chosen[reasons == ""], rejected[reasons == ""], dict(left_out), int((sampled & ~usable).sum()))
 
 
 def _first_highest(group: np.ndarray, places: np.ndarray, score: np.ndarray, groups: int) -> np.ndarray:
@@ -196,22 +214,28 @@ def _by_function(
     return chosen, rejected
 
 
-def pair_gaps(rows: pa.Table, pairing: str) -> list[float]:
+def pair_gaps(rows: pa.Table, pairing: str, words_only: bool = False) -> list[float]:
     """The reward gaps of a table's pairs: r(x, y_w) - r(x, y_l) of Eq. 6."""
-    found, reward = pair_rows(rows, pairing), rows["reward"].to_numpy()
+    found, reward = pair_rows(rows, pairing, words_only), rows["reward"].to_numpy()
     return (reward[found.chosen] - reward[found.rejected]).tolist()
 
 
 @dataclass
 class Written:
-    """What went into a file of pairs: reward gaps and the iterations of chosen responses; groups left out by reason."""
+    """What went into a file of pairs: reward gaps and the iterations of chosen responses; groups left out by reason.
+
+    wordless: responses passed over because they have no words.
+    """
 
     gaps: list[float]
     iterations: list[int]
     left_out: Counter[str]
+    wordless: int = 0
 
 
-def write_pairs(path: Path, tables: Iterable[pa.Table], pairing: str, prompt_texts: pa.Array) -> Written:
+def write_pairs(
+    path: Path, tables: Iterable[pa.Table], pairing: str, prompt_texts: pa.Array, words_only: bool = False
+) -> Written:
     """The pairs of `training_rows` as Parquet with the columns the field uses, and both rewards but no weight.
 
     One file serves every loss. `prompt_texts` are those of the prompts that the rows' places count.
@@ -220,8 +244,9 @@ def write_pairs(path: Path, tables: Iterable[pa.Table], pairing: str, prompt_tex
 
     def pair_tables() -> Iterator[pa.Table]:
         for rows in tables:
-            found = pair_rows(rows, pairing)
+            found = pair_rows(rows, pairing, words_only)
             written.left_out.update(found.left_out)
+            written.wordless += found.wordless
             table = _pair_table(rows, found, prompt_texts)
             written.gaps += pc.subtract(table["score_chosen"], table["score_rejected"]).to_pylist()
             written.iterations += table["chosen_iteration"].to_pylist()

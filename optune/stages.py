@@ -247,9 +247,10 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             ids, texts = stored_texts(prompts / "prompts.parquet")
             rows = training_rows(history, settings.view, t, ids)
-            written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts)
+            written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts, bool(settings.without_words))
             gaps, reused = written.gaps, sum(iteration < t for iteration in written.iterations)
             counts = {"pairs": len(gaps), "left_out": dict(written.left_out), "reused": reused}
+            counts |= {"responses_without_words": written.wordless} if written.wordless else {}
             margins = {"reward_gap_mean": fmean(gaps), "reward_gap_median": median(gaps)} if gaps else {}
             return {**counts, **margins}
 
@@ -314,7 +315,7 @@ class Stages:
         ids = pq.read_table(first.files[0], columns=["prompt_id"])["prompt_id"].unique()
         gaps: list[float] = []
         for rows in training_rows(first, "all", 0, ids):
-            gaps += pair_gaps(rows, self.config.pairs.pairing)
+            gaps += pair_gaps(rows, self.config.pairs.pairing, bool(self.config.pairs.without_words))
         if not gaps:
             raise UserError("loss.beta_2=auto needs pairs with different rewards in iteration 0; there are none.")
         return 1.0 / median(gaps)

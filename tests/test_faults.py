@@ -68,6 +68,15 @@ def mute(model, prompts, settings, *, seed, iteration, on_progress=None) -> list
     return [Response(p.prompt_id, k, iteration, (1,), "", "stop") for p in prompts for k in range(settings.n)]
 
 
+def half_mute(model, prompts, settings, *, seed, iteration, on_progress=None) -> list[Response]:
+    """An engine whose first response to every fourth prompt is an end token alone."""
+    return [
+        Response(p.prompt_id, k, iteration, *(((1,), "") if i % 4 == k == 0 else ((7 + k, 1), f"{i} {k}")), "stop")
+        for i, p in enumerate(prompts)
+        for k in range(settings.n)
+    ]
+
+
 class Length:
     """A reward for any text: more words are better."""
 
@@ -96,6 +105,29 @@ def test_responses_without_words_are_counted_and_never_paired(config, tmp_path):
     assert counts["pairs"]["left_out"]["fewer_than_two_responses"] == 1
     assert counts["pairs"]["left_out"]["identical_responses"] == 1
     assert counts["pairs"]["pairs"] + sum(counts["pairs"]["left_out"].values()) == 64
+
+
+def test_responses_of_special_tokens_alone_train_against_nothing_unless_a_preset_is_older(config, tmp_path):
+    """A person's configuration leaves them out and counts them; recorded ones, and presets with results, stay."""
+    from optune.config import load_config, parse_config
+    from optune.run import run_optune
+
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config.model_dump(exclude_none=True)))
+    mine = load_config(file=tmp_path / "mine.yaml")
+    assert mine.pairs.without_words == load_config("small").pairs.without_words == "left_out"
+    assert load_config("paper").pairs.without_words == "left_out"
+    for recorded in ("nano", "tiny"):
+        told = load_config(recorded).model_dump()
+        assert load_config(recorded).pairs.without_words is None and "without_words" not in told["pairs"]
+        assert parse_config(told, "again") == load_config(recorded)
+    changes = {"generation.engine": f"{__name__}:half_mute", "reward.kind": f"{__name__}:Length", "iterations": 0}
+    result = run_optune(mine.with_overrides(changes), tmp_path / "run")
+    counts = next(e["counts"] for e in result.stages if e["stage"] == "pairs")
+    assert counts["left_out"] == {"without_words": 16} and counts["pairs"] == 48
+    assert counts["responses_without_words"] == 16
+    assert audit_run(tmp_path / "run").problems == []
+    before = run_optune(config.with_overrides(changes), tmp_path / "before")
+    assert next(e["counts"] for e in before.stages if e["stage"] == "pairs")["pairs"] == 64
 
 
 @pytest.mark.parametrize("beta_2", ["auto", 1.0])

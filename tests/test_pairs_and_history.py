@@ -107,6 +107,20 @@ def test_every_group_is_a_pair_or_counted_by_reason():
     assert left_out == {"identical_responses": 1, "equal_rewards": 1, "fewer_than_two_responses": 2}
 
 
+def test_a_response_without_words_makes_no_pair_where_that_is_asked_for():
+    rows = [
+        *(response("mute", i, 0, float(i), (1, i), ("", "words")[i]) for i in range(2)),
+        *(response("blank", i, 0, float(i), (1, i), (" \n", "\0\u200b")[i]) for i in range(2)),
+        *(response("three", i, 0, float(i), (1, i), ("", "a", "b")[i]) for i in range(3)),
+        response("unsampled", 0, 0, 1.0, (), ""),
+        response("unsampled", 1, 0, 2.0, (3,), "c"),
+    ]
+    pairs, left_out = make_pairs(rows, words_only=True)
+    assert [(p.prompt_id, p.chosen.text, p.rejected.text) for p in pairs] == [("three", "b", "a")]
+    assert left_out == {"without_words": 2, "fewer_than_two_responses": 1}
+    assert [p.prompt_id for p in make_pairs(rows)[0]] == ["mute", "blank", "three"]  # as recorded results were made
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.floats(-3, 3), st.integers(0, 3)), max_size=40))
 def test_conservation_for_any_rewards_and_any_repeats(rows):
     responses = [response(f"p{p}", i, 0, reward, (token,)) for i, (p, reward, token) in enumerate(rows)]
@@ -127,13 +141,19 @@ def small_groups(monkeypatch):
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.floats(-3, 3), st.integers(0, 2)), max_size=30))
-def test_pairs_from_files_are_those_of_all_responses_at_once(tmp_path_factory, rows):
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.integers(0, 1), st.floats(-3, 3), st.integers(0, 2)), max_size=30),
+    st.booleans(),
+)
+def test_pairs_from_files_are_those_of_all_responses_at_once(tmp_path_factory, rows, words_only):
     """In whatever order responses stand, and wherever row groups end."""
     import optune.history
 
     folder = tmp_path_factory.mktemp("files")
-    responses = [response(f"p{p}", i, t, reward, (token,)) for i, (p, t, reward, token) in enumerate(rows)]
+    texts = {0: "", 1: "one", 2: "two"}
+    responses = [
+        response(f"p{p}", i, t, reward, (token,), texts[token]) for i, (p, t, reward, token) in enumerate(rows)
+    ]
     ids, history = ["p1", "p0", "p2", "p3"], History()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optune.history, "ROWS", 4)
@@ -141,15 +161,17 @@ def test_pairs_from_files_are_those_of_all_responses_at_once(tmp_path_factory, r
             write_responses(folder / f"{t}.parquet", [r for r in responses if r.iteration == t])
             history = history.append(folder / f"{t}.parquet")
         for view in ("latest", "fresh", "all"):
-            expected, left_out = make_pairs(looked_at(responses, view, ids))
-            texts = pa.array([f"text of {i}" for i in ids])
+            seen = looked_at(responses, view, ids)
+            expected, left_out = make_pairs(seen, words_only=words_only)
+            prompt_texts = pa.array([f"text of {i}" for i in ids])
             tables = training_rows(history, view, 1, ids)
-            written = write_pairs(folder / "pairs.parquet", tables, "best_vs_worst", texts)
+            written = write_pairs(folder / "pairs.parquet", tables, "best_vs_worst", prompt_texts, words_only)
             found = pq.read_table(folder / "pairs.parquet").to_pylist()
             assert [(r["prompt_id"], r["prompt"], r["chosen_index"], r["rejected_index"]) for r in found] == [
                 (p.prompt_id, f"text of {p.prompt_id}", p.chosen.index, p.rejected.index) for p in expected
             ]
             assert written.gaps == [p.reward_gap for p in expected] and written.left_out == left_out
+            assert written.wordless == (sum(r.text == "" for r in seen) if words_only else 0)
 
 
 def looked_at(responses, view, ids):
