@@ -76,7 +76,7 @@ def _run(options: argparse.Namespace) -> None:
         config = resolve_sandbox(config, Path("runs") / "sandbox")
     with Progress(config) as progress:
         result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
-    policy = export_policy(result.policies[-1], result.stages, config, run_dir)
+    policy = export_policy(result.best, result.stages, config, run_dir)
     print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
 
 

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -38,7 +39,7 @@ from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
 from optune.prompts import load_prompts
 from optune.run import loop
-from optune.stages import VERSIONS, Stages, read_manifest
+from optune.stages import ON_REQUEST, VERSIONS, Stages, read_manifest
 from optune.synthetic_prompts import held_out_texts, normalised
 from optune.types import UserError
 
@@ -70,7 +71,7 @@ def audit_run(run_dir: str | Path) -> Audit:
     manifest = read_manifest(Path(run_dir))
     config = parse_config(manifest["config"], f"{run_dir}/manifest.json")
     entries, audit = manifest["stages"], Audit(stages=len(manifest["stages"]))
-    audit.finished = len(entries) >= (config.iterations + 1) * len(VERSIONS)
+    audit.finished = len(entries) >= (config.iterations + 1) * (len(VERSIONS) + (config.validation is not None))
     records = []
     for entry in entries:
         try:
@@ -158,9 +159,10 @@ class _Shelf(StageStore):
         """The listed stage that stands here; a stage that manifests do not list is found by its key."""
         identity = stage_identity(stage, version, fields, inputs, self.packages)
         key = stage_key(identity)
-        folder = self._next(stage) if stage in VERSIONS else self.root / stage / key
+        listed = stage in VERSIONS or stage in ON_REQUEST
+        folder = self._next(stage) if listed else self.root / stage / key
         record = read_object(folder / STAGE_FILE, *RECORD)
-        if stage not in VERSIONS and not intact(folder):
+        if not listed and not intact(folder):
             self.tell(f"{folder} does not hold the files that it records")
         if record["key"] != key:
             for name, given in identity.items():
@@ -273,17 +275,27 @@ class _Replay(Stages):
         if not all(r is not None and math.isfinite(r) for r in rewards):
             yield "it holds a reward that is not a finite number"
         yield from _unequal("rewards", len(rewards), made.counts["rewards"])
+        penalty = self.config.reward.length_penalty
+        if penalty is not None:
+            raw = read_json(made / "raw_rewards.json")
+            texts = scored["text"].to_pylist()
+            if [r - penalty * len(text) for r, text in zip(raw, texts, strict=True)] != rewards:
+                yield f"its rewards are not the model's less {penalty:g} for each character"
 
     def _check_pairs(self, t: int, made: Artefact) -> Iterator[str]:
         """Groups of responses in = pairs + groups left out, counted without the code that pairs."""
-        wanted = {p.prompt_id for p in load_prompts(self.made["prompts"] / "prompts.parquet")}
+        sets = self.asked if self.config.pairs.view == "all" else self.asked[-1:]
+        wanted = {p.prompt_id for artefact in sets for p in load_prompts(artefact / "prompts.parquet")}
         frame = History(self.scored).frame
         frame = frame[frame["prompt_id"].isin(wanted)]
         if self.config.pairs.view == "fresh":
             frame = frame[frame["iteration"] == t]
         by = ["prompt_id"] if self.config.pairs.view == "latest" else ["prompt_id", "iteration"]
-        used = made.counts["pairs"] + sum(made.counts["left_out"].values())
+        offline = made.counts.get("offline", {"offered": 0, "pairs": 0, "left_out": {}})
+        used = made.counts["pairs"] - offline["pairs"] + sum(made.counts["left_out"].values())
         yield from _unequal("groups of responses", len(frame.drop_duplicates(by)), used)
+        yield from _unequal("offline pairs", offline["pairs"] + sum(offline["left_out"].values()), offline["offered"])
+        yield from _unequal("pairs", pq.read_metadata(made / "pairs.parquet").num_rows, made.counts["pairs"])
 
     def _check_train(self, t: int, made: Artefact) -> Iterator[str]:
         from safetensors import safe_open
@@ -293,6 +305,16 @@ class _Replay(Stages):
                 for name in weights.keys():  # noqa: SIM118 (no mapping)
                     if not weights.get_tensor(name).isfinite().all():
                         yield f"{file}: the weight {name} is not finite"
+
+    def _check_validate(self, t: int, made: Artefact) -> Iterator[str]:
+        answers = read_responses(made / "answers.parquet")
+        expected = self.config.validation.n * (made.counts["offered"] - made.counts["too_long"])
+        yield from _unequal("answers", len(answers), made.counts["responses"])
+        yield from _unequal("answers", len(answers), expected)
+        if not all(r.reward is not None and math.isfinite(r.reward) for r in answers):
+            yield "it holds a reward that is not a finite number"
+        elif not math.isclose(fmean(r.reward for r in answers), made.counts["reward_mean"], rel_tol=1e-12):
+            yield "its mean reward is not that of its answers"
 
     @property
     def scored(self) -> tuple[Path, ...]:

@@ -90,6 +90,7 @@ class RewardConfig(Section):
     dtype: Dtype = "float32"
     trust_remote_code: bool = False
     noise: float = Field(0.0, ge=0, description="`gold` only: standard deviation added to each score")
+    length_penalty: float | None = Field(None, ge=0, description="taken off for each character of a response", **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> RewardConfig:
@@ -145,6 +146,15 @@ class PromptsConfig(Section):
     sample_seed: int = Field(0, description="of that sample; the same for every run seed")
     max_tokens: int = Field(512, ge=1, description="longer prompts are left out and counted, never cut")
     synthetic: SyntheticConfig | None = Field(None, **LATER)
+    per_iteration: int | None = Field(
+        None, ge=1, description="`disjoint` only: prompts in each iteration; default: an equal share of them", **LATER
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PromptsConfig:
+        if self.per_iteration and self.source == "fixed":
+            raise ValueError("per_iteration is of source 'disjoint'; source 'fixed' has the same prompts throughout")
+        return self
 
 
 class ServerConfig(Section):
@@ -185,6 +195,9 @@ class GenerationConfig(Section):
     engine: str = "hf"
     n: int = Field(2, ge=1, description="responses per prompt; the loop needs at least two to make a pair")
     temperature: float = Field(1.0, ge=0, description="0 is greedy decoding")
+    temperatures: list[Annotated[float, Field(gt=0)]] | None = Field(
+        None, min_length=1, description="in its place: response k of a prompt is drawn at number k, in turn", **LATER
+    )
     top_p: float = Field(0.9, gt=0, le=1)
     max_new_tokens: int = Field(512, ge=1)
     batch_size: int = Field(64, ge=1, description="rows in one forward pass")
@@ -236,6 +249,9 @@ class PairsConfig(Section):
     without_words: Literal["left_out"] | None = Field(
         None, description="left_out: a response that is empty, white space or special tokens makes no pair", **LATER
     )
+    offline: str | None = Field(
+        None, description="more pairs, JSONL or Parquet: `prompt`, `chosen`, `rejected`", **LATER
+    )
 
 
 class LossConfig(Section):
@@ -274,6 +290,9 @@ class TrainingConfig(Section):
     epochs: int = Field(1, ge=1)
     max_grad_norm: float = Field(1.0, ge=0)
     reference: Literal["iteration_start", "sft"] = "iteration_start"
+    start: Literal["sft"] | None = Field(
+        None, description="sft: each iteration trains from the SFT policy, not from the last one", **LATER
+    )
     dtype: Dtype = "float32"
     gradient_checkpointing: bool = False
     lora: LoraConfig | None = Field(None, **LATER)
@@ -302,6 +321,16 @@ class TrainingConfig(Section):
         if self.batching == "token_budget":
             return {"max_pairs": self.batch_size, "max_tokens": self.micro_batch_tokens}
         return {"max_pairs": self.micro_batch_size, "max_tokens": None}
+
+
+class ValidationConfig(Section):
+    """After each iteration its policy answers these prompts; the one with the highest mean reward is the best."""
+
+    path: str = Field(description="as prompts.path; none of the prompts that train")
+    split: str = Field("train", description="hub data sets only")
+    limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
+    n: int = Field(1, ge=1, description="answers per prompt")
+    temperature: float = Field(0.0, ge=0, description="0 is greedy decoding")
 
 
 class JudgeConfig(Section):
@@ -351,6 +380,7 @@ class RunConfig(Section):
     pairs: PairsConfig = PairsConfig()
     loss: LossConfig = LossConfig()
     training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig | None = Field(None, **LATER)
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
     report_to: str | list[str] | None = Field(None, description="tensorboard, wandb, trackio, ...", **LATER)
@@ -360,6 +390,8 @@ class RunConfig(Section):
     def _check(self) -> RunConfig:
         if self.generation.n < 2:
             raise ValueError("generation.n must be at least 2: a pair needs two responses")
+        if self.keep == "last" and self.validation:
+            raise ValueError("keep 'last' would free the policies that validation chooses from; leave out one of them")
         server = self.generation.server or ServerConfig()
         if self.generation.engine == "server" and self.iterations and server.model and not server.command:
             raise ValueError(
@@ -375,6 +407,11 @@ class RunConfig(Section):
             max_prompt_tokens=self.prompts.max_tokens,
             trust_remote_code=self.policy.trust_remote_code,
         )
+
+    def validating(self) -> SamplingSettings:
+        """How validation prompts are answered: with their own number and temperature, and no nucleus."""
+        own = {"n": self.validation.n, "temperature": self.validation.temperature, "temperatures": None, "top_p": 1.0}
+        return self.sampling().model_copy(update=own)
 
     def with_overrides(self, dotted: dict[str, Any]) -> RunConfig:
         """A copy with changes such as `{"selection.ratio": 0.4}`, validated again."""

@@ -284,9 +284,42 @@ def plan_run(
         if reward:
             seconds = rewarding_seconds(reward, machine, responses / gpus, lengths)
             found.append(StageCost("rewarding", t, seconds, rewarding_bytes(reward, config), 0.0))
-        seconds = training_seconds(policy, config, machine, prompts / gpus, lengths)
+        seconds = training_seconds(policy, config, machine, training_pairs(config, prompts, t) / gpus, lengths)
         found.append(StageCost("training", t, seconds, training_bytes(policy, config, gpus), 4.0 * policy.parameters))
+        asked, answering = validation_of(config)
+        if asked:
+            seconds = generation_seconds(policy, answering, machine, asked / gpus, lengths, engine, batch)
+            if reward:
+                seconds += rewarding_seconds(reward, machine, asked * answering.generation.n / gpus, lengths)
+            memory = generation_bytes(policy, answering, machine, engine)
+            disk = asked * answering.generation.n * lengths.response * 8
+            found.append(StageCost("validation", t, seconds, memory, disk))
     return found
+
+
+def validation_of(config: RunConfig) -> tuple[int, RunConfig]:
+    """Validation prompts of an iteration (0 without, or where only the data would tell), and how they are answered."""
+    asked = config.validation
+    if not (asked and asked.limit):
+        return 0, config
+    return asked.limit, config.model_copy(update={"generation": config.generation.model_copy(update={"n": asked.n})})
+
+
+def prompts_of(config: RunConfig) -> int | None:
+    """Prompts in each iteration, as configured; None where only the data would tell."""
+    own = config.prompts
+    if own.source == "fixed":
+        return own.limit
+    return own.per_iteration or (own.limit and own.limit // (config.iterations + 1))
+
+
+def training_pairs(config: RunConfig, prompts: int, iteration: int) -> int:
+    """Pairs that an iteration trains on, if every group makes one, by the view of the history; without offline ones.
+
+    Sources that bring other prompts in each iteration are taken to repeat none of them.
+    """
+    fresh = [fresh_prompts(config, prompts, t) for t in range(iteration + 1)]
+    return {"latest": prompts, "fresh": fresh[-1], "all": sum(fresh)}[config.pairs.view]
 
 
 def fresh_prompts(config: RunConfig, prompts: int, iteration: int) -> int:
@@ -357,7 +390,7 @@ def operations(config: RunConfig, fresh: int, pairs: float, lengths: Lengths) ->
     return {
         "generation": policy.flops(fresh * lengths.prompt + responses * lengths.response, context),
         "rewarding": reward.flops(responses * lengths.both, context),
-        "training": policy.flops(2 * pairs * lengths.both, context),
+        "training": config.training.epochs * policy.flops(2 * pairs * lengths.both, context),
     }
 
 
@@ -390,8 +423,13 @@ def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts:
     found = []
     for t in range(config.iterations + 1):
         fresh = fresh_prompts(config, prompts, t)
-        work = operations(config, fresh, prompts, lengths)
+        work = operations(config, fresh, training_pairs(config, prompts, t), lengths)
         for phase, (start, rate) in fitted.items():
             seconds = start + rate * work[phase] if work[phase] else 0.0
             found.append(StageCost(phase, t, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
+        asked, answering = validation_of(config)
+        if asked:
+            work = operations(answering, asked, 0, lengths)
+            seconds = sum(fitted[phase][0] + fitted[phase][1] * work[phase] for phase in ("generation", "rewarding"))
+            found.append(StageCost("validation", t, seconds, 0.0, 0.0))
     return found

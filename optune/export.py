@@ -1,4 +1,7 @@
-"""The final policy as a folder of its own: `<run>/policy`, with a model card that says how it was made."""
+"""The final policy as a folder of its own: `<run>/policy`, with a model card that says how it was made.
+
+Final is the last one, or with validation the best.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,15 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         ("sampling", f"{config.generation.n} responses, top_p {config.generation.top_p:g}, {config.generation.engine}"),
         ("seed", str(config.seed)),
     ]
+    if config.recipe:
+        rows.insert(0, ("recipe", Path(config.recipe).stem))
+    if config.generation.temperatures:
+        rows.append(("temperatures", ", ".join(f"{value:g}" for value in config.generation.temperatures)))
+    if config.reward.length_penalty is not None:
+        rows.append(("length penalty", f"{config.reward.length_penalty:g} for each character"))
+    if config.validation:
+        asked = _name(config.validation.path)
+        rows.append(("this policy", f"the iteration with the highest reward on the validation prompts, {asked}"))
     if training.lora:
         rows.append(("LoRA", f"r {training.lora.r}, alpha {training.lora.alpha:g}; merged, adapter in `adapter`"))
     parts = [
@@ -66,7 +78,7 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         "a reward model ranks them, and the policy trains on fresh and reused pairs.",
         _markdown(("setting", "value"), rows),
         "## What each iteration measured",
-        _markdown(("iteration", *(title for title, _, _ in MEASURES)), _measured(stages)),
+        _markdown(*_measured(stages)),
         "Reward is the mean over the iteration's fresh responses, under the reward model that the policy was tuned on: "
         "it is no measure of quality. No evaluation is part of this card.",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -83,16 +95,19 @@ MEASURES = (
     ("median reward gap", "pairs", "reward_gap_median"),
     ("loss", "train", "loss"),
     ("KL to the start", "kl", "kl_to_sft"),
+    ("validation reward", "validate", "reward_mean"),
 )
 
 
-def _measured(stages: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
+def _measured(stages: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Titles of what this run's stages measured, and a row per iteration."""
     found = {(entry["iteration"], entry["stage"]): entry["counts"] for entry in stages}
+    measures = [m for m in MEASURES if any(stage == m[1] and m[2] in counts for (_, stage), counts in found.items())]
     rows = []
     for t in sorted({iteration for iteration, _ in found}):
-        values = (found.get((t, stage), {}).get(name) for _, stage, name in MEASURES)
+        values = (found.get((t, stage), {}).get(name) for _, stage, name in measures)
         rows.append((str(t), *("" if value is None else f"{value:.4g}" for value in values)))
-    return rows
+    return ("iteration", *(title for title, _, _ in measures)), rows
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,8 +14,8 @@ PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
 def ledger(stages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled.
 
-    Where a source spent tokens on prompts, or training sampled its own responses, the row also has `tokens_<name>` of
-    each, and `prompts_s` for the making of prompts.
+    Where a source spent tokens on prompts, training sampled its own responses, or policies were validated, the row also
+    has `tokens_<name>` of each, `prompts_s` for the making of prompts and `validation_s`.
     """
     rows: dict[int, dict[str, Any]] = {}
     for entry in stages:
@@ -32,4 +32,6 @@ def ledger(stages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             row[name] = row.get(name, 0) + count
         if entry["stage"] == "prompts" and spent:
             row["prompts_s"] = sum(s for name, s in entry["timing"].items() if name != "wall_s")
+        if entry["stage"] == "validate":
+            row["validation_s"] = row.get("validation_s", 0.0) + entry["timing"]["wall_s"]
     return list(rows.values())

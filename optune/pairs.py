@@ -234,11 +234,17 @@ class Written:
 
 
 def write_pairs(
-    path: Path, tables: Iterable[pa.Table], pairing: str, prompt_texts: pa.Array, words_only: bool = False
+    path: Path,
+    tables: Iterable[pa.Table],
+    pairing: str,
+    prompt_texts: pa.Array,
+    words_only: bool = False,
+    more: Iterable[pa.Table] = (),
 ) -> Written:
     """The pairs of `training_rows` as Parquet with the columns the field uses, and both rewards but no weight.
 
-    One file serves every loss. `prompt_texts` are those of the prompts that the rows' places count.
+    One file serves every loss. `prompt_texts` are those of the prompts that the rows' places count. `more`: further
+    pairs, as tables of SCHEMA, which are written and not counted.
     """
     written = Written([], [], Counter())
 
@@ -251,6 +257,7 @@ def write_pairs(
             written.gaps += pc.subtract(table["score_chosen"], table["score_rejected"]).to_pylist()
             written.iterations += table["chosen_iteration"].to_pylist()
             yield table
+        yield from more
 
     write_rows(path, SCHEMA, pair_tables())
     return written

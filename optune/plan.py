@@ -23,6 +23,7 @@ from optune.cost_model import (
     measured,
     plan_measured,
     plan_run,
+    prompts_of,
     shape_of,
     shares,
     training_bytes,
@@ -50,7 +51,7 @@ def plan(
     """
     if machine not in MACHINES:
         raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
-    prompts = config.prompts.limit
+    prompts = prompts_of(config)
     if prompts is None:
         raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
     rows = measured(read_timed(ledgers)) if ledgers else []

@@ -1,10 +1,10 @@
 """Where prompts come from: the set P of Algorithm 1.
 
-A source is `f(settings, *, iteration, policy, history, seed, tools) -> list[Prompt]`, called at the start of every
-iteration; `fixed`, the paper's, returns the same set each time, and one that writes new prompts finds in `tools` what
-it needs for that (`SourceTools`). Files are JSONL or Parquet with a text column `prompt`, or a chat
-in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any other name is a data
-set on the hub.
+A source is `f(settings, *, iteration, iterations, policy, history, seed, tools) -> list[Prompt]`, called at the start
+of every iteration (of `iterations` in all); `fixed`, the paper's, returns the same set each time, and one that writes
+new prompts finds in `tools` what it needs for that (`SourceTools`). Files are JSONL or Parquet with a text column
+`prompt`, or a chat in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any
+other name is a data set on the hub.
 """
 
 from __future__ import annotations
@@ -47,15 +47,37 @@ class SourceTools:
 def fixed(settings: PromptsConfig, tools: SourceTools | None = None, **_: Any) -> list[Prompt]:
     """The paper's source: one file or data set, the same prompts in every iteration."""
     prompts = load_prompts(settings.path, settings.split, settings.columns, tools and tools.counts)
-    if settings.limit is None or settings.limit >= len(prompts):
+    return sample_of(prompts, settings.limit, settings.sample_seed)
+
+
+def disjoint(settings: PromptsConfig, *, iteration: int, iterations: int, **_: Any) -> list[Prompt]:
+    """Fresh prompts in each iteration: another part of the file, or of its sample, and none of them twice.
+
+    A part has `per_iteration` prompts, by default an equal share. Raises UserError where there are not enough.
+    """
+    prompts = fixed(settings)
+    each = settings.per_iteration or len(prompts) // iterations
+    if not each or each * iterations > len(prompts):
+        raise UserError(
+            f"prompts.source=disjoint: {iterations} iterations of {max(each, 1)} prompts need "
+            f"{iterations * max(each, 1)}, but {settings.path} gives {len(prompts)}; lower prompts.per_iteration, or "
+            "raise prompts.limit."
+        )
+    order = np.random.default_rng([settings.sample_seed, 1]).permutation(len(prompts))
+    return [prompts[i] for i in np.sort(order[each * iteration : each * (iteration + 1)])]
+
+
+def sample_of(prompts: list[Prompt], limit: int | None, seed: int) -> list[Prompt]:
+    """A fixed random sample of `limit` prompts, in their order; all of them without a limit."""
+    if limit is None or limit >= len(prompts):
         return prompts
-    rng = np.random.default_rng(settings.sample_seed)
-    keep = np.sort(rng.choice(len(prompts), size=settings.limit, replace=False))
+    keep = np.sort(np.random.default_rng(seed).choice(len(prompts), size=limit, replace=False))
     return [prompts[i] for i in keep]
 
 
 SOURCES: dict[str, Callable[..., list[Prompt]] | str] = {
     "fixed": fixed,
+    "disjoint": disjoint,
     "vanilla_synthetic": "optune.synthetic_prompts:vanilla_synthetic",
     "starts_on_policy": "optune.synthetic_prompts:starts_on_policy",
     "always_on_policy": "optune.synthetic_prompts:always_on_policy",
@@ -76,10 +98,10 @@ def load_prompts(
     """
     prompts: dict[str, Prompt] = {}
     repeated = 0
-    for number, row in _rows(path, split):
+    for number, row in rows_of(path, split):
         if columns and isinstance(row, dict):
             row = {**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}}
-        prompt, has_id = _parse(row, f"{path}, row {number}")
+        prompt, has_id = parse_prompt(row, f"{path}, row {number}")
         known = prompt.prompt_id in prompts
         if known and has_id:
             raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")
@@ -97,7 +119,7 @@ def stored_prompts(path: Path) -> Iterator[Prompt]:
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches():
             for row in batch.to_pylist():
-                yield _parse(row, str(path))[0]
+                yield parse_prompt(row, str(path))[0]
 
 
 def stored_texts(path: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
@@ -117,7 +139,7 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
     pq.write_table(pa.table(columns, schema=SCHEMA), path)
 
 
-def _rows(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
+def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
     """Rows with their numbers; of a JSONL file the line's number."""
     file = Path(path)
     if file.suffix in (".jsonl", ".json"):
@@ -164,7 +186,8 @@ def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
         ) from None
 
 
-def _parse(row: Any, where: str) -> tuple[Prompt, bool]:
+def parse_prompt(row: Any, where: str) -> tuple[Prompt, bool]:
+    """The prompt of a row, and whether it has an id of its own. Raises UserError naming `where`."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with a column `prompt` or `messages`.")
     value = row.get("prompt") if row.get("prompt") is not None else row.get("messages")

@@ -23,6 +23,12 @@ class RunResult:
     history: History
     stages: list[dict[str, Any]]
 
+    @property
+    def best(self) -> str:
+        """The policy with the highest mean reward on the validation prompts (the first of equals); else the last."""
+        measured = [e["counts"]["reward_mean"] for e in self.stages if e["stage"] == "validate"]
+        return self.policies[measured.index(max(measured))] if measured else self.policies[-1]
+
 
 def run_optune(
     config: RunConfig,
@@ -37,7 +43,8 @@ def run_optune(
     configuration or is in use. `on_stage` is told of every stage, `on_progress` of the responses sampled meanwhile.
     """
     run_dir = Path(run_dir)
-    if "sandbox:" in f"{config.policy.model} {config.reward.model} {config.prompts.path}":
+    read = (config.policy.model, config.reward.model, config.prompts.path, config.pairs.offline, config.validation)
+    if any("sandbox:" in str(name) for name in read):
         raise UserError(
             "`sandbox:` names must be resolved first: optune.sandbox_paths.resolve_sandbox(config, folder)."
         )
@@ -63,9 +70,12 @@ def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
         scored = stages.score(t, prompts, responses)  # 19: fresh responses only
         history = history.append(scored / "history.parquet")  # 12-18, 21: the rest is reused
         pairs = stages.pairs(t, prompts, history)  # 20
+        start = sft if config.training.start == "sft" else policy
         reference = sft if config.training.reference == "sft" else policy
-        trained = stages.train(t, policy, reference, prompts, pairs, stages.beta_2(history))  # 22, Eq. 6
+        trained = stages.train(t, start, reference, prompts, pairs, stages.beta_2(history))  # 22, Eq. 6
         policy = str(trained.path)
         stages.kl(t, sft, policy, prompts)  # not the paper's: how far the policy has gone
+        if config.validation:
+            stages.validate(t, policy)  # RLHF Workflow: the best of the policies is the result
         policies.append(policy)
     return policies, history

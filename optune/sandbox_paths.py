@@ -2,7 +2,8 @@
 
 `sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
 trained on first use; `sandbox:<split>` as a prompt file is that split of the sandbox's prompts, `sandbox:<split>@<mix>`
-that split of one of its mixes (`optune/sandbox_mixes.py`).
+that split of one of its mixes (`optune/sandbox_mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences
+between other writers' responses to the prompts of split `offline`, on which the baseline was trained as well.
 """
 
 from __future__ import annotations
@@ -44,6 +45,10 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
     if config.prompts.synthetic:
         held_out = config.prompts.synthetic.held_out
         changes["prompts.synthetic.held_out"] = [_prompt_file(name, root) for name in held_out]
+    if config.validation:
+        changes["validation.path"] = _prompt_file(config.validation.path, root)
+    if config.pairs.offline:
+        changes["pairs.offline"] = _pairs_file(config, root)
     if config.evaluation:
         changes["evaluation.baseline"] = path_of(config.evaluation.baseline)
     return config.with_overrides(changes)
@@ -64,6 +69,30 @@ def build_settings(config: RunConfig) -> BuildSettings:
     if config.sandbox.size not in sizes:
         raise UserError(f"sandbox.size: there is no {config.sandbox.size!r}; known: {', '.join(sizes)}.")
     return sizes[config.sandbox.size]
+
+
+def _pairs_file(config: RunConfig, root: Path) -> str:
+    name = config.pairs.offline
+    if not name.startswith(PREFIX):
+        return name
+    if name != f"{PREFIX}pairs":
+        raise UserError(f"There is no {name!r}; the sandbox's offline pairs are sandbox:pairs.")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from optune import sandbox
+
+    settings, seed = build_settings(config), config.sandbox.build
+    path = root / f"pairs-{sandbox.content_hash()[:12]}" / f"{config.sandbox.size}-seed{seed}.parquet"
+    if not path.exists():
+        rows = []
+        for prompt in sandbox.prompts("offline", settings.offline_prompts):
+            responses = [writer.write(prompt, seed=seed) for writer in sandbox.OTHERS]
+            rows += sandbox.preference_rows(prompt, responses, settings.offline_comparisons, seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").replace(path)
+    return str(path)
 
 
 def _prompt_file(name: str, root: Path) -> str:

@@ -36,16 +36,19 @@ from optune.generate import ENGINES, encode_prompts, identity
 from optune.history import ROWS, History, chunks, iter_responses, read_responses, write_responses
 from optune.learners import DEFAULT, LEARNERS, Step
 from optune.losses import LOSSES
+from optune.offline_pairs import OfflinePairs, read_offline_pairs
 from optune.pairs import PAIRINGS, pair_gaps, training_rows, write_pairs
 from optune.prompt_writer import written_with
-from optune.prompts import SOURCES, SourceTools, load_prompts, stored_prompts, stored_texts, write_prompts
+from optune.prompts import SOURCES, SourceTools, load_prompts, sample_of, stored_prompts, stored_texts, write_prompts
 from optune.registry import resolve
 from optune.reward import REWARDS
+from optune.reward.length_penalty import penalised
 from optune.selection import STRATEGIES, select_prompts
 from optune.types import Prompt, Response, UserError
 
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
 VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}
+ON_REQUEST = {"validate": 1}  # stages that only some configurations have
 PARTS_OF = {
     "prompts": ("source",),
     "select": ("strategy",),
@@ -54,6 +57,7 @@ PARTS_OF = {
     "score": ("reward",),
     "pairs": ("pairing",),
     "train": ("loss", "learner"),
+    "validate": ("engine", "reward"),
 }
 KL_PROMPTS = 256
 
@@ -81,7 +85,7 @@ class Stages:
         self.on_progress = on_progress
         self.on_log = on_log
         self.entries: list[dict[str, Any]] = []
-        self.first_prompts: Artefact | None = None  # on which the KL is measured, should the set change
+        self.asked: list[Artefact] = []  # each iteration's prompts
         self.parts = _parts(config)
         self._check_same_configuration()
 
@@ -91,8 +95,9 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             tools = self._tools(t, policy, folder)
+            where = {"iteration": t, "iterations": self.config.iterations + 1}
             offered = self.parts["source"](
-                settings, iteration=t, policy=policy, history=history, seed=self.config.seed, tools=tools
+                settings, **where, policy=policy, history=history, seed=self.config.seed, tools=tools
             )
             _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
             long = set(too_long)
@@ -108,9 +113,10 @@ class Stages:
             fields |= {"answers": self._answers_identity, "written_with": written_with(settings.synthetic)}
             inputs |= {"start": content_hash(self.config.policy.model), **self._reward_inputs}
             inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
-        made = self._run(t, "prompts", build, fields, inputs)
-        self.first_prompts = self.first_prompts or made
-        return made
+        if settings.source == "disjoint" or ":" in settings.source:  # the others don't ask how many there are
+            fields |= {"iteration": t, "iterations": self.config.iterations + 1}
+        self.asked.append(self._run(t, "prompts", build, fields, inputs))
+        return self.asked[-1]
 
     def _tools(self, t: int, policy: str, folder: Path) -> SourceTools:
         """What a source may use in iteration `t`."""
@@ -217,48 +223,72 @@ class Stages:
         return self._run(t, "generate", build, fields, inputs)
 
     def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
-        """Line 19: rewards of the fresh responses only. What it writes is the iteration's part of the history."""
+        """Line 19: rewards of the fresh responses only. What it writes is the iteration's part of the history.
+
+        With a length penalty the history has the penalised rewards, and `raw_rewards.json` the model's own, in the
+        same order.
+        """
         settings = self.config.reward
 
         def build(folder: Path) -> dict[str, Any]:
             rewards: list[float] = []
+            raw: list[float] = []
 
             def scored() -> Iterator[Response]:
                 asked = stored_prompts(prompts / "prompts.parquet")
-                for response in self._score(asked, iter_responses(responses / "responses.parquet")):
+                for response in self._score(asked, iter_responses(responses / "responses.parquet"), raw):
                     rewards.append(response.reward)
                     yield response
 
             write_responses(folder / "history.parquet", scored())
-            return {"rewards": len(rewards), "reward_mean": fmean(rewards) if rewards else None}
+            counts = {"rewards": len(rewards), "reward_mean": fmean(rewards) if rewards else None}
+            if settings.length_penalty is None:
+                return counts
+            write_json(folder / "raw_rewards.json", raw)
+            return {**counts, "raw_reward_mean": fmean(raw) if raw else None}
 
-        inputs = {"prompts": prompts.digest, "responses": responses.digest}
-        if settings.model:
-            inputs["reward_model"] = content_hash(settings.model)
-        if settings.kind == "gold":
-            inputs["reward_model"] = sandbox.content_hash()
+        inputs = {"prompts": prompts.digest, "responses": responses.digest, **self._reward_inputs}
         fields = {"reward": _without_paths(settings.model_dump()), "seed": self.config.seed, **self._threads}
         return self._run(t, "score", build, fields, inputs)
 
     def pairs(self, t: int, prompts: Artefact, history: History) -> Artefact:
-        """Lines 12-18 and 20: fresh and reused responses as pairs; groups that make none are counted by reason."""
+        """Lines 12-18 and 20: fresh and reused responses as pairs; groups that make none are counted by reason.
+
+        Pairs of `pairs.offline` count as older than any: a view of the newest or of all has them in every iteration,
+        one of the fresh alone in iteration 0. Where pairs may be of other prompts than this iteration's,
+        `prompts.parquet` beside them has all of theirs.
+        """
         settings = self.config.pairs
+        earlier = self._earlier_prompts(prompts) if settings.view == "all" else []
+        hybrid = settings.offline is not None and (settings.view != "fresh" or t == 0)
 
         def build(folder: Path) -> dict[str, Any]:
-            ids, texts = stored_texts(prompts / "prompts.parquet")
+            asked, offline = prompts / "prompts.parquet", OfflinePairs()
+            if earlier or hybrid:
+                online = _together([*earlier, prompts])
+                offline = self._offline_pairs(online) if hybrid else offline
+                asked = folder / "prompts.parquet"  # those of rows in the history first, for their places
+                write_prompts(asked, list((online | offline.prompts).values()))
+            ids, texts = stored_texts(asked)
             rows = training_rows(history, settings.view, t, ids)
-            written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts, bool(settings.without_words))
+            more, words_only = [offline.table] if hybrid else [], bool(settings.without_words)
+            written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts, words_only, more)
             gaps, reused = written.gaps, sum(iteration < t for iteration in written.iterations)
-            counts = {"pairs": len(gaps), "left_out": dict(written.left_out), "reused": reused}
+            counts = {"pairs": len(gaps) + len(offline.pairs), "left_out": dict(written.left_out), "reused": reused}
             counts |= {"responses_without_words": written.wordless} if written.wordless else {}
             margins = {"reward_gap_mean": fmean(gaps), "reward_gap_median": median(gaps)} if gaps else {}
-            return {**counts, **margins}
+            return {**counts, **margins, **({"offline": offline.counts} if hybrid else {})}
 
-        fields = {**settings.model_dump(), "iteration": t}
-        return self._run(t, "pairs", build, fields, {"prompts": prompts.digest, **_files(history)})
+        fields = {**settings.model_dump(exclude={"offline"}), "iteration": t}
+        inputs = {"prompts": prompts.digest, **_files(history)}
+        inputs |= {f"prompts_{place}": artefact.digest for place, artefact in enumerate(earlier)}
+        if hybrid:
+            fields |= {"offline": [self.config.prompts.max_tokens, self.config.generation.max_new_tokens]}
+            inputs |= {"offline": content_hash(settings.offline), "policy": content_hash(self.config.policy.model)}
+        return self._run(t, "pairs", build, fields, inputs)
 
     def train(self, t: int, policy: str, reference: str, prompts: Artefact, pairs: Artefact, beta_2: float) -> Artefact:
-        """Line 22: the policy of the next iteration."""
+        """Line 22: the policy of the next iteration, trained from `policy`."""
         config, seed = self.config, stable_seed("train", self.config.seed, t)
 
         def build(folder: Path) -> dict[str, Any]:
@@ -278,9 +308,10 @@ class Stages:
         if config.training.learner:  # it may sample and reward on its own
             fields |= {"sampling": self._answers_identity}
             inputs |= self._reward_inputs
+        before = [entry["path"] for entry in self.entries if entry["stage"] == "train"]
         trained = self._run(t, "train", build, fields, inputs)
-        if config.keep == "last" and t:
-            prune(Path(policy))
+        if config.keep == "last" and before:
+            prune(Path(before[-1]))
         return trained
 
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
@@ -292,7 +323,7 @@ class Stages:
         top_p < 1 it is an estimate on the nucleus.
         """
         settings = self.config.sampling().model_copy(update={"n": 1})
-        prompts = self.first_prompts or prompts
+        prompts = (self.asked or [prompts])[0]
 
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")
@@ -304,6 +335,31 @@ class Stages:
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
         fields = {"prompts": KL_PROMPTS, "generation": identity(settings), "seed": self.config.seed, "iteration": t}
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
+
+    def validate(self, t: int, policy: str) -> Artefact:
+        """The mean reward of the policy just trained on the validation prompts: the best one's is the highest."""
+        settings, asking = self.config.validation, self.config.validating()
+
+        def build(folder: Path) -> dict[str, Any]:
+            offered = sample_of(load_prompts(settings.path, settings.split), settings.limit, 0)
+            long = set(encode_prompts(self._tokenizer(policy), offered, asking.max_prompt_tokens)[1])
+            asked = [p for p in offered if p.prompt_id not in long]
+            if not asked:
+                raise UserError(f"{settings.path}: every prompt is longer than {asking.max_prompt_tokens} tokens.")
+            seed, lengths = stable_seed("validate", self.config.seed), _Lengths()
+            answers = map(lengths.see, self._sample(policy, asked, len(asked), asking, seed, t, tell=False))
+            raw: list[float] = []
+            scored = list(self._score(asked, answers, raw))
+            write_responses(folder / "answers.parquet", scored)
+            counts = {"offered": len(offered), "too_long": len(long), **lengths.counts()}
+            counts["reward_mean"] = fmean(r.reward for r in scored)
+            counts["tokens_validation"] = counts.pop("tokens")
+            return {**counts, **({} if self.config.reward.length_penalty is None else {"raw_reward_mean": fmean(raw)})}
+
+        fields = {"generation": identity(asking), "reward": _without_paths(self.config.reward.model_dump())}
+        fields |= {"limit": settings.limit, "seed": self.config.seed, "iteration": t, **self._threads}
+        inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **self._reward_inputs}
+        return self._run(t, "validate", build, fields, inputs)
 
     def beta_2(self, history: History) -> float:
         """beta_2 of Eq. 6 as configured; `auto` is 1 / the median reward gap of iteration 0's pairs."""
@@ -332,7 +388,8 @@ class Stages:
     ) -> Artefact:
         outside = {name: _source_hash(self.parts[name]) for name in PARTS_OF.get(stage, ())}
         inputs = {**inputs, **{name: found for name, found in outside.items() if found}}
-        artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=VERSIONS[stage])
+        version = (VERSIONS | ON_REQUEST)[stage]
+        artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=version)
         entry = {
             "iteration": t,
             "stage": stage,
@@ -384,12 +441,17 @@ class Stages:
 
         return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
 
-    def _score(self, prompts: Iterable[Prompt], fresh: Iterable[Response]) -> Iterator[Response]:
-        """Responses with their rewards, a chunk of them at a time; they stand in the prompts' order."""
+    def _score(
+        self, prompts: Iterable[Prompt], fresh: Iterable[Response], raw: list[float] | None = None
+    ) -> Iterator[Response]:
+        """Responses with their rewards, a chunk of them at a time; they stand in the prompts' order.
+
+        `raw` gets the rewards as they are without a length penalty.
+        """
         score, asked = None, iter(prompts)
         by_id: dict[str, Prompt] = {}
         for chunk in chunks(fresh, ROWS):
-            score = score or self._scorer()
+            score = score or self._scorer(raw)
             for response in chunk:
                 while response.prompt_id not in by_id:
                     if (prompt := next(asked, None)) is None:
@@ -400,12 +462,18 @@ class Stages:
             last = chunk[-1].prompt_id  # the only one of these prompts that may have more responses
             by_id = {last: by_id[last]}
 
-    def _scorer(self) -> Callable[[Sequence[Prompt], list[Response]], list[float]]:
-        """The run's reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite."""
-        reward = self.parts["reward"](self.config.reward)
+    def _scorer(self, raw: list[float] | None = None) -> Callable[[Sequence[Prompt], list[Response]], list[float]]:
+        """The run's reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite.
+
+        A length penalty is taken off here, so that it holds for all that rewards are for; `raw` gets them without it.
+        """
+        reward, penalty = self.parts["reward"](self.config.reward), self.config.reward.length_penalty
 
         def score(prompts: Sequence[Prompt], responses: list[Response]) -> list[float]:
             rewards = reward.score(prompts, responses, self.config.seed)
+            if raw is not None:
+                raw.extend(float(value) for value in rewards)
+            rewards = rewards if penalty is None else penalised(rewards, responses, penalty)
             for response, value in zip(responses, rewards, strict=True):
                 if not math.isfinite(value):
                     raise UserError(
@@ -417,10 +485,19 @@ class Stages:
         return score
 
     def _training_rows(self, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
-        asked = load_prompts(prompts / "prompts.parquet")
+        own = pairs / "prompts.parquet"
+        asked = load_prompts(own if own.exists() else prompts / "prompts.parquet")
         ids, _ = encode_prompts(self._tokenizer(policy), asked, self.config.prompts.max_tokens)
         prompt_ids = dict(zip((p.prompt_id for p in asked), ids, strict=True))
         columns = ["prompt_id", "chosen_token_ids", "rejected_token_ids", "score_chosen", "score_rejected"]
+        rows = pq.read_table(pairs / "pairs.parquet", columns=columns).to_pylist()
+        if self.config.loss.name == "dpo":  # weighs all alike, so that offline pairs need no scores
+            rows = [row | {name: row[name] or 0.0 for name in columns[3:]} for row in rows]
+        elif any(row["score_chosen"] is None or row["score_rejected"] is None for row in rows):
+            raise UserError(
+                f"{self.config.pairs.offline}: loss {self.config.loss.name!r} needs score_chosen and score_rejected in "
+                "every row; give them, or take loss dpo."
+            )
         return [
             {
                 "prompt_ids": prompt_ids[row["prompt_id"]],
@@ -429,8 +506,25 @@ class Stages:
                 "score_chosen": row["score_chosen"],
                 "score_rejected": row["score_rejected"],
             }
-            for row in pq.read_table(pairs / "pairs.parquet", columns=columns).to_pylist()
+            for row in rows
         ]
+
+    def _earlier_prompts(self, now: Artefact) -> list[Artefact]:
+        """The prompt sets of earlier iterations, each once, without those equal to this one's."""
+        return list({artefact.digest: artefact for artefact in self.asked if artefact.digest != now.digest}.values())
+
+    def _offline_pairs(self, online: dict[str, Prompt]) -> OfflinePairs:
+        """The pairs of the file that fit. Raises UserError where one of its prompts has the id of another prompt."""
+        config = self.config
+        limits = config.prompts.max_tokens, config.generation.max_new_tokens
+        found = read_offline_pairs(config.pairs.offline, self._tokenizer(config.policy.model), *limits)
+        for prompt_id, prompt in found.prompts.items():
+            if online.get(prompt_id, prompt).chat != prompt.chat:
+                raise UserError(
+                    f"{config.pairs.offline}: prompt_id {prompt_id!r} is another prompt in {config.prompts.path}; "
+                    "give one of them another id."
+                )
+        return found
 
     def _kl(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
         from transformers import AutoModelForCausalLM
@@ -496,6 +590,11 @@ def _source_hash(part: Any) -> str | None:
     if module is None or module.__name__.split(".")[0] == "optune" or not getattr(module, "__file__", None):
         return None
     return sha256_of(Path(module.__file__))
+
+
+def _together(artefacts: list[Artefact]) -> dict[str, Prompt]:
+    """The prompts of several sets by their ids, each as the last of them has it."""
+    return {p.prompt_id: p for artefact in artefacts for p in load_prompts(artefact / "prompts.parquet")}
 
 
 def _files(history: History) -> dict[str, str]:

@@ -110,6 +110,15 @@ def test_tokens_do_not_depend_on_threads(sample, llama):
     assert tokens(one) == tokens(two)
 
 
+def test_each_response_is_drawn_at_its_own_temperature_and_as_if_alone(sample, llama):
+    mixed = sample(llama, PROMPTS, settings(n=4, temperatures=[1.0, 0.4]), seed=0, iteration=0)
+    at = {t: sample(llama, PROMPTS, settings(n=4, temperature=t), seed=0, iteration=0) for t in (1.0, 0.4)}
+    assert [r.token_ids for r in mixed] == [at[(1.0, 0.4)[r.index % 2]][i].token_ids for i, r in enumerate(mixed)]
+    assert tokens(mixed) != tokens(at[1.0])
+    one = sample(llama, PROMPTS, settings(n=4, temperatures=[0.4]), seed=0, iteration=0)
+    assert tokens(one) == tokens(at[0.4])
+
+
 def test_more_responses_per_prompt_extend_the_fewer(sample, llama):
     two = sample(llama, PROMPTS, settings(n=2), seed=0, iteration=0)
     four = sample(llama, PROMPTS, settings(n=4), seed=0, iteration=0)

@@ -82,6 +82,16 @@ def test_each_response_is_a_request_with_the_prompts_ids_and_a_seed_of_its_own(
     assert (body["temperature"], body["top_p"], body["max_tokens"], body["top_k"]) == (1.0, 0.9, 8, -1)
 
 
+def test_each_request_asks_for_its_responses_own_temperature(sample, endpoint, random_llama):
+    server = endpoint()
+    own = settings(server, n=4, temperatures=[1.0, 0.7])
+    responses = sample(random_llama, PROMPTS[:3], own, seed=3, iteration=1)
+    asked = {body["seed"]: body["temperature"] for body in server.bodies}
+    for r in responses:
+        assert asked[request_seed(3, 1, r.prompt_id, r.index)] == (1.0, 0.7)[r.index % 2]
+        assert (r.logprob is None) == (r.index % 2 == 1)  # at another temperature it is not known
+
+
 @pytest.mark.parametrize("style", ["vllm", "llama.cpp"])
 def test_sampled_ids_and_logprobs_are_taken_where_they_are_given(sample, endpoint, random_llama, tokenizer, style):
     for r in sample(random_llama, PROMPTS[:3], settings(endpoint(style)), seed=0, iteration=0):

@@ -181,7 +181,7 @@ def test_best_of_four_fixed_reference_growing_history_and_changing_prompts_by_co
     groups = [
         e["counts"]["pairs"] + sum(e["counts"]["left_out"].values()) for e in result.stages if e["stage"] == "pairs"
     ]
-    assert groups == [32, 32 + 16]  # the second iteration trains on its own prompts, 16 of them seen before
+    assert groups == [32, 32 + 32]  # everything so far, also of the 16 prompts that have left the set
     files = [read_json(Path(e["path"]) / "stage.json")["inputs"] for e in result.stages if e["stage"] == "train"]
     assert files[0]["reference"] == files[1]["reference"] != files[1]["policy"]
 

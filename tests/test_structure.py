@@ -26,6 +26,7 @@ LAYERS = [
         "further_strategies",
         "rewards_file",
         "pairs",
+        "offline_pairs",
         "losses",
         "generate",
         "reward",

@@ -6,8 +6,9 @@ An engine is a function
            on_progress: Callable[[int, int], None] | None = None) -> list[Response]
 
 which loads `model`, draws `settings.n` responses for each prompt and returns them in order of prompts, then index.
-`settings` has `n`, `temperature` (0 is greedy), `top_p`, `max_new_tokens`, `max_prompt_tokens`, `batch_size` (rows in
-one forward pass), `dtype` and `trust_remote_code`. Of each response,
+`settings` has `n`, `temperature` (0 is greedy; `temperatures` in its place: see `temperature_of`), `top_p`,
+`max_new_tokens`, `max_prompt_tokens`, `batch_size` (rows in one forward pass), `dtype` and `trust_remote_code`. Of each
+response,
 
 - `token_ids` are the sampled ids, with the end token only where one was sampled, and never padding;
 - `text` is those ids decoded without special tokens;
@@ -99,6 +100,12 @@ def identity(settings: Any) -> dict[str, Any]:
 
         fields["vllm"] = engine_identity(settings)
     return fields
+
+
+def temperature_of(settings: Any, index: int) -> float:
+    """The temperature that response `index` of a prompt is drawn at: of several, each in turn."""
+    several = getattr(settings, "temperatures", None)
+    return several[index % len(several)] if several else settings.temperature
 
 
 def stop_ids_of(generation_config: Any, tokenizer: Any) -> set[int]:

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from optune.checkpoints import load_model
-from optune.generate import prepare, stream_key
+from optune.generate import prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
@@ -107,8 +107,10 @@ def decode(
     logprobs = torch.zeros(len(keys), dtype=torch.float64, device=device)
     row = torch.arange(len(keys), device=device)  # the row of `tokens` that each row of the batch fills
     alive = torch.ones_like(row, dtype=torch.bool)
+    temperature = _temperature(settings, n, device)
     for step in range(steps):
-        token = draw(logits, keys[row], step, settings.temperature, settings.top_p)
+        own = temperature[row % n] if isinstance(temperature, torch.Tensor) else temperature
+        token = draw(logits, keys[row], step, own, settings.top_p)
         tokens[row, step] = torch.where(alive, token, UNUSED)
         logprob = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
         logprobs[row] += torch.where(alive, logprob, 0)
@@ -127,14 +129,25 @@ def decode(
     ]
 
 
-def draw(logits: torch.Tensor, keys: torch.Tensor, step: int, temperature: float, top_p: float) -> torch.Tensor:
+def _temperature(settings: Any, n: int, device: torch.device) -> float | torch.Tensor:
+    """One number for all, or (n, 1), that of each of a prompt's responses."""
+    if not getattr(settings, "temperatures", None):
+        return settings.temperature
+    return torch.tensor([[temperature_of(settings, k)] for k in range(n)], dtype=torch.float32, device=device)
+
+
+def draw(
+    logits: torch.Tensor, keys: torch.Tensor, step: int, temperature: float | torch.Tensor, top_p: float
+) -> torch.Tensor:
     """One token per row of `logits` (rows, vocabulary), by the noise that `keys` (rows,) give for this `step`.
+
+    `temperature` is one number, or (rows, 1) with none of them 0.
 
     The Gumbel-max trick as a race: the token with the largest weight / exponential noise. Over the nucleus, but without
     a sort: a token is in it if the tokens likelier than it weigh less than `top_p`. Where the winner is outside, so is
     every token no likelier; they leave the race, until the winner is inside and hence the winner of the nucleus.
     """
-    if temperature == 0:
+    if not isinstance(temperature, torch.Tensor) and temperature == 0:
         return logits.argmax(-1)
     weights = torch.softmax(logits / temperature, -1)
     race = weights / _exponential(keys, step, weights.shape[-1])

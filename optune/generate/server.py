@@ -29,7 +29,7 @@ import openai
 
 from optune.chat_client import ChatSettings, open_client
 from optune.config import ServerConfig
-from optune.generate import prepare, request_seed
+from optune.generate import prepare, request_seed, temperature_of
 from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
 
@@ -53,14 +53,14 @@ def sample(
     server = settings.server or ServerConfig()
     start = prepare(model, prompts, settings)
     asked = [
-        (prompt, k, _request(row, request_seed(seed, iteration, prompt.prompt_id, k), start.stop, settings, server))
+        (prompt, k, _request(row, request_seed(seed, iteration, prompt.prompt_id, k), k, start.stop, settings, server))
         for prompt, row in zip(prompts, start.ids, strict=True)
         for k in range(settings.n)
     ]
     with _endpoint(str(model), server):
         choices = asyncio.run(_ask_all([body for _, _, body in asked], str(model), server, on_progress))
     return [
-        response_of(choice, prompt.prompt_id, k, iteration, start.tokenizer, start.stop, settings.temperature)
+        response_of(choice, prompt.prompt_id, k, iteration, start.tokenizer, start.stop, temperature_of(settings, k))
         for (prompt, k, _), choice in zip(asked, choices, strict=True)
     ]
 
@@ -107,13 +107,15 @@ def _sampled(choice: dict[str, Any]) -> tuple[list[int], list[float]]:
     return choice.get("token_ids") or [], given.get("token_logprobs") or []
 
 
-def _request(ids: list[int], seed: int, stop: set[int], settings: Any, server: ServerConfig) -> dict[str, Any]:
-    """The body of one request, but for the model's name."""
+def _request(
+    ids: list[int], seed: int, index: int, stop: set[int], settings: Any, server: ServerConfig
+) -> dict[str, Any]:
+    """The body of the request for a prompt's response `index`, but for the model's name."""
     body = {
         "prompt": ids,
         "n": 1,
         "max_tokens": settings.max_new_tokens,
-        "temperature": settings.temperature,
+        "temperature": temperature_of(settings, index),
         "top_p": settings.top_p,
         "seed": seed,
         "logprobs": 1,  # the sampled token's is among them; 0 means none to llama.cpp

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optune.config import VllmConfig
-from optune.generate import prepare, request_seed
+from optune.generate import prepare, request_seed, temperature_of
 from optune.generate.process import free_memory, run_workers, worker_devices
 from optune.types import Prompt, Response, UserError
 
@@ -53,6 +53,7 @@ def sample(
         folder = Path(temporary)
         (folder / "job.json").write_text(json.dumps(_job(str(model), settings, options, start.stop)), encoding="utf-8")
         requests = {"id": range(len(asked)), "prompt_token_ids": [row for _, row, _ in asked], "seed": seeds}
+        requests["temperature"] = [float(temperature_of(settings, k)) for _, _, k in asked]
         pq.write_table(pa.table(requests), folder / "requests.parquet")
         free_memory()
         _run_workers(folder, options, len(asked), on_progress)
@@ -96,7 +97,6 @@ def _job(model: str, settings: Any, options: VllmConfig, stop: set[int]) -> dict
         **options.options,
     }
     sampling = {
-        "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_tokens": settings.max_new_tokens,
         "ignore_eos": True,  # the stop ids say what ends a response, and nothing else does

@@ -1,8 +1,9 @@
 """One worker of the `vllm` engine, run by vLLM's own interpreter: `python -P vllm_worker.py FOLDER RANK OF`.
 
 It imports nothing of ours. FOLDER holds `job.json` (arguments of vLLM's `LLM` and `SamplingParams`) and
-`requests.parquet` (`id`, `prompt_token_ids`, `seed`); the worker takes every OF-th request from RANK on and writes
-`part-<RANK>-<n>.parquet` (`id`, `token_ids`, `stopped`, `logprob`), each in one rename, so that parts show progress.
+`requests.parquet` (`id`, `prompt_token_ids`, `seed`, `temperature`); the worker takes every OF-th request from RANK on
+and writes `part-<RANK>-<n>.parquet` (`id`, `token_ids`, `stopped`, `logprob`), each in one rename, so that parts show
+progress.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(folder: Path, rank: int, of: int) -> None:
         asked = requests[start : start + job["rows_per_part"]]
         outputs = llm.generate(
             [{"prompt_token_ids": row["prompt_token_ids"]} for row in asked],
-            [SamplingParams(seed=row["seed"], **job["sampling"]) for row in asked],
+            [SamplingParams(seed=row["seed"], temperature=row["temperature"], **job["sampling"]) for row in asked],
             use_tqdm=False,
         )
         answers = [output.outputs[0] for output in outputs]

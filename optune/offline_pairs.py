@@ -1,0 +1,129 @@
+"""Pairs that nobody here sampled: the offline set of hybrid learning, in the columns that pairs have everywhere.
+
+JSONL, Parquet or a hub data set with `prompt` (text or chat, as prompt files have it), `chosen` and `rejected` (texts,
+or chats whose last turn is the answer). `score_chosen` and `score_rejected` where a loss weighs pairs by them;
+`chosen_token_ids` and `rejected_token_ids` are kept where they decode to the text, else it is tokenised, with an end
+token. They count as sampled before iteration 0: their `iteration` is -1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from optune.generate import encode_prompts
+from optune.pairs import SCHEMA
+from optune.prompts import check_characters, parse_prompt, rows_of
+from optune.types import PreferencePair, Prompt, Response, UserError
+
+BEFORE_ALL = -1
+OF_A_SIDE = ("index", "iteration", "token_ids", "logprob")
+
+
+@dataclass
+class OfflinePairs:
+    """The pairs that can train, their prompts, and the rest by reason: offered = pairs + left out."""
+
+    offered: int = 0
+    pairs: list[PreferencePair] = field(default_factory=list)
+    prompts: dict[str, Prompt] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def table(self) -> pa.Table:
+        """As pairs are stored."""
+        columns: dict[str, list[Any]] = {
+            "prompt_id": [p.prompt_id for p in self.pairs],
+            "prompt": [self.prompts[p.prompt_id].text for p in self.pairs],
+        }
+        for side in ("chosen", "rejected"):
+            sides = [getattr(p, side) for p in self.pairs]
+            columns |= {side: [r.text for r in sides], f"score_{side}": [r.reward for r in sides]}
+            columns |= {f"{side}_{name}": [getattr(r, name) for r in sides] for name in OF_A_SIDE}
+        return pa.table(columns, schema=SCHEMA)
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {"offered": self.offered, "pairs": len(self.pairs), "left_out": dict(self.left_out)}
+
+
+def read_offline_pairs(path: str | Path, tokenizer: Any, max_prompt_tokens: int, max_new_tokens: int) -> OfflinePairs:
+    """All pairs of a file. Raises UserError naming file, row and column for what cannot be read."""
+    found = OfflinePairs()
+    for number, row in rows_of(path, "train"):
+        where = f"{path}, row {number}"
+        prompt, _ = parse_prompt(row, where)
+        pair = PreferencePair(
+            prompt.prompt_id, *(_response(prompt, row, side, tokenizer, where) for side in ("chosen", "rejected"))
+        )
+        found.offered += 1
+        reason = _reason(pair, max_new_tokens)
+        if reason:
+            found.left_out[reason] += 1
+            continue
+        if found.prompts.setdefault(prompt.prompt_id, prompt) != prompt:
+            raise UserError(f"{where}: prompt_id {prompt.prompt_id!r} was another prompt's before; make ids unique.")
+        found.pairs.append(pair)
+    if not found.offered:
+        raise UserError(f"{path}: holds no pairs; expected one per row in `prompt`, `chosen` and `rejected`.")
+    too_long = set(encode_prompts(tokenizer, list(found.prompts.values()), max_prompt_tokens)[1])
+    fitting = [pair for pair in found.pairs if pair.prompt_id not in too_long]
+    found.left_out += Counter({"too_long_prompt": len(found.pairs) - len(fitting)})
+    found.pairs, found.prompts = fitting, {i: p for i, p in found.prompts.items() if i not in too_long}
+    return found
+
+
+def _reason(pair: PreferencePair, max_new_tokens: int) -> str | None:
+    """Why a pair cannot train, if so."""
+    sides = (pair.chosen, pair.rejected)
+    if any(side.retokenized and not side.text.strip() for side in sides):
+        return "empty_response"
+    if pair.chosen.text == pair.rejected.text:
+        return "identical_responses"
+    return "too_long_response" if any(len(side.token_ids) > max_new_tokens for side in sides) else None
+
+
+def _response(prompt: Prompt, row: dict[str, Any], side: str, tokenizer: Any, where: str) -> Response:
+    text = _text(row.get(side), f"{where}: `{side}`")
+    ids = _ids(row.get(f"{side}_token_ids"), text, tokenizer)
+    return Response(
+        prompt_id=prompt.prompt_id,
+        index=("chosen", "rejected").index(side),
+        iteration=BEFORE_ALL,
+        token_ids=ids or _tokenised(text, tokenizer),
+        text=text,
+        finish_reason="stop",
+        reward=_score(row.get(f"score_{side}"), f"{where}: `score_{side}`"),
+        retokenized=not ids,
+    )
+
+
+def _text(value: Any, what: str) -> str:
+    if isinstance(value, list) and value and isinstance(value[-1], dict):  # a chat, its last turn the answer
+        value = value[-1].get("content")
+    if not isinstance(value, str):
+        raise UserError(f"{what} must be a text, or a chat that ends with the answer.")
+    check_characters(value, what)
+    return value
+
+
+def _score(value: Any, what: str) -> float | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0):
+        raise UserError(f"{what} must be a finite number.")
+    return None if value is None else float(value)
+
+
+def _ids(value: Any, text: str, tokenizer: Any) -> tuple[int, ...]:
+    """Ids as they were sampled, if they are this tokenizer's."""
+    known = isinstance(value, list) and value and all(isinstance(i, int) and 0 <= i < len(tokenizer) for i in value)
+    return tuple(value) if known and tokenizer.decode(value, skip_special_tokens=True) == text else ()
+
+
+def _tokenised(text: str, tokenizer: Any) -> tuple[int, ...]:
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    return (*tokenizer(text, add_special_tokens=False)["input_ids"], *end)
