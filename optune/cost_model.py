@@ -1,9 +1,8 @@
 """What a run will cost, before it is run: time, memory, disk and judge calls of every stage, from first principles.
 
 Work is counted (floating-point operations of matrix products, bytes that a decoding step reads) and divided by what a
-machine reaches. For GPUs these rates are assumptions, each stated in MACHINES; for a machine whose ledgers are at hand
-they are fitted to those (`fit`), and `ledger_errors` says how far such predictions are off, each arm predicted from the
-others. Expected lengths are assumptions, too, unless given.
+machine reaches. For GPUs these rates are assumptions, each stated in MACHINES; a machine whose ledgers are at hand is
+modelled in `measured_cost.py`. Expected lengths are assumptions, too, unless given.
 """
 
 from __future__ import annotations
@@ -13,10 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
-
-import numpy as np
 
 from optune.config import RunConfig
 from optune.selection import selection_count
@@ -357,79 +353,3 @@ def judge_cost(config: RunConfig, lengths: Lengths, prices: Mapping[str, Mapping
     price = prices.get(evaluation.judge.model)
     cost = (tokens_in * price["price_in"] + tokens_out * price["price_out"]) / 1e6 if price else None
     return JudgeCost(calls, tokens_in, tokens_out, cost)
-
-
-# --- against what was measured ----------------------------------------------------------------------------------------
-
-
-def measured(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Raw results as rows of arm, phase, operations (`work`) and `seconds`: one per seed, phase and iteration after 0.
-
-    Iterations that sampled nothing are left out. `tokens` and `responses` of the iteration stand beside.
-    """
-    rows = []
-    for result in results:
-        config = RunConfig.model_validate(result["config"])
-        for iteration, times in zip(result["iterations"][1:], result["timing"]["ledger"][1:], strict=True):
-            counts = iteration["stages"]
-            responses, pairs = counts["generate"]["responses"], counts["pairs"]["pairs"]
-            if not responses:
-                continue
-            lengths = expected_lengths(config, response=times["tokens"] / responses)
-            work = operations(config, counts["generate"]["prompts"], pairs, lengths)
-            common = {"arm": result["arm"], "responses": responses, "tokens": times["tokens"]}
-            rows += [{**common, "phase": p, "work": work[p], "seconds": times[f"{p}_s"]} for p in PHASES]
-    return rows
-
-
-def operations(config: RunConfig, fresh: int, pairs: float, lengths: Lengths) -> dict[str, float]:
-    """Operations of an iteration's forward passes, by phase (what else training does is in its rate)."""
-    policy, context = shape_of(config.policy.model), lengths.both / 2
-    responses = fresh * config.generation.n
-    reward = shape_of(config.reward.model) if config.reward.model else policy
-    return {
-        "generation": policy.flops(fresh * lengths.prompt + responses * lengths.response, context),
-        "rewarding": reward.flops(responses * lengths.both, context),
-        "training": config.training.epochs * policy.flops(2 * pairs * lengths.both, context),
-    }
-
-
-def ledger_errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Median relative error by phase, each arm's timings predicted by a fit to the other arms'."""
-    errors: dict[str, list[float]] = {phase: [] for phase in PHASES}
-    for arm in {row["arm"] for row in rows}:
-        start_and_rate = fit([row for row in rows if row["arm"] != arm])
-        for row in (row for row in rows if row["arm"] == arm):
-            start, rate = start_and_rate[row["phase"]]
-            errors[row["phase"]].append(abs(start + rate * row["work"] - row["seconds"]) / row["seconds"])
-    return {phase: median(found) for phase, found in errors.items()}
-
-
-def fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """By phase the start (s) and the rate (s per operation) that predict `seconds` from `work` with least squares."""
-    found = {}
-    for phase in PHASES:
-        work, seconds = (np.array([row[name] for row in rows if row["phase"] == phase]) for name in ("work", "seconds"))
-        rate, start = np.polyfit(work, seconds, 1)
-        through_origin = float(work @ seconds / (work @ work))
-        found[phase] = (float(start), float(rate)) if start > 0 else (0.0, through_origin)
-    return found
-
-
-def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts: int) -> list[StageCost]:
-    """The stages of one run on the machine that the ledgers are of, with their lengths; memory is not modelled."""
-    fitted, policy = fit(rows), shape_of(config.policy.model)
-    lengths = expected_lengths(config, response=sum(r["tokens"] for r in rows) / sum(r["responses"] for r in rows))
-    found = []
-    for t in range(config.iterations + 1):
-        fresh = fresh_prompts(config, prompts, t)
-        work = operations(config, fresh, training_pairs(config, prompts, t), lengths)
-        for phase, (start, rate) in fitted.items():
-            seconds = start + rate * work[phase] if work[phase] else 0.0
-            found.append(StageCost(phase, t, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
-        asked, answering = validation_of(config)
-        if asked:
-            work = operations(answering, asked, 0, lengths)
-            seconds = sum(fitted[phase][0] + fitted[phase][1] * work[phase] for phase in ("generation", "rewarding"))
-            found.append(StageCost("validation", t, seconds, 0.0, 0.0))
-    return found

@@ -19,15 +19,13 @@ from optune.cost_model import (
     StageCost,
     expected_lengths,
     judge_cost,
-    ledger_errors,
-    measured,
-    plan_measured,
     plan_run,
     prompts_of,
     shape_of,
     shares,
     training_bytes,
 )
+from optune.measured_cost import ledger_errors, measured, plan_measured
 from optune.types import UserError
 
 TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB

@@ -16,15 +16,13 @@ from optune.cost_model import (
     PLAIN_BATCH,
     Lengths,
     expected_lengths,
-    fit,
     judge_cost,
-    ledger_errors,
-    measured,
     plan_run,
     shape_of,
     shares,
     training_bytes,
 )
+from optune.measured_cost import fit, ledger_errors, measured
 from optune.plan import TABLE_1, plan, read_timed
 from optune.types import UserError
 

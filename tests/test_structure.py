@@ -39,6 +39,7 @@ LAYERS = [
         "sandbox_writer",
         "ledger",
         "cost_model",
+        "measured_cost",
         "reporting",
         "export",
         "clean_runs",
