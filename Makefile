@@ -31,7 +31,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper aop-table1 aop-table2 aop-table3 aop-table4 compare-recipes
-.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
+.PHONY: help setup run $(FIGURES) figures paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -124,6 +124,9 @@ fuzz: $(READY)  ## a million hostile inputs to every reader and parser (CASES=10
 
 audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
 	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.audit --preset $(PRESET) $(ARGS))
+
+bench-scale: $(READY)  ## how time and memory grow to 10 million prompts: results/bench, figures/bench (ARGS=--small: a trial)
+	@OMP_NUM_THREADS=1 $(PY) -m experiments.scale $(ARGS)
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
