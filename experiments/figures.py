@@ -40,6 +40,9 @@ OURS = {
     "beyond_paper": "experiments.beyond_paper:FIGURE",
 }
 NEIGHBOURS = {
+    "rw-table1": "experiments.rw_table1_preference_models:FIGURE",
+    "rw-table4": "experiments.rw_table4_length_penalty:FIGURE",
+    "rw-fig3": "experiments.rw_fig3_reward_and_length:FIGURE",
     "aop-table1": "experiments.aop_table1_reward_models:FIGURE",
     "aop-table2": "experiments.aop_table2_against_sop:FIGURE",
     "aop-table3": "experiments.aop_table3_against_vanilla:FIGURE",

@@ -179,13 +179,19 @@ def _train_policy(seed: int, folder: Path, settings: BuildSettings, tokenizer: P
     )
 
 
-def _train_reward(seed: int, folder: Path, settings: BuildSettings, tokenizer: PreTrainedTokenizerFast) -> dict:
+def preferences_for(policy: Path, seed: int, settings: BuildSettings) -> list[dict[str, str]]:
+    """What a build's reward model learns from: noisy preferences over responses of its policy and of other writers."""
     prompts = sandbox.prompts("preference", settings.preference_prompts)
-    samples = sample(folder / "policy", prompts, settings.samples_per_prompt, seed, settings)
+    samples = sample(policy, prompts, settings.samples_per_prompt, seed, settings)
     rows = []
     for prompt, responses in zip(prompts, samples, strict=True):
         others = [writer.write(prompt, seed=seed) for writer in sandbox.OTHERS]
         rows += sandbox.preference_rows(prompt, [*responses, *others], settings.comparisons_per_prompt, seed)
+    return rows
+
+
+def _train_reward(seed: int, folder: Path, settings: BuildSettings, tokenizer: PreTrainedTokenizerFast) -> dict:
+    rows = preferences_for(folder / "policy", seed, settings)
     return train_reward_model(folder / "policy", tokenizer, rows, _seeded(settings.reward, seed), folder / "reward")
 
 

@@ -1,9 +1,10 @@
 """`sandbox:` names of a configuration, as paths: the loop itself does not know the sandbox.
 
 `sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
-trained on first use; `sandbox:<split>` as a prompt file is that split of the sandbox's prompts, `sandbox:<split>@<mix>`
-that split of one of its mixes (`optune/sandbox_mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences
-between other writers' responses to the prompts of split `offline`, on which the baseline was trained as well.
+trained on first use (`sandbox:reward_long`: a reward model that favours long answers); `sandbox:<split>` as a prompt
+file is that split of the sandbox's prompts, `sandbox:<split>@<mix>` that split of one of its mixes
+(`optune/sandbox_mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences between other writers' responses
+to the prompts of split `offline`, on which the baseline was trained as well.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PREFIX = "sandbox:"
 MODELS = ("policy", "reward", "baseline")
+LENGTH_BIASED = "reward_long"  # a second reward model, from preferences that favour long answers
 
 
 def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
@@ -32,8 +34,14 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
     def path_of(name: str | None) -> str | None:
         if not (name or "").startswith(PREFIX):
             return name
+        if name == f"{PREFIX}{LENGTH_BIASED}":
+            from optune.sandbox_reward_models import length_biased
+
+            models.update({} if models else _models(config, root))
+            return str(length_biased(Path(models["policy"]), config.sandbox.build, build_settings(config), root))
         if name.removeprefix(PREFIX) not in MODELS:
-            raise UserError(f"There is no {name!r}; the sandbox's models are {', '.join(MODELS)}.")
+            known = ", ".join((*MODELS, LENGTH_BIASED))
+            raise UserError(f"There is no {name!r}; the sandbox's models are {known}.")
         models.update({} if models else _models(config, root))
         return models[name.removeprefix(PREFIX)]
 

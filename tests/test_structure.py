@@ -51,7 +51,9 @@ LAYERS = [
     {"pair_scoring"},
     {"grouped_trainer"},
     {"trainer", "sft", "reward_training", "learners", "policy_gradient"},
+    {"pairwise_preference"},
     {"stages", "sandbox_models"},
+    {"sandbox_reward_models"},
     {"run", "sandbox_paths", "audit", "plan"},
     {"__main__", "__init__"},
 ]
