@@ -404,6 +404,7 @@ RECIPE_TITLES = {
     "optune_best_of_8": "OPTune's selection with the best and the worst of 8",
     "rlhf_workflow_wdpo": "RLHF Workflow with wDPO",
     "aop_wdpo": "Always-On-Policy prompts with wDPO",
+    "rlhf_workflow_rmsprop": "RLHF Workflow with the preset's optimizer (added afterwards)",
 }
 
 

@@ -3,9 +3,10 @@
 OPTune (wDPO, lowest reward, 0.5), vanilla online DPO (ratio 1), RLHF Workflow (best and worst of 8, new prompts in
 every iteration, the SFT policy as reference), Always-On-Policy and Starts-On-Policy prompts (a writer makes new prompts
 from what the policy answers well and badly: the current policy in every iteration, or the start policy), and four
-combinations. All start from the same SFT policy, and learn by the same reward model with the preset's learning rate
-and batch; nothing was tuned for any of them but vanilla, on which the preset's values rest. What the neighbours' papers
-state is kept: two passes over the data, RLHF Workflow's AdamW and cosine schedule.
+combinations. A fifth variant was added when the rest had been seen, and has no claim. All start from the same SFT
+policy, and learn by the same reward model with the preset's learning rate and batch; nothing was tuned for any of them
+but vanilla, on which the preset's values rest. What the neighbours' papers state is kept: two passes over the data,
+RLHF Workflow's AdamW and cosine schedule.
 
 The budget is what vanilla spends in its iterations 0 to 3: in tokens, everything counted (all n responses, reference
 answers, validation answers, the prompt writer's prompts and replies), or in seconds of generation, rewarding, training
@@ -30,14 +31,15 @@ from experiments.claims import CLAIMS, OUTCOMES, RECIPE_TITLES, Raw
 from experiments.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
 from experiments.recipe_contrasts import (
     CLOCKED,
-    COMBINATIONS,
     MEMBERS,
     RECIPES,
     VANILLA,
+    VARIANTS,
     at_equal_seconds,
     at_equal_tokens,
 )
-from experiments.results import read_raw
+from experiments.results import ROOT, read_raw
+from optune.artefacts import read_json
 
 NAME = "compare-recipes"
 ARMS = (*MEMBERS.values(), *CLOCKED.values())
@@ -62,6 +64,7 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
     }
     data["members"] = {name: _member(raw, name, data["budget"]) for name in MEMBERS}
     contrasts = [claim for claim in CLAIMS if claim.family == "recipes"]
+    data["published"] = _published()
     data["contrasts"] = {c.key: {m: interval(_rounded(c.contrast(raw, m))) for m in OUTCOMES} for c in contrasts}
     return data
 
@@ -74,12 +77,16 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "tokens": lambda measure: at_equal_tokens(raw, measure, name),
         "seconds": lambda measure: at_equal_seconds(raw, measure, name),
         "generated": lambda measure: at_equal_tokens(raw, measure, name, generated),
+        "half": lambda measure: at_equal_tokens(raw, measure, name, share=0.5),
     }
+    curve = [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(ends["tokens"]))]
+    best = max(range(len(curve)), key=lambda t: curve[t]["win_score"]["mean"])
     return {
         "title": RECIPE_TITLES[name],
         "arm": MEMBERS[name].name,
-        "parent": COMBINATIONS[name][1] if name in COMBINATIONS else None,
-        "curve": [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(ends["tokens"]))],
+        "parent": VARIANTS[name][1] if name in VARIANTS else None,
+        "curve": curve,
+        "peak": {"iteration": best, "tokens": round(float(ends["tokens"][best])), **curve[best]},
         **{unit: costs.round(2).tolist() for unit, costs in ends.items()},
         "at": {unit: {m: interval(_rounded(value(m))) for m in OUTCOMES} for unit, value in equal.items()},
         "updates": {unit: round(float(np.interp(budget[unit], costs, updates)), 1) for unit, costs in ends.items()},
@@ -90,6 +97,22 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "unspent": {unit: round(max(0.0, 1 - float(costs[-1]) / budget[unit]), 3) for unit, costs in ends.items()},
         "per_iteration": _per_iteration(results),
     }
+
+
+def _published() -> list[str]:
+    """What the three papers report of their recipes: other models, judges, baselines and budgets, never equal ones."""
+    folder = ROOT / "results" / "published"
+    optune, written = (read_json(folder / f"{name}.json") for name in ("table2", "always_on_policy"))
+    arms = optune["arms"]
+    said = [
+        f"OPTune: LC win rate on AlpacaEval 2, ratio 0.5 {arms['wdpo-lowest_reward-0.5']}, ratio 1 "
+        f"{arms['wdpo-all-1.0']}, offline baseline {arms['baseline']}"
+    ]
+    for table, rival in (("table2", "starts on policy"), ("table3", "vanilla synthetic prompts")):
+        rows = written[table]["iterations"].items()
+        told_rows = ", ".join(f"{row['win']}:{row['lose']} (iteration {t})" for t, row in rows)
+        said.append(f"Always-On-Policy prompts: percent won and lost against {rival}, {told_rows}")
+    return said
 
 
 def _updates(result: dict[str, Any]) -> list[int]:
@@ -125,8 +148,16 @@ def lines(data: Data) -> list[str]:
     said += [_row(name, member, "seconds") for name, member in data["members"].items()]
     said += ["  at equal tokens, the writer's prompts not counted"]
     said += [_row(name, member, "generated") for name, member in data["members"].items() if _writes(member)]
+    said += ["  at half of the tokens"]
+    said += [_row(name, member, "half") for name, member in data["members"].items()]
+    said += ["  at its highest point of those measured, by hindsight: what a watch over the outcome could have kept"]
+    said += [_peak(name, member["peak"]) for name, member in data["members"].items()]
     said += ["  an iteration: prompts answered, pairs, updates; tokens by kind (means of iterations 0 to 3)"]
     said += [f"    {name:22s}  {_spending(member['per_iteration'])}" for name, member in data["members"].items()]
+    said += [
+        "  published, with other models, judges, baselines and budgets; no comparison at equal budget is among them"
+    ]
+    said += [f"    {row}" for row in data["published"]]
     said += ["  contrasts (win score; gold)"]
     said += [
         f"    {key:54s} {told(found['win_score'])}; {told(found['gold_mean'], 3)}"
@@ -147,6 +178,11 @@ def _row(name: str, member: Data, unit: str) -> str:
     return f"    {name:22s}  {told(found['win_score']):20s}  {told(found['gold_mean'], 3):20s}  {bought}{note}".rstrip()
 
 
+def _peak(name: str, peak: Data) -> str:
+    after = f"iteration {peak['iteration']}, {peak['tokens']:,} tokens"
+    return f"    {name:22s}  {told(peak['win_score']):20s}  {told(peak['gold_mean'], 3):20s}  {after}"
+
+
 def _spending(counted: Data) -> str:
     kinds = ", ".join(f"{counted[kind]:,.0f} {said}" for kind, said in KINDS.items() if counted[kind])
     return f"{counted['prompts']:.0f}, {counted['pairs']:.0f}, {counted['updates']:.0f}; {kinds}"
@@ -164,8 +200,9 @@ COLOURS = {
     "optune_best_of_8": "#000000",
     "rlhf_workflow_wdpo": "#009E73",
     "aop_wdpo": "#CC79A7",
+    "rlhf_workflow_rmsprop": "#E69F00",
 }
-MARKERS = dict(zip(COLOURS, "DsovPsXov", strict=True))
+MARKERS = dict(zip(COLOURS, "DsovPsXovd", strict=True))
 SHORT = {
     "vanilla": "vanilla online DPO",
     "optune": "OPTune, 0.5",
@@ -176,6 +213,7 @@ SHORT = {
     "optune_best_of_8": "OPTune, best and worst of 8",
     "rlhf_workflow_wdpo": "RLHF Workflow, wDPO",
     "aop_wdpo": "always on policy, wDPO",
+    "rlhf_workflow_rmsprop": "RLHF Workflow, RMSprop",
 }
 
 
@@ -186,9 +224,7 @@ def draw(data: Data, path: Path) -> list[str]:
     from experiments import style
 
     figure, panels = plt.subplots(2, 2, figsize=(7.2, 6.2), sharey=True, sharex="col")
-    for row, (names, faint) in enumerate(
-        ((RECIPES, ()), (COMBINATIONS, dict.fromkeys(p for _, p in COMBINATIONS.values())))
-    ):
+    for row, (names, faint) in enumerate(((RECIPES, ()), (VARIANTS, dict.fromkeys(p for _, p in VARIANTS.values())))):
         for axes, unit, scale in zip(panels[row], ("tokens", "seconds"), (1e3, 1), strict=True):
             for name in faint:
                 _curve(axes, data["members"][name], name, unit, scale, faint=True)

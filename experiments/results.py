@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.arms import Arm
 from optune.artefacts import canonical_json, read_json, write_json
-from optune.config import RunConfig, recipe_settings
+from optune.config import RunConfig, load_config, recipe_settings
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -103,11 +103,16 @@ def _read(path: Path, _: int) -> dict[str, Any]:
 
 
 def varied_by(arm: Arm, preset: str) -> set[str]:
-    """The options that an arm sets on purpose: its own and its recipe's, as `section.option`."""
+    """The options that an arm sets on purpose: its own and its recipe's, as `section.option`.
+
+    Of a section that the preset does without it is the section.
+    """
     found = {name for name, _ in arm.overrides}
     if arm.recipe:
+        plain = load_config(preset).model_dump()
         for section, options in recipe_settings(arm.recipe, preset).items():
-            found |= {f"{section}.{option}" for option in options} if isinstance(options, dict) else {section}
+            parts = isinstance(options, dict) and section in plain
+            found |= {f"{section}.{option}" for option in options} if parts else {section}
         found.add("recipe")
     return found
 
