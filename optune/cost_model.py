@@ -304,6 +304,8 @@ def validation_of(config: RunConfig) -> tuple[int, RunConfig]:
 def prompts_of(config: RunConfig) -> int | None:
     """Prompts in each iteration, as configured; None where only the data would tell."""
     own = config.prompts
+    if own.synthetic:
+        return own.synthetic.per_iteration
     if own.source == "fixed":
         return own.limit
     return own.per_iteration or (own.limit and own.limit // (config.iterations + 1))

@@ -27,6 +27,7 @@ from optune.cost_model import (
 )
 from optune.measured_cost import ledger_errors, measured, plan_measured
 from optune.types import UserError
+from optune.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 
 TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
 CLOCK = "seconds-"
@@ -67,6 +68,7 @@ def plan(
         f"{config.iterations + 1} iterations, selection {config.selection.strategy} at {config.selection.ratio:g}, "
         f"engine {config.generation.engine}, on {where}.",
         _table(config, stages, gpus),
+        _writer(config, lengths, listed, machine, gpus),
         _evaluation(config, lengths, listed),
     ]
     if not config.sandbox:
@@ -110,6 +112,12 @@ def _row(label: str, *cells: str) -> str:
 
 def _hours(seconds: float, gpus: int) -> tuple[str, str]:
     return f"{seconds / 3600:.3f}", f"{seconds * gpus / 3600:.2f}"
+
+
+def _writer(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any], machine: str, gpus: int) -> str:
+    on_gpus = None if config.sandbox else MACHINES[machine]
+    cost = writer_cost(config, lengths, prices, on_gpus, gpus, SANDBOX_FAMILIES if config.sandbox else SHP_CATEGORIES)
+    return told(cost, config.prompts.synthetic.writer.model or config.prompts.synthetic.writer.name) if cost else ""
 
 
 def _evaluation(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ LAYERS = [
         "ledger",
         "cost_model",
         "measured_cost",
+        "writer_cost",
         "reporting",
         "export",
         "clean_runs",

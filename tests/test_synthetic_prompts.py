@@ -13,6 +13,7 @@ from optune import sandbox
 from optune.artefacts import read_json, read_jsonl, stable_hash
 from optune.audit import audit_run
 from optune.config import RunConfig, SyntheticConfig, WriterConfig, load_config
+from optune.cost_model import Lengths, expected_lengths
 from optune.ledger import ledger
 from optune.prompt_diversity import embed, later_of_each, near_duplicates
 from optune.prompt_writer import Shown, make_writer, read_back, read_prompts, request_for
@@ -21,6 +22,7 @@ from optune.run import run_optune
 from optune.sandbox_writer import model_name, reply
 from optune.synthetic_prompts import draw, normalised
 from optune.types import UserError
+from optune.writer_cost import writer_cost
 
 WRITER = make_writer(WriterConfig(name="sandbox"))
 OPTIONS = SyntheticConfig(per_iteration=8, writer=WriterConfig(name="sandbox"))
@@ -270,3 +272,36 @@ def test_normalised_texts_differ_in_words_alone():
         normalised("  Repeat THESE\twords: cat!") == normalised("repeat these words : cat") == "repeat these words cat"
     )
     assert normalised("?!") != normalised("!")
+
+
+# --- what it will cost ------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_names_the_writers_calls_tokens_and_price_and_the_reference_answers():
+    from optune.plan import plan
+
+    prices = Path(__file__).resolve().parents[1] / "eval" / "judges" / "prices.yaml"
+    told = plan(load_config("paper", recipe="aop"), prices=prices)
+    assert "2,000 prompts" in told and "160 calls" in told and "gpt-4.1" in told  # 40 draws, four iterations
+    config = load_config("paper", recipe="aop")
+    listed = {"gpt-4.1": {"price_in": 2.0, "price_out": 8.0}}
+    cost = writer_cost(config, expected_lengths(config), listed)
+    assert cost.price == pytest.approx((2 * cost.tokens_in + 8 * cost.tokens_out) / 1e6)
+    assert cost.reference_tokens == 4 * 1800 * expected_lengths(config).response
+    dearer = config.with_overrides(
+        {"prompts.synthetic.writer": {**config.prompts.synthetic.writer.model_dump(), "price_in": 4, "price_out": 16}}
+    )
+    assert writer_cost(dearer, expected_lengths(config), listed).price == pytest.approx(2 * cost.price)
+    assert writer_cost(load_config("paper"), expected_lengths(config), listed) is None
+    assert "Prompt writer" not in plan(load_config("paper"), prices=prices)
+
+
+def test_what_the_sandbox_writer_spends_is_within_the_plan(runs, configs):
+    """Its tokens are words; the plan counts a reference set of 16 families."""
+    config = configs["aop"]
+    cost = writer_cost(config, Lengths(10, 8), {}, categories=16)
+    spent = [
+        sum(row[name] for row in ledger(runs["aop"][1].stages)) for name in ("tokens_writer_in", "tokens_writer_out")
+    ]
+    assert cost.price == 0 and cost.calls == 2 * config.prompts.synthetic.draws
+    assert spent[0] <= cost.tokens_in <= 4 * spent[0] and spent[1] <= cost.tokens_out <= 4 * spent[1]
