@@ -22,7 +22,7 @@ from typing import Any
 
 from eval.judges import FORMS, Judge, make_judge
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
-from optune.artefacts import read_json, read_jsonl, run_lock, stable_hash, write_json, write_text
+from optune.artefacts import NOT_JSON, read_json, read_jsonl, run_lock, stable_hash, write_json, write_text
 from optune.chat_batch import ask_in_batches
 from optune.chat_client import ChatClient, ChatRequest, Estimate
 from optune.command import exit_status
@@ -314,7 +314,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except NOT_JSON:
         value = None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")

@@ -27,6 +27,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
+import yaml
+
 from optune.types import UserError
 
 PACKAGES = ("torch", "transformers", "trl", "numpy", "pyarrow")
@@ -128,6 +130,10 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), text) + "\n")
 
 
+# What `json.loads` raises for a text that is no JSON, or is nested deeper than anything we write.
+NOT_JSON = (ValueError, RecursionError)
+
+
 def read_json(path: str | Path) -> Any:
     """Read JSON; raises UserError naming the file where it is not JSON."""
     try:
@@ -136,7 +142,7 @@ def read_json(path: str | Path) -> Any:
         raise UserError(f"{path}: there is no such file.") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
+    except NOT_JSON as error:
         raise UserError(f"{path}: not valid JSON ({error}).") from None
 
 
@@ -147,6 +153,24 @@ def read_object(path: str | Path, *names: str) -> dict[str, Any]:
     if absent:
         raise UserError(f"{path}: damaged, as it lacks {absent[0]}; restore it, or move it away to have it made again.")
     return value
+
+
+def parse_yaml(text: str) -> Any:
+    """A YAML text's plain values: no tag makes an object. Raises ValueError, in one line, for what is no such text."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # by tag and nesting
+        raise ValueError(" ".join(str(error).split())) from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read YAML; raises UserError naming the file where it cannot be read."""
+    try:
+        return parse_yaml(Path(path).read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid YAML ({error}).") from None
 
 
 def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
@@ -162,7 +186,7 @@ def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
         if line.strip():
             try:
                 values.append((number, json.loads(line)))
-            except (ValueError, RecursionError):
+            except NOT_JSON:
                 raise UserError(f"{path}, row {number}: not valid JSON.") from None
     return values
 

@@ -29,7 +29,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from optune.artefacts import stable_hash
+from optune.artefacts import NOT_JSON, stable_hash
 from optune.command import Terminated
 from optune.config import holds_credentials
 from optune.reply_log import Reply, ReplyLog
@@ -452,7 +452,7 @@ def read_completion(key: str, body: bytes | Mapping[str, Any]) -> Reply:
     if not isinstance(body, Mapping):
         try:
             body = json.loads(body)
-        except ValueError:
+        except NOT_JSON:
             raise ValueError("the reply is not valid JSON") from None
     try:
         choice = body["choices"][0]

@@ -11,9 +11,9 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from optune.artefacts import parse_yaml, read_yaml
 from optune.types import UserError
 
 PRESETS = Path(__file__).parent / "presets"
@@ -445,8 +445,8 @@ def load_config(
         if name.strip() == "recipe":
             raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
         try:
-            _set(data, name.strip(), yaml.safe_load(text))
-        except yaml.YAMLError:
+            _set(data, name.strip(), parse_yaml(text))
+        except ValueError:
             raise UserError(f"Override {override!r}: {text!r} is not a value that YAML can read.") from None
     return parse_config(data, str(file or preset or "configuration"))
 
@@ -544,12 +544,9 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such configuration file.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())}).") from None
+    if not path.exists():
+        raise UserError(f"{path}: there is no such configuration file.")
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise UserError(f"{path}: a configuration is a mapping of names to values; see optune/presets/tiny.yaml.")
     return data

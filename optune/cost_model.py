@@ -7,13 +7,13 @@ modelled in `measured_cost.py`. Expected lengths are assumptions, too, unless gi
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optune.artefacts import read_json
 from optune.config import RunConfig
 from optune.selection import selection_count
 from optune.types import UserError
@@ -132,7 +132,7 @@ def shape_of(model: str) -> Shape:
         return SHAPES[model]
     file = Path(model) / "config.json"
     if file.is_file():
-        return _shape(json.loads(file.read_text("utf-8")), model)
+        return _shape(read_json(file), model)
     from transformers import AutoConfig
 
     try:

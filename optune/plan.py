@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from optune.artefacts import read_json
+from optune.artefacts import read_json, read_yaml
 from optune.config import RunConfig
 from optune.cost_model import (
     MACHINES,
@@ -54,7 +52,7 @@ def plan(
     if prompts is None:
         raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
     rows = measured(read_timed(ledgers)) if ledgers else []
-    listed = yaml.safe_load(prices.read_text("utf-8"))["models"] if prices else {}
+    listed = _prices(prices) if prices else {}
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
     if config.sandbox:
         if not rows:
@@ -78,6 +76,14 @@ def plan(
         ]
     parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _prices(file: Path) -> dict[str, Any]:
+    """Judges' prices by model. Raises UserError naming a file that has none."""
+    listed = read_yaml(file)
+    if not isinstance(listed, dict) or not isinstance(listed.get("models"), dict):
+        raise UserError(f"{file}: holds no prices; expected a mapping `models`, as in eval/judges/prices.yaml.")
+    return listed["models"]
 
 
 def read_timed(folder: Path) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx2
 
+from optune.artefacts import NOT_JSON
 from optune.chat_client import ChatRequest, ChatSettings, conversation
 from optune.config import SyntheticConfig, WriterConfig
 from optune.registry import resolve
@@ -111,7 +112,7 @@ def read_back(text: str) -> tuple[list[Shown], int] | None:
     try:
         rows = [json.loads(line) for line in records.split("\n")]
         return [Shown(**row) for row in rows], int(count[1])
-    except (ValueError, TypeError):
+    except (*NOT_JSON, TypeError):
         return None
 
 
@@ -145,7 +146,7 @@ def _object(line: str) -> dict[str, str] | None:
     """A line's `category` and `prompt`, where it is an object of exactly these, both texts that can be written."""
     try:
         row = json.loads(line)
-    except (ValueError, RecursionError):
+    except NOT_JSON:
         return None
     if not isinstance(row, dict) or set(row) != {"category", "prompt"}:
         return None

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optune.artefacts import stable_hash
+from optune.artefacts import NOT_JSON, stable_hash
 from optune.config import PromptsConfig
 from optune.types import Prompt, Response, UserError
 
@@ -170,7 +170,7 @@ def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(line.decode("utf-8"))
         except UnicodeDecodeError:
             raise UserError(f"{file}, row {number}: not valid UTF-8.") from None
-        except (ValueError, RecursionError) as error:
+        except NOT_JSON as error:
             raise UserError(f"{file}, row {number}: not a JSON object ({error}).") from None
 
 
@@ -211,7 +211,7 @@ def _json_chat(text: str, where: str) -> Any:
     """A chat that a table without nested columns holds as JSON text."""
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):
+    except NOT_JSON:
         raise UserError(f"{where}: `messages` is text, but no JSON list of {{role, content}} objects.") from None
 
 

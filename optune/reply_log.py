@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import lock
+from optune.artefacts import NOT_JSON, lock
 from optune.types import UserError
 
 
@@ -120,5 +120,5 @@ def _decode(line: bytes) -> Reply | None:
         row = json.loads(line)
         body = line.decode().split('"reply": ', 1)[1][:-1]
         return Reply(**{"text": None, **row["reply"]}) if row["crc"] == zlib.crc32(body.encode()) else None
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (*NOT_JSON, KeyError, TypeError, IndexError):
         return None

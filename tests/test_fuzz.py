@@ -35,8 +35,11 @@ from eval.human_study.study import CHOICES, Comparison, Study
 from eval.judges.parser import parse_scores
 from eval.outputs import prompt_set
 from eval.win_score import read_outputs, read_reviews
+from optune.chat_client import read_completion
 from optune.config import RunConfig, load_config, parse_config
+from optune.generate.server import read_choice
 from optune.prompts import load_prompts, write_prompts
+from optune.reply_log import ReplyLog
 from optune.rewards_file import read_rewards
 from optune.types import UserError
 
@@ -243,6 +246,30 @@ def test_a_reply_that_repeats_itself_takes_no_time(rng):
     assert time.process_time() - started < 5
 
 
+CHAT_BODY = {"id": "1", "model": "m", "usage": {"prompt_tokens": 5, "completion_tokens": 2}}
+CHAT_BODY |= {"choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "8 9"}}]}
+TEXT_BODY = {"choices": [{"text": "a b", "finish_reason": "stop", "token_ids": [1, 2], "logprobs": {"content": []}}]}
+
+
+@seeded(0.02)
+def test_any_body_of_an_endpoint_is_a_reply_or_a_value_error(folder, rng):
+    """What the clients take for a failure that may pass."""
+    chat = rng.random() < 0.5
+    body = as_text(mutated(CHAT_BODY if chat else TEXT_BODY, rng), rng)
+    try:
+        found = read_completion("key", body) if chat else read_choice(body)
+    except ValueError:
+        return
+    if chat:
+        with ReplyLog(folder / "log.jsonl") as log:
+            log.append(found)
+        with ReplyLog(folder / "log.jsonl") as log:
+            assert log.replies == {"key": found} and found.text.strip()
+        (folder / "log.jsonl").unlink()
+    else:
+        assert isinstance(found["text"], str)
+
+
 # --- prompts, answers and rewards ---
 
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
@@ -313,9 +340,11 @@ def test_any_file_of_answers_reviews_or_rewards_is_read_or_refused(folder, rng):
 # --- configuration ---
 
 NANO = load_config("nano").model_dump()
-YAML_PARTS = parts(
+YAML_PARTS = ["[" * 3000, "- " * 3000]
+YAML_PARTS += parts(
     "seed|: |\n|  |- |[|]|{|}|&a |*a|!!python/name:os.system |!!binary |<<: |preset|nano|0.5|.inf|1e999|null|~|'|\"|# |"
-    "policy|model|selection|ratio|\t|? |: *a|%YAML 9\n|---\n|2001-01-01|0x1f|1_000|\0|\ud800"
+    "policy|model|selection|ratio|\t|? |: *a|%YAML 9\n|---\n|2001-01-01|0x1f|1_000|\0|\ud800|"
+    "2001-99-99|!!int |!!bool |!!timestamp |!!set |12:99:99"
 )
 
 

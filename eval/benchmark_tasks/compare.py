@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from eval.benchmark_tasks.suites import SUITES, Benchmark
 from eval.stats import Interval, holm, mcnemar, t_interval, t_test
+from optune.artefacts import NOT_JSON
 from optune.types import UserError
 
 _SAMPLES = re.compile(r"samples_(.+)_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl")
@@ -130,7 +131,7 @@ def _items(benchmark: Benchmark, logs: dict[str, Path]) -> Items:
                 if sample["filter"] != filtered:
                     continue
                 item, value = sample["doc_hash"], (float(sample[metric]), sample["prompt_hash"])
-            except (ValueError, KeyError, TypeError):
+            except (*NOT_JSON, KeyError, TypeError):
                 raise UserError(f"{path}, line {number}: not an lm-eval sample with {metric!r}.") from None
             items[leaf, item, seen[item]] = value
             seen[item] += 1

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from eval.human_study.ratings import read_ratings
 from eval.human_study.study import Study, plain_lines
 from eval.stats import RESAMPLES, Interval
+from optune.artefacts import NOT_JSON
 from optune.types import UserError
 
 OUTCOMES = ("win", "lose", "tie")
@@ -215,7 +216,7 @@ def read_verdicts(path: str | Path) -> dict[str, str]:
             row = json.loads(line)
             keys = {plain_lines(str(row[field])) for field in ("prompt_id", "instruction") if field in row}
             verdict = str(row["outcome"] if "outcome" in row else row["verdict"])
-        except (ValueError, TypeError, KeyError):
+        except (*NOT_JSON, TypeError, KeyError):
             keys, verdict = set(), ""
         if not keys:
             raise UserError(f"{path}, line {number}: expected 'outcome', and 'prompt_id' or 'instruction'.")

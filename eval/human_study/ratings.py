@@ -18,7 +18,7 @@ from eval.human_study.page import RATINGS_FORMAT
 from eval.human_study.spreadsheet import read_csv
 from eval.human_study.study import CHOICES, Choice, Item, Study, read_key
 from eval.human_study.submission import Row, Submission
-from optune.artefacts import read_json, run_lock, sha256_of, write_text
+from optune.artefacts import NOT_JSON, read_json, run_lock, sha256_of, write_text
 from optune.types import UserError
 
 RATINGS_FILE = "ratings.jsonl"
@@ -93,7 +93,7 @@ def read_ratings(folder: str | Path, study: Study) -> list[Rating]:
     for number, line in enumerate(io.StringIO(path.read_text("utf-8")), start=1):
         try:
             rating = Rating(**json.loads(line))
-        except (ValueError, TypeError):
+        except (*NOT_JSON, TypeError):
             raise UserError(f"{path}, line {number}: not a rating; restore the file as import wrote it.") from None
         if rating.study != study.study_id or rating.item not in known:
             raise UserError(f"{path}, line {number}: belongs to another study than the key beside it.")

@@ -27,6 +27,7 @@ from typing import Any
 import httpx2
 import openai
 
+from optune.artefacts import NOT_JSON
 from optune.chat_client import ChatSettings, open_client
 from optune.config import ServerConfig
 from optune.generate import prepare, request_seed, temperature_of
@@ -174,11 +175,11 @@ def read_choice(body: bytes) -> dict[str, Any]:
     """The one choice of a completion. Raises ValueError where the body is broken or of another schema."""
     try:
         (choice,) = json.loads(body)["choices"]
-        readable = isinstance(choice["text"], str) and choice["finish_reason"] in ("stop", "length")
-    except (ValueError, KeyError, TypeError):
+        text, reason = choice["text"], choice["finish_reason"]
+    except (*NOT_JSON, KeyError, TypeError):
         raise ValueError(f"it begins {body[:80]!r}") from None
-    if not readable:
-        raise ValueError(f"its text or finish_reason ({choice['finish_reason']!r}) is not one of a finished completion")
+    if not isinstance(text, str) or reason not in ("stop", "length"):
+        raise ValueError(f"its text or finish_reason ({reason!r}) is not one of a finished completion")
     return choice
 
 
