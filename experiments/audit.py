@@ -5,7 +5,7 @@
 
 A raw result must count what its verdict letters say, by Eq. 7, and conserve rows from stage to stage. With `--runs`,
 each run directory is audited too (`optune/audit.py`), and its policies are measured again from the answers and judge
-replies that are kept: the same numbers must come out.
+replies that are kept: the numbers that this machine found must come out, and they must be those of the raw result.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any
 
 from eval.verdicts import win_score
 from experiments.compute import RESULTS, RUNS, base_of, resolve
-from experiments.results import raw_path
-from optune.artefacts import read_json, read_object
+from experiments.results import facts, raw_path
+from optune.artefacts import read_json, read_object, stable_hash
 from optune.audit import audit_run
 from optune.command import exit_status
-from optune.config import parse_config
+from optune.config import differences, parse_config
 from optune.types import UserError
 
 LETTERS = {"win": "W", "tie": "T", "lose": "L", "unparsed": "?"}
@@ -84,7 +84,7 @@ def _rows(where: str, stages: dict[str, dict[str, Any]], config: dict[str, Any])
 
 
 def audit_run_behind(path: Path) -> list[str] | None:
-    """What does not hold in the run that a raw result comes from; None where this machine has none."""
+    """What does not hold in this machine's run of a raw result, or is not what the result says; None without one."""
     from experiments.measure import measure
 
     raw = read_json(path)
@@ -93,15 +93,29 @@ def audit_run_behind(path: Path) -> list[str] | None:
     if not (run_dir / "manifest.json").exists():
         return None
     problems = list(audit_run(run_dir).problems)
+    found = read_object(raw_path(base, raw["preset"], raw["arm"], raw["seed"]), "iterations")
+    unlike = differences(_flat(facts(raw)), _flat(facts(found)))
+    if unlike:
+        problems.append(f"this machine's run has another result ({len(unlike)} values; first {unlike[0][:200]})")
     manifest = read_json(run_dir / "manifest.json")
     config = resolve(parse_config(manifest["config"], str(run_dir)))
     policies = [entry["path"] for entry in manifest["stages"] if entry["stage"] == "train"]
-    for row, policy in zip(raw.get("iterations", []), policies, strict=False):
+    for row, policy in zip(found["iterations"], policies, strict=False):
         if "verdicts" in row:
             again = measure(policy, config, RUNS / raw["preset"])
             unlike = [name for name in MEASURES if name in again and again[name] != row.get(name)]
             problems += [f"iteration {row['iteration']}: measured again, {name} is another" for name in unlike]
     return problems
+
+
+def _flat(raw: dict[str, Any]) -> dict[str, Any]:
+    """A raw result with its iterations by name, and verdicts and golds as their hash."""
+    rows = {f"iteration {row['iteration']}": {**row, **_hashes(row)} for row in raw.get("iterations", [])}
+    return {**raw, "iterations": rows, "baseline": {**raw.get("baseline", {}), **_hashes(raw.get("baseline", {}))}}
+
+
+def _hashes(row: dict[str, Any]) -> dict[str, str]:
+    return {name: stable_hash(row[name])[:12] for name in ("verdicts", "gold") if name in row}
 
 
 def main(arguments: list[str] | None = None) -> int:
