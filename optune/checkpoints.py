@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,13 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def check_finite(network: torch.nn.Module) -> None:
-    """Raises UserError where a trained weight is not a finite number: such a model is never saved."""
-    if not all(torch.isfinite(weight).all() for weight in network.parameters()):
+def check_finite(network: torch.nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Raises UserError where a trained weight is not a finite number: such a model is never saved.
+
+    `weights` are its own where they have come together from several processes.
+    """
+    found = network.parameters() if weights is None else weights.values()
+    if not all(torch.isfinite(weight).all() for weight in found):
         raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")
 
 

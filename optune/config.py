@@ -282,7 +282,7 @@ class TrainingConfig(Section):
 
     learner: str | None = Field(None, description="dpo (default), rloo, or package.module:function", **LATER)
     learning_rate: float = Field(5e-7, gt=0)
-    optimizer: Literal["rmsprop", "adamw_torch"] = "rmsprop"
+    optimizer: Literal["rmsprop", "adamw_torch", "rmsprop_8bit", "adamw_8bit"] = "rmsprop"
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     warmup_ratio: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(128, ge=1, description="pairs per update")
@@ -305,8 +305,16 @@ class TrainingConfig(Section):
         None, ge=1, description="positions in a forward pass, padding included", **LATER
     )
 
+    fresh_reference: Literal["sampler"] | None = Field(
+        None,
+        description="sampler: fresh responses keep their sampler's log-probabilities; default: recomputed",
+        **LATER,
+    )
+
     @model_validator(mode="after")
     def _check(self) -> TrainingConfig:
+        if self.fresh_reference and self.reference != "iteration_start":
+            raise ValueError("fresh_reference 'sampler' needs reference 'iteration_start', the policy that sampled")
         if self.batching is None and self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
@@ -331,6 +339,28 @@ class ValidationConfig(Section):
     limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
     n: int = Field(1, ge=1, description="answers per prompt")
     temperature: float = Field(0.0, ge=0, description="0 is greedy decoding")
+
+
+class LaunchConfig(Section):
+    """Where training runs: in a process of its own, or in several under `accelerate launch`."""
+
+    mode: Literal["process", "accelerate"]
+    processes: int = Field(1, ge=1, description="in all; batch_size stays the pairs of an update over all of them")
+    config: str = Field("ddp", description="ddp, fsdp, zero3, or a file that `accelerate config` wrote")
+    command: str | None = Field(None, description="starts the processes in the place of ours: 'srun accelerate launch'")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"mode": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> LaunchConfig:
+        if self.mode == "process" and (self.processes > 1 or self.command):
+            raise ValueError("mode 'process' is one process; several, or a command, need mode 'accelerate'")
+        if self.mode == "accelerate" and self.processes == 1:
+            raise ValueError("mode 'accelerate' needs processes, at least 2; one alone is mode 'process'")
+        return self
 
 
 class JudgeConfig(Section):
@@ -384,10 +414,15 @@ class RunConfig(Section):
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
     report_to: str | list[str] | None = Field(None, description="tensorboard, wandb, trackio, ...", **LATER)
+    launch: LaunchConfig | None = Field(
+        None, description="where training runs: process, accelerate; default: in this process", **LATER
+    )
     keep: Literal["last"] | None = Field(None, description="last: free an iteration's policy after the next", **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
+        if self.launch and self.training.learner not in (None, "dpo"):
+            raise ValueError(f"launch starts the learner 'dpo'; {self.training.learner!r} learns in the run's process")
         if self.generation.n < 2:
             raise ValueError("generation.n must be at least 2: a pair needs two responses")
         if self.keep == "last" and self.validation:

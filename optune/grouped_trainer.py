@@ -78,8 +78,9 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
     def get_train_dataloader(self) -> Any:
         """Every process sees every update, and takes its own part of it in the collator."""
         loader = super().get_train_dataloader()
-        if self.accelerator.num_processes > 1:
-            loader.batch_sampler.num_processes, loader.batch_sampler.process_index = 1, 0
+        if self.accelerator.num_processes > 1:  # accelerate's sampler would deal out updates, and fill up the last one
+            sampler = loader.batch_sampler
+            sampler.num_processes, sampler.process_index, sampler.even_batches = 1, 0, False
         return loader
 
     def floating_point_ops(self, inputs: Any) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,10 @@ class Step:
 
 def dpo(step: Step, folder: Path) -> dict[str, Any]:
     """The iteration's pairs by `loss.name`. Raises UserError where there is none."""
-    from optune.trainer import train_dpo
-
     rows, config = step.pairs(), step.config
     if not rows:
         raise UserError(f"Iteration {step.iteration}: no pair is left to train on; see the counts of its pairs.")
-    return train_dpo(
+    return _trainer(config)(
         step.policy,
         step.reference,
         rows,
@@ -59,6 +58,17 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
         config.policy.trust_remote_code,
         step.on_log,
     )
+
+
+def _trainer(config: RunConfig) -> Callable[..., dict[str, Any]]:
+    """The preference step, in this process or where `launch` has it run."""
+    if config.launch:
+        from optune.launch import train
+
+        return partial(train, config.launch)
+    from optune.trainer import train_dpo
+
+    return train_dpo
 
 
 def rloo(step: Step, folder: Path) -> dict[str, Any]:

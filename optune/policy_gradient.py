@@ -23,7 +23,7 @@ from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import RunConfig
 from optune.learners import Step
 from optune.quiet import quiet_libraries
-from optune.trainer import LogTeller, save_policy, summary
+from optune.trainer import LogTeller, optimizer_of, save_policy, summary
 from optune.types import Prompt, Response, UserError
 
 
@@ -101,7 +101,7 @@ def _arguments(config: RunConfig, seed: int, folder: Path) -> RLOOConfig:
         top_p=sampling.top_p,
         max_completion_length=sampling.max_new_tokens,
         learning_rate=training.learning_rate,
-        optim=training.optimizer,
+        optim=optimizer_of(training),
         lr_scheduler_type=training.schedule,
         warmup_steps=training.warmup_ratio,  # below 1 it is a ratio
         num_train_epochs=training.epochs,

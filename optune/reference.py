@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 from trl.trainer.utils import selective_log_softmax
+
+TRIED = 64  # pairs whose sampler's log-probabilities are computed again
 
 
 @torch.no_grad()
@@ -42,6 +44,27 @@ def sequence_logprobs(
             sums[i] = total
     model.train(was_training)
     return sums
+
+
+def from_sampler(
+    rows: Sequence[dict[str, Any]], compute: Callable[[Sequence[dict[str, Any]]], list[dict[str, float]]]
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Reference columns of pairs whose `sampled_chosen_logps` and `sampled_rejected_logps` may be known.
+
+    The others are computed, and of the known ones TRIED, to tell how far sampler and trainer disagree on a response
+    (nats): one decodes token by token, perhaps in another precision, the other reads whole rows.
+    """
+    names = {f"ref_{side}_logps": f"sampled_{side}_logps" for side in ("chosen", "rejected")}
+    known = [i for i, row in enumerate(rows) if all(row[name] is not None for name in names.values())]
+    tried = known[:: max(1, len(known) // TRIED)][:TRIED]
+    wanted = sorted({*range(len(rows))} - {*known} | {*tried})
+    computed = dict(zip(wanted, compute([rows[i] for i in wanted]), strict=True))
+    gaps = [abs(computed[i][ours] - rows[i][theirs]) for i in tried for ours, theirs in names.items()]
+    taken = {i: {ours: rows[i][theirs] for ours, theirs in names.items()} for i in known}
+    told: dict[str, Any] = {"reference_sampled": len(known), "reference_computed": len(rows) - len(known)}
+    if gaps:
+        told |= {"reference_mismatch_mean": sum(gaps) / len(gaps), "reference_mismatch_max": max(gaps)}
+    return [taken.get(i) or computed[i] for i in range(len(rows))], told
 
 
 def reference_columns(

@@ -60,6 +60,7 @@ PARTS_OF = {
     "validate": ("engine", "reward"),
 }
 KL_PROMPTS = 256
+SAMPLED = [f"{side}_{name}" for side in ("chosen", "rejected") for name in ("iteration", "logprob")]  # of the pairs
 
 OnStage = Callable[[dict[str, Any]], None]
 OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
@@ -87,6 +88,7 @@ class Stages:
         self.entries: list[dict[str, Any]] = []
         self.asked: list[Artefact] = []  # each iteration's prompts
         self.parts = _parts(config)
+        _check_training(config)
         self._check_same_configuration()
 
     def prompts(self, t: int, policy: str, history: History) -> Artefact:
@@ -294,7 +296,7 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             asked, rows = (
                 load_prompts(prompts / "prompts.parquet"),
-                partial(self._training_rows, policy, prompts, pairs),
+                partial(self._training_rows, t, policy, prompts, pairs),
             )
             step = Step(config, t, policy, reference, asked, rows, self._scorer, beta_2, seed, self.on_log)
             return self.parts["learner"](step, folder)
@@ -303,6 +305,10 @@ class Stages:
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
+        if config.launch:
+            from optune.launch import identity as launched
+
+            fields |= launched(config.launch)
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
         if config.training.learner:  # it may sample and reward on its own
@@ -430,6 +436,8 @@ class Stages:
         used = {generation.engine} | ({"vllm"} if generation.engine == "ray" else set())
         for engine in {"server", "vllm", "ray"} - used:
             found["generation"].pop(engine, None)
+        if self.config.launch and self.config.launch.mode == "process":
+            found.pop("launch")
         return found
 
     @property
@@ -484,13 +492,14 @@ class Stages:
 
         return score
 
-    def _training_rows(self, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
+    def _training_rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
         own = pairs / "prompts.parquet"
         asked = load_prompts(own if own.exists() else prompts / "prompts.parquet")
         ids, _ = encode_prompts(self._tokenizer(policy), asked, self.config.prompts.max_tokens)
         prompt_ids = dict(zip((p.prompt_id for p in asked), ids, strict=True))
         columns = ["prompt_id", "chosen_token_ids", "rejected_token_ids", "score_chosen", "score_rejected"]
-        rows = pq.read_table(pairs / "pairs.parquet", columns=columns).to_pylist()
+        sampled = SAMPLED if self.config.training.fresh_reference else []
+        rows = pq.read_table(pairs / "pairs.parquet", columns=columns + sampled).to_pylist()
         if self.config.loss.name == "dpo":  # weighs all alike, so that offline pairs need no scores
             rows = [row | {name: row[name] or 0.0 for name in columns[3:]} for row in rows]
         elif any(row["score_chosen"] is None or row["score_rejected"] is None for row in rows):
@@ -505,6 +514,7 @@ class Stages:
                 "rejected_ids": row["rejected_token_ids"],
                 "score_chosen": row["score_chosen"],
                 "score_rejected": row["score_rejected"],
+                **(_sampled_logprobs(row, t) if sampled else {}),
             }
             for row in rows
         ]
@@ -582,6 +592,26 @@ def _parts(config: RunConfig) -> dict[str, Any]:
         "learner": (LEARNERS, config.training.learner or DEFAULT, "learner"),
     }
     return {part: resolve(*where) for part, where in named.items()}
+
+
+def _check_training(config: RunConfig) -> None:
+    """What training will not have is told before hours are spent on sampling."""
+    if config.launch:
+        from optune.launch import check
+
+        check(config.launch, config.training)
+    if config.training.optimizer.endswith("_8bit"):
+        from optune.trainer import optimizer_of
+
+        optimizer_of(config.training)
+
+
+def _sampled_logprobs(row: dict[str, Any], t: int) -> dict[str, float | None]:
+    """log pi(y|x) of both responses as their sampler told it; None where one is not of iteration t, or it did not."""
+    return {
+        f"sampled_{side}_logps": row[f"{side}_logprob"] if row[f"{side}_iteration"] == t else None
+        for side in ("chosen", "rejected")
+    }
 
 
 def _source_hash(part: Any) -> str | None:

@@ -11,10 +11,12 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel
@@ -25,12 +27,21 @@ from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import LossConfig, TrainingConfig
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.pair_scoring import add_pair_head, pair_reference_columns, shares_prompts
+from optune.processes import gathered, this_process, whole_weights
 from optune.quiet import quiet_libraries
-from optune.reference import reference_columns
+from optune.reference import from_sampler, reference_columns
 from optune.types import UserError
 from optune.weighted_trainer import WeightedDPOTrainer
 
+EIGHT_BIT = {"rmsprop_8bit": "rmsprop_bnb_8bit", "adamw_8bit": "adamw_bnb_8bit"}
 OnLog = Callable[[dict[str, Any]], None]  # one update's metrics, by TRL's names
+
+
+def optimizer_of(settings: TrainingConfig) -> str:
+    """transformers' name of the optimizer. Raises UserError where the package that it comes from is missing."""
+    if settings.optimizer in EIGHT_BIT and find_spec("bitsandbytes") is None:
+        raise UserError(f"training.optimizer={settings.optimizer} needs bitsandbytes: pip install bitsandbytes.")
+    return EIGHT_BIT.get(settings.optimizer, settings.optimizer)
 
 
 def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folder: Path) -> DPOConfig:
@@ -40,7 +51,7 @@ def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folde
         output_dir=str(folder),
         beta=beta_1,
         learning_rate=settings.learning_rate,
-        optim=settings.optimizer,
+        optim=optimizer_of(settings),
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_ratio,  # below 1 it is a ratio
         num_train_epochs=settings.epochs,
@@ -92,61 +103,91 @@ def train_dpo(
     training.
     """
     quiet_libraries()
+    process = this_process()
     tokenizer = load_tokenizer(policy, trust_remote_code=trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     load = partial(load_model, AutoModelForCausalLM, trust_remote_code=trust_remote_code)
     model = load(policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
     started = time.perf_counter()
-    arguments = training_arguments(settings, loss.beta_1, seed, out_dir)
-    if arguments.n_gpu > 1:
-        raise UserError("Training in one process uses one GPU: set CUDA_VISIBLE_DEVICES to one of them.")
     judge = model if str(reference) == str(policy) else load(reference, dtype="float32")
-    with torch.autocast(judge.device.type, torch.bfloat16, enabled=arguments.bf16):  # as the policy will be scored
-        columns, grouping = _reference(judge, rows, tokenizer.pad_token_id, settings)
+    mixed = settings.dtype == "bfloat16"
+    with torch.autocast(judge.device.type, torch.bfloat16, enabled=mixed):  # as the policy will be scored
+        columns, grouping, told = _reference(judge, rows, tokenizer.pad_token_id, settings, process)
     del judge
     reference_s = time.perf_counter() - started
     data = Dataset.from_list([{**row, **extra} for row, extra in zip(rows, columns, strict=True)])
     trainer = (GroupedDPOTrainer if grouping else WeightedDPOTrainer)(
         model=model,
         data_collator=grouping,
-        args=arguments,
+        args=training_arguments(settings, loss.beta_1, seed, out_dir),
         train_dataset=data,
         processing_class=tokenizer,
         loss=loss.name,
         beta_2=beta_2,
-        peft_config=_peft_config(settings, arguments.seed),
+        peft_config=_peft_config(settings, seed),
     )
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
         trainer.add_callback(LogTeller(on_log))
     trainer.train()
-    check_finite(model)
-    save_policy(trainer, tokenizer, out_dir, Path(policy).name if Path(policy).is_dir() else str(policy))
+    weights = whole_weights(trainer)
+    if trainer.accelerator.is_main_process:
+        check_finite(model, weights)
+        save_policy(trainer, tokenizer, out_dir, Path(policy).name if Path(policy).is_dir() else str(policy), weights)
+    trainer.accelerator.wait_for_everyone()
     metrics = summary(trainer.state.log_history)
-    del trainer, model
+    del trainer, model, weights
     gc.collect()
     return {
         "beta_2": beta_2,
+        **told,
         **metrics,
         "seconds": {"reference_s": reference_s, "train_s": time.perf_counter() - started - reference_s},
     }
 
 
 def _reference(
-    judge: Any, rows: Sequence[dict[str, Any]], pad_id: int, settings: TrainingConfig
-) -> tuple[list[dict[str, float]], UpdateCollator | None]:
-    """The reference columns of `rows`, and how their updates are to be cut, where that is asked for."""
+    judge: Any, rows: Sequence[dict[str, Any]], pad_id: int, settings: TrainingConfig, process: PartialState
+) -> tuple[list[dict[str, float]], UpdateCollator | None, dict[str, Any]]:
+    """The reference columns of `rows`, how updates are cut, where that is asked, and what there is to tell of both."""
     if settings.batching is None:
-        return reference_columns(judge, rows, pad_id, 4 * settings.micro_batch_size), None
-    add_pair_head(judge)
-    shared = shares_prompts(judge, rows, pad_id)
+        if process.num_processes > 1:
+            raise UserError("Training in several processes needs training.batching, such as length_grouped.")
+        columns = partial(reference_columns, judge, pad_id=pad_id, batch_size=4 * settings.micro_batch_size)
+        collator = None
+    else:
+        add_pair_head(judge)
+        shared = all(gathered([shares_prompts(judge, rows, pad_id)]))
+        columns = partial(_shared_out, judge, pad_id=pad_id, shared=shared, settings=settings, process=process)
+        share = {"processes": process.num_processes, "process": process.process_index}
+        collator = UpdateCollator(pad_id, **settings.limits, shared=shared, **share)
+    if not settings.fresh_reference:
+        return columns(rows), collator, {}
+    found, told = from_sampler(rows, columns)
+    return found, collator, told
+
+
+def _shared_out(
+    judge: Any,
+    rows: Sequence[dict[str, Any]],
+    *,
+    pad_id: int,
+    shared: bool,
+    settings: TrainingConfig,
+    process: PartialState,
+) -> list[dict[str, float]]:
+    """Reference columns, each computed by one of the processes."""
     forward_only = {name: limit and 4 * limit for name, limit in settings.limits.items()}
-    columns = pair_reference_columns(judge, rows, pad_id, shared, **forward_only)
-    return columns, UpdateCollator(pad_id, **settings.limits, shared=shared)
+    mine = range(process.process_index, len(rows), process.num_processes)
+    columns = pair_reference_columns(judge, [rows[i] for i in mine], pad_id, shared, **forward_only)
+    by_row = dict(gathered(list(zip(mine, columns, strict=True))))
+    return [by_row[i] for i in range(len(rows))]
 
 
-def save_policy(trainer: DPOTrainer, tokenizer: Any, out_dir: Path, base: str) -> None:
+def save_policy(
+    trainer: DPOTrainer, tokenizer: Any, out_dir: Path, base: str, weights: dict[str, torch.Tensor] | None = None
+) -> None:
     """A folder that `transformers` loads, with safetensors weights; a LoRA's adapter to `base` lies in `adapter`."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(model, PeftModel):
@@ -154,7 +195,7 @@ def save_policy(trainer: DPOTrainer, tokenizer: Any, out_dir: Path, base: str) -
         model.save_pretrained(out_dir / "adapter", save_embedding_layers=False)  # else it asks the hub about them
         (out_dir / "adapter" / "README.md").unlink(missing_ok=True)
         model = model.merge_and_unload()
-    model.save_pretrained(out_dir)
+    model.save_pretrained(out_dir, state_dict=weights)
     tokenizer.save_pretrained(out_dir)
 
 
@@ -162,7 +203,7 @@ def _peft_config(settings: TrainingConfig, seed: int) -> PeftLoraConfig | None:
     """The adapter to train, if any; it starts at random, from `seed`."""
     if settings.lora is None:
         return None
-    set_seed(seed)
+    set_seed(seed % 2**32)
     lora = settings.lora
     return PeftLoraConfig(
         r=lora.r,

@@ -1,0 +1,88 @@
+"""`python -m optune.train_worker JOB`: the preference step of a job folder that `launch.py` made, alone or as one of
+several processes under `accelerate launch`. The main process writes the policy, the result and the updates' metrics.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from optune import quiet  # noqa: F401  (before any library that phones home)
+from optune.artefacts import write_json
+from optune.command import gave_out
+from optune.types import UserError
+
+
+def main(job_dir: Path) -> int:
+    """0, or 1 after an error, which `error.json` then tells: that of the first process to have one."""
+    job = json.loads((job_dir / "job.json").read_text("utf-8"))
+    if job["host"] == socket.gethostname():
+        threading.Thread(target=_end_with_parent, args=(job_dir / "alive",), daemon=True).start()
+    try:
+        _train(job_dir, job)
+    except UserError as error:
+        return _failed(job_dir, str(error), known=True)
+    except Exception as error:
+        traceback.print_exc()
+        reason = gave_out(error)
+        text = f"{reason} in the training process" if reason else f"{type(error).__name__}: {error}"
+        return _failed(job_dir, text, known=False)
+    return 0
+
+
+def _train(job_dir: Path, job: dict[str, Any]) -> None:
+    import pyarrow.parquet as pq
+    import torch
+
+    from optune.config import LossConfig, TrainingConfig
+    from optune.processes import this_process
+    from optune.trainer import train_dpo
+
+    torch.set_num_threads(job["threads"])
+    main_process = this_process().is_main_process
+    arguments = job["arguments"]
+    arguments["loss"] = LossConfig(**arguments["loss"])
+    arguments["settings"] = TrainingConfig(**arguments["settings"])
+    rows = pq.read_table(job_dir / "rows.parquet").to_pylist()
+    with open(job_dir / "updates.jsonl" if main_process else os.devnull, "a", encoding="utf-8") as updates:
+
+        def on_log(metrics: dict[str, Any]) -> None:
+            updates.write(json.dumps(metrics) + "\n")
+            updates.flush()
+
+        result = train_dpo(rows=rows, out_dir=job_dir / "policy", on_log=on_log, **arguments)
+    if main_process:
+        write_json(job_dir / "result.json", result)
+
+
+def _failed(job_dir: Path, text: str, known: bool) -> int:
+    with suppress(OSError), open(job_dir / "error.json", "x", encoding="utf-8") as file:
+        json.dump({"text": text, "known": known}, file)
+    return 1
+
+
+def _end_with_parent(alive: Path) -> None:
+    """End this process once nobody holds the lock: what it would still compute, nobody waits for."""
+    while True:
+        time.sleep(1.0)
+        try:
+            with open(alive) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        except OSError:  # the folder is gone
+            pass
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
