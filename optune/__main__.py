@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--preset", help="nano, tiny, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
-    plan.add_argument("--gpus", type=int, default=8)
+    plan.add_argument("--gpus", type=int, default=8, help="of a node")
+    plan.add_argument("--nodes", type=int, default=1, help="machines; for several, the commands of each are printed")
     plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
     plan.add_argument("--response-tokens", type=float, help="mean length of a response")
     plan.add_argument("--ledgers", type=Path, help="raw results to measure the prediction against")
@@ -91,7 +92,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 def _plan(options: argparse.Namespace) -> None:
     from optune.plan import plan
 
-    names = ("machine", "gpus", "prompt_tokens", "response_tokens", "ledgers", "prices")
+    names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
     print(plan(config, **{name: getattr(options, name) for name in names}))
 

@@ -98,8 +98,6 @@ MACHINES = {
 }
 CONTINUOUS = ("vllm", "server")  # engines that give a finished row's place to the next one
 COMPILED_SHARE = 1 / 3  # of `launch_s`, with compiled kernels and CUDA graphs
-# Rows in a plain `model.generate` call. The paper does not say; this is about what its Table 1 implies.
-PLAIN_BATCH = 24
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from optune.artefacts import read_json, read_yaml
 from optune.config import RunConfig
 from optune.cost_model import (
     MACHINES,
-    PHASES,
-    PLAIN_BATCH,
     Lengths,
     Machine,
     StageCost,
@@ -20,16 +18,15 @@ from optune.cost_model import (
     plan_run,
     prompts_of,
     shape_of,
-    shares,
     training_bytes,
 )
 from optune.measured_cost import ledger_errors, measured, plan_measured
+from optune.plan_nodes import node_commands
+from optune.plan_shares import row, shares_told
 from optune.types import UserError
 from optune.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 
-TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
 CLOCK = "seconds-"
-PAPER_RATIOS = (0.3, 0.5, 0.7)
 
 
 def plan(
@@ -37,6 +34,7 @@ def plan(
     *,
     machine: str = "a100",
     gpus: int = 8,
+    nodes: int = 1,
     prompt_tokens: float | None = None,
     response_tokens: float | None = None,
     ledgers: Path | None = None,
@@ -44,13 +42,17 @@ def plan(
 ) -> str:
     """The plan as text. `ledgers`: a folder of raw results to measure the model against; `prices`: of judges (YAML).
 
-    A run in the sandbox is predicted from the ledgers, any other from the data sheet of `machine`.
+    `gpus` are those of one of `nodes` machines. A run in the sandbox is predicted from the ledgers, any other from the
+    data sheet of `machine`.
     """
     if machine not in MACHINES:
         raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
     prompts = prompts_of(config)
     if prompts is None:
         raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
+    if nodes < 1 or gpus < 1:
+        raise UserError("--nodes and --gpus: at least 1 of each.")
+    gpus *= nodes
     rows = measured(read_timed(ledgers)) if ledgers else []
     listed = _prices(prices) if prices else {}
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
@@ -72,7 +74,8 @@ def plan(
     if not config.sandbox:
         parts += [
             _assumptions(config, MACHINES[machine], gpus, lengths),
-            _table_1(config, machine, gpus, prompts, lengths),
+            shares_told(config, MACHINES[machine], gpus, prompts, lengths),
+            node_commands(config, nodes, gpus // nodes) if nodes > 1 else "",
         ]
     parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
     return "\n\n".join(part for part in parts if part)
@@ -102,18 +105,14 @@ def read_timed(folder: Path) -> list[dict[str, Any]]:
 def _table(config: RunConfig, stages: Sequence[StageCost], gpus: int) -> str:
     """Stages of one command, a line each, and their total."""
     name = f"--preset {config.preset}" if config.preset else "--config FILE"
-    lines = [f"python -m optune run {name} seed=0", _row("stage", "hours", "GPU-hours", "GB per GPU", "disk GB")]
+    lines = [f"python -m optune run {name} seed=0", row("stage", "hours", "GPU-hours", "GB per GPU", "disk GB")]
     for s in stages:
         memory = f"{s.memory / 1e9:.1f}" if s.memory else "-"
         label = f"iteration {s.iteration} {s.stage}"
-        lines.append(_row(label, *_hours(s.seconds, gpus), memory, f"{s.disk / 1e9:.2f}"))
+        lines.append(row(label, *_hours(s.seconds, gpus), memory, f"{s.disk / 1e9:.2f}"))
     kept = sum(s.disk for s in stages)
-    lines.append(_row("in all", *_hours(sum(s.seconds for s in stages), gpus), "", f"{kept / 1e9:.2f}"))
+    lines.append(row("in all", *_hours(sum(s.seconds for s in stages), gpus), "", f"{kept / 1e9:.2f}"))
     return "\n".join(lines)
-
-
-def _row(label: str, *cells: str) -> str:
-    return f"  {label:26s}" + "".join(f"{cell:>12s}" for cell in cells)
 
 
 def _hours(seconds: float, gpus: int) -> tuple[str, str]:
@@ -152,26 +151,10 @@ def _assumptions(config: RunConfig, machine: Machine, gpus: int, lengths: Length
         f"(--prompt-tokens, --response-tokens); {machine.train_efficiency:.0%} of the peak in training and "
         f"{machine.forward_efficiency:.0%} in forward passes; {machine.bandwidth_efficiency:.0%} of the memory "
         f"bandwidth in decoding; every stage spread evenly over {gpus} GPU(s), training sharded. "
-        "So far only generation with engine vllm is; all else runs in one process, on one GPU.\n"
+        "Sampling spreads with engine vllm, ray or generation.workers, training with launch.mode=accelerate; "
+        "rewarding so far runs on one GPU, and takes so many times as long.\n"
         f"In one process training takes {alone / 1e9:.0f} GB, which {fits} on one {machine.name}."
     )
-
-
-def _table_1(config: RunConfig, machine: str, gpus: int, prompts: int, lengths: Lengths) -> str:
-    """Shares of the time at ratio 1, as in Table 1, and what selection then gains, by engine."""
-    everything = config.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
-    engines = [("plain", batch) for batch in (8, PLAIN_BATCH, 64)] + [("hf", 256), ("vllm", 256)]
-    lines = [
-        "Shares of an iteration at ratio 1, and how much faster an iteration at a smaller ratio is:",
-        _row("engine, rows in a batch", *PHASES, *(f"at {ratio:g}" for ratio in PAPER_RATIOS)),
-    ]
-    for engine, batch in engines:
-        found = shares(plan_run(everything, MACHINES[machine], gpus, prompts, lengths, engine, batch))
-        saved = found["generation"] + found["rewarding"]
-        gains = [f"{1 / (1 - saved * (1 - ratio)):.2f}" for ratio in PAPER_RATIOS]
-        lines.append(_row(f"{engine}, {batch}", *(f"{share:.1%}" for share in found.values()), *gains))
-    lines.append(_row("the paper's Table 1", *(f"{share:.1%}" for share in TABLE_1.values())))
-    return "\n".join(lines)
 
 
 def _errors(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:

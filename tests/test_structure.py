@@ -41,6 +41,8 @@ LAYERS = [
         "cost_model",
         "measured_cost",
         "writer_cost",
+        "plan_nodes",
+        "plan_shares",
         "reporting",
         "export",
         "clean_runs",
