@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from optune.checkpoints import load_model
-from optune.generate import prepare, stream_key, temperature_of
+from optune.generate import Prepared, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
@@ -46,10 +46,24 @@ def sample(
 
         return sample_in_processes(model, prompts, settings, seed=seed, iteration=iteration, on_progress=on_progress)
     start = prepare(model, prompts, settings)
-    ids, stop = start.ids, start.stop
     network = load_model(
         AutoModelForCausalLM, model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
     )
+    return answer(network, start, prompts, settings, seed=seed, iteration=iteration, on_progress=on_progress)
+
+
+def answer(
+    network: Any,
+    start: Prepared,
+    prompts: Sequence[Prompt],
+    settings: Any,
+    *,
+    seed: int,
+    iteration: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Response]:
+    """`sample` with a loaded network and prepared prompts."""
+    ids, stop = start.ids, start.stop
     drawn: dict[int, list[tuple[list[int], float]]] = {}
     for batch in _batches(ids, max(1, settings.batch_size // settings.n)):
         keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
@@ -119,7 +133,7 @@ def decode(
         if left == 0 or step == steps - 1:
             break
         if left <= (1 - COMPACT_AT) * len(row):
-            keep = alive.nonzero()[:, 0]
+            keep = _closed_up(alive, left)
             row, token, alive, mask, positions = row[keep], token[keep], alive[keep], mask[keep], positions[keep]
             cache.batch_select_indices(keep)
         logits = forward(token[:, None], width + step)
@@ -195,6 +209,13 @@ def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
     return (order[start : start + size] for start in range(0, len(order), size))
 
 
+def _closed_up(alive: torch.Tensor, left: int) -> torch.Tensor:
+    """Places (left,) of the rows still alive, in an order that moves few: the last ones fill the holes before them."""
+    places = torch.arange(left, device=alive.device)
+    places[~alive[:left]] = alive[left:].nonzero()[:, 0] + left
+    return places
+
+
 def _cache(model: Any, steps: int) -> DynamicCache:
     """transformers' own cache for this model, its plain layers replaced by ones with room for `steps` more tokens."""
     cache = DynamicCache(config=model.config)
@@ -216,11 +237,28 @@ class _RoomyLayer(DynamicLayer):
             self.keys, self.values = key_states, value_states
             return self.keys, self.values
         start = self.get_seq_length()
-        if not self._rooms or len(self._rooms[0]) != len(key_states):  # rows were repeated or have left
-            shape = (*self.keys.shape[:2], start + self._steps, self.keys.shape[3])
-            self._rooms = [self.keys.new_empty(shape), self.values.new_empty((*shape[:3], self.values.shape[3]))]
-            self._rooms[0][:, :, :start], self._rooms[1][:, :, :start] = self.keys, self.values
-        self._steps -= 1
         self._rooms[0][:, :, start : start + 1], self._rooms[1][:, :, start : start + 1] = key_states, value_states
-        self.keys, self.values = (room[:, :, : start + 1] for room in self._rooms)
+        self._show(start + 1)
         return self.keys, self.values
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Each prompt's keys and values `repeats` times, with room for what follows; once, after the prompt."""
+        length = self.get_seq_length()
+        for of_prompt in (self.keys, self.values):
+            rows, heads, _, size = of_prompt.shape
+            room = of_prompt.new_empty((rows, repeats, heads, length + self._steps, size))
+            room[..., :length, :] = of_prompt[:, None]
+            self._rooms.append(room.flatten(0, 1))
+        self._show(length)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Row `indices[i]` in place i; only what changes its place is copied."""
+        length = self.get_seq_length()
+        moved = (indices != torch.arange(len(indices), device=indices.device)).nonzero()[:, 0]
+        for room in self._rooms:
+            room[moved, :, :length] = room[indices[moved], :, :length]
+        self._rooms = [room[: len(indices)] for room in self._rooms]
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (room[:, :, :length] for room in self._rooms)

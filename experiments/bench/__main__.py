@@ -1,0 +1,100 @@
+"""`python -m experiments.bench [--model tiny] [--only sampling ...] [--quick]`: measure, write, and update the README.
+
+Every measure is written as it finishes, into what is there: a bench that is stopped keeps what it has done, and
+`--only` replaces a part. `--quick` is a try: the smallest model, one repetition, and results in `runs/bench/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from experiments.bench import (
+    distance,
+    machine,
+    memory,
+    optune_iteration,
+    sampling,
+    sampling_vllm,
+    time_to_quality,
+    training,
+    vanilla_iteration,
+)
+from experiments.bench.rows import Row, told
+from experiments.bench.table import RESULTS, update_readme
+from experiments.bench.worlds import World, world
+from experiments.compute import RUNS
+from optune.artefacts import read_json, write_json
+from optune.command import exit_status
+from optune.quiet import quiet_libraries
+
+Measure = Callable[[World, int], list[Row]]
+# Repetitions, and the seconds that a measure took with them on two cores (for the first estimate).
+MEASURES: dict[str, tuple[Measure, int, float]] = {
+    "distance": (distance.measure, 5, 60),
+    "sampling": (sampling.measure, 7, 40),
+    "sampling_vllm": (sampling_vllm.measure, 7, 180),
+    "training": (training.measure, 5, 90),
+    "memory": (memory.measure, 3, 150),
+    "vanilla_iteration": (vanilla_iteration.measure, 3, 150),
+    "optune_iteration": (optune_iteration.measure, 5, 80),
+    "time_to_quality": (time_to_quality.measure, 1, 1),
+}
+PACKAGES = ("torch", "transformers", "trl")
+
+
+def bench(model: str, names: list[str], quick: bool, threads: int) -> Path:
+    """Measure `names` of a model, in order; returns the result file."""
+    quiet_libraries()
+    of = world(model, threads)
+    here = machine.facts()
+    path = (RUNS / "bench" / "quick" if quick else RESULTS) / f"{machine.name(here)}.json"
+    found = read_json(path) if path.exists() else {"models": {}}
+    found |= {"machine": here, "packages": {name: version(name) for name in PACKAGES}}
+    mine = found["models"].setdefault(model, {"measures": {}})
+    mine["facts"] = of.facts
+    for place, name in enumerate(names):
+        left = sum(_estimate(mine, name) for name in names[place:])
+        print(f"{name} ({place + 1} of {len(names)}; about {max(1, round(left / 60))} min left) ...", flush=True)
+        started = time.perf_counter()
+        measure, repetitions, _ = MEASURES[name]
+        rows = measure(of, 1 if quick else repetitions)
+        mine["measures"][name] = {"seconds": round(time.perf_counter() - started, 1), "rows": rows}
+        mine["measures"] = {name: mine["measures"][name] for name in MEASURES if name in mine["measures"]}
+        write_json(path, found)
+        print("\n".join(map(told, rows)), flush=True)
+    return path
+
+
+def _estimate(mine: dict[str, Any], name: str) -> float:
+    """Seconds: what it took here the last time, else on the machine it was written on."""
+    return mine["measures"].get(name, {}).get("seconds") or MEASURES[name][2]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--model", default=None, help="tiny (default), 10m, 100m or nano")
+    parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES), metavar="MEASURE")
+    parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
+    options = parser.parse_args(arguments)
+
+    def run() -> None:
+        model = options.model or ("nano" if options.quick else "tiny")
+        names = [name for name in MEASURES if name in options.only]
+        path = bench(model, names, options.quick, options.threads)
+        if not options.quick:
+            update_readme()
+        print(f"Written: {path}")
+
+    return exit_status(run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Distance to the machine: what training and sampling make of its matrix products and memory, and what bounds them.
+
+Counted: 2 x parameters multiplications and additions per token and forward pass, 4 x more in a backward pass, of tokens
+that are no padding; embeddings that are looked up cost none, the output layer does. Bytes in sampling: the weights once
+per step, and every step's keys and values read once. `arithmetic` is the share of our time that torch's profiler finds
+inside matrix products and attention: the rest is smaller operations and Python.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import AutoModelForCausalLM
+
+from experiments.bench import machine
+from experiments.bench.rows import Row, row
+from experiments.bench.sampling import ours
+from experiments.bench.steps import our_rows, our_step, pairs_of
+from experiments.bench.timing import in_turn, spread
+from experiments.bench.worlds import World
+from optune.checkpoints import load_model
+from optune.generate import prepare
+from optune.threads import cpu_threads
+
+FULL_SIZE = 2048  # of the matrices; less for a try
+ARITHMETIC = ("aten::mm", "aten::addmm", "aten::bmm", "attention", "linear", "mkldnn")
+
+
+def measure(world: World, repetitions: int) -> list[Row]:
+    """The machine's limits, then training and sampling as shares of them."""
+    with cpu_threads(world.config.threads):
+        limits = machine.limits(FULL_SIZE if repetitions > 1 else FULL_SIZE // 8, repetitions)
+        rows = [
+            row(f"machine: {said}", "none", unit, limits[name], None, None)
+            for name, said, unit in (
+                ("matmul_float32", "matrix product, fp32", "GFLOP/s"),
+                ("matmul_bfloat16", "matrix product, bf16", "GFLOP/s"),
+                ("copy", "memory, read and written", "GB/s"),
+            )
+        ]
+        peak, memory = limits["matmul_float32"]["median"], limits["copy"]["median"]
+        return [*rows, _training(world, peak, repetitions), *_sampling(world, peak, memory, repetitions)]
+
+
+def _training(world: World, peak: float, repetitions: int) -> Row:
+    rows = our_rows(world, pairs_of(world))
+    tokens = sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows)
+    found = in_turn({"step": lambda: our_step(world, rows)}, repetitions)["step"]
+    flops = 2 * world.parameters * tokens * (1 + 3)  # the reference's pass; forward and twice that backward
+    rates = [flops / turn["seconds"] / 1e9 for turn in found]
+    share = _arithmetic(lambda: our_step(world, rows))
+    return _utilisation("training", "fp32 matrix product", "GFLOP/s", rates, peak, share)
+
+
+def _sampling(world: World, peak: float, memory: float, repetitions: int) -> list[Row]:
+    settings = world.config.sampling()
+    network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=settings.dtype)
+    start = prepare(world.config.policy.model, world.prompts, settings)
+    found = in_turn({"sample": lambda: ours(network, world, settings)}, repetitions)["sample"]
+    prompts, sampled = sum(map(len, start.ids)), found[0]["tokens"]
+    flops = 2 * world.parameters * (prompts + sampled)
+    moved = _bytes(network, start.ids, settings, sampled)
+    share = _arithmetic(lambda: ours(network, world, settings))
+    return [
+        _utilisation("sampling", kind, unit, [work / turn["seconds"] / 1e9 for turn in found], limit, share)
+        for kind, unit, work, limit in (
+            ("fp32 matrix product", "GFLOP/s", flops, peak),
+            ("memory bandwidth", "GB/s", moved, memory),
+        )
+    ]
+
+
+def _bytes(network: Any, ids: list[list[int]], settings: Any, sampled: int) -> float:
+    """The weights at each step of each batch (at most max_new_tokens); keys and values, half a response on average."""
+    config = network.config
+    batches = -(-len(ids) * settings.n // settings.batch_size)
+    weights = sum(weight.numel() * weight.element_size() for weight in network.parameters())
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    width = 2 * config.num_hidden_layers * heads * (config.hidden_size // config.num_attention_heads) * 4
+    context = sum(map(len, ids)) / len(ids) + sampled / len(ids) / settings.n / 2
+    return weights * batches * settings.max_new_tokens + sampled * context * width
+
+
+def _arithmetic(thing: Any) -> float:
+    """The share of a run's own time inside matrix products and attention, forward and backward."""
+    on_gpu = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        found = in_turn({"": thing}, 1, warm_up=0)[""][0]["seconds"]
+    events = seen.key_averages()
+    own = [(e.key, (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1e6) for e in events]
+    return min(1.0, sum(seconds for key, seconds in own if any(part in key for part in ARITHMETIC)) / found)
+
+
+def _utilisation(what: str, limit: str, unit: str, rates: list[float], peak: float, arithmetic: float) -> Row:
+    return row(
+        f"{what}: use of the machine",
+        limit,
+        unit,
+        spread(rates),
+        {"median": peak, "low": peak, "high": peak, "n": 1},
+        spread([rate / peak for rate in rates]),
+        note=f"{arithmetic:.0%} of its time is inside matrix products and attention; the rest is what bounds it: "
+        "smaller operations, data and Python",
+    )

@@ -1,0 +1,108 @@
+"""Peak memory of a preference step against TRL's DPOTrainer: each in a process of its own, above what its imports take.
+
+On a CPU the largest resident set of the process (reset after the imports, where the system can), on a GPU the most that
+torch had allocated there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from experiments.bench.rows import Row, row
+from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
+from experiments.bench.timing import in_turn, ratios, spread
+from experiments.bench.worlds import World, world
+from experiments.results import ROOT
+from optune.threads import cpu_threads
+from optune.types import UserError
+
+GOAL = 0.75
+WHY = ""
+PEERS = {"as shipped": AS_SHIPPED, "our settings": BEST}
+
+
+def measure(of: World, repetitions: int) -> list[Row]:
+    """Against TRL as shipped (the goal), and in our settings; MiB."""
+    with cpu_threads(of.config.threads):
+        pairs_of(of)  # made before, so that no process makes it
+    found = in_turn({who: lambda w=who: _in_a_process(of, w) for who in ("ours", *PEERS)}, repetitions, warm_up=0)
+    peak = {who: [turn["mib"] for turn in turns] for who, turns in found.items()}
+    return [
+        row(
+            "peak memory of training",
+            f"TRL DPOTrainer, {peer}",
+            "MiB",
+            spread(peak["ours"]),
+            spread(peak[peer]),
+            ratios(peak["ours"], peak[peer]),
+            GOAL if peer == "as shipped" else None,
+            "at most",
+            settings={"ours": "one model; reference log-probabilities as columns", "peer": settings},
+            note="above what the process held after its imports",
+            why=WHY,
+        )
+        for peer, settings in PEERS.items()
+    ]
+
+
+def _in_a_process(of: World, who: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "experiments.bench.memory", of.name, str(of.config.threads), who]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"The process that measures memory ended ({(done.stderr.strip().splitlines() or ['?'])[-1]}).")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_of_one(name: str, threads: int, who: str) -> dict[str, float]:
+    """In a process of its own: everything is imported and the data is there before the count starts."""
+    import torch
+    import trl  # noqa: F401
+
+    import optune.trainer  # noqa: F401
+
+    of = world(name, threads)
+    with cpu_threads(threads):
+        pairs = pairs_of(of)
+        rows = our_rows(of, pairs)
+        before = _resident()
+        _reset_peak()
+        if who == "ours":
+            our_step(of, rows)
+        else:
+            trl_step(of, pairs, who == "as shipped")
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak() - before
+    return {"mib": peak / 2**20}
+
+
+def _status(field: str) -> int | None:
+    """Bytes of a field of /proc/self/status, None on other systems."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def _resident() -> int:
+    return _status("VmRSS") or _peak()
+
+
+def _peak() -> int:
+    """The largest resident set so far, or since the reset."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _reset_peak() -> None:
+    """Where the system can: Linux."""
+    import contextlib
+
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+if __name__ == "__main__":
+    print(json.dumps(peak_of_one(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

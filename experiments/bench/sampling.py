@@ -1,0 +1,81 @@
+"""Sampling: tokens per second of our `hf` engine against one plain `model.generate` call.
+
+Both start from a loaded model and the prompts' text and end with the responses' text, in the same precision. Tokens are
+those sampled up to and with a response's end; what `generate` goes on to pad is none. Ours gives log-probabilities too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM
+
+from experiments.bench.rows import Row, row
+from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.worlds import World
+from optune.checkpoints import load_model
+from optune.generate import prepare
+from optune.generate.hf import answer
+from optune.threads import cpu_threads
+
+GOAL = 2.5
+WHY = ""
+
+
+def measure(world: World, repetitions: int) -> list[Row]:
+    """fp32, as the presets have it, and bf16 for both."""
+    return [_row(world, dtype, repetitions) for dtype in ("float32", "bfloat16")]
+
+
+def _row(world: World, dtype: str, repetitions: int) -> Row:
+    settings = world.config.sampling().model_copy(update={"dtype": dtype})
+    network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=dtype)
+    with cpu_threads(world.config.threads):
+        things = {"ours": lambda: ours(network, world, settings), "plain": lambda: plain(network, world, settings)}
+        found = in_turn(things, repetitions)
+    tokens = {name: rates(turns, "tokens") for name, turns in found.items()}
+    peer = "one call of all prompts, padded on the left, num_return_sequences, KV cache, do_sample, top_k=0"
+    return row(
+        f"sampling, {dtype}",
+        "plain `model.generate`",
+        "tokens/s",
+        spread(tokens["ours"]),
+        spread(tokens["plain"]),
+        ratios(tokens["ours"], tokens["plain"]),
+        GOAL if dtype == settings_dtype(world) else None,
+        settings={"ours": f"engine hf, {settings.batch_size} rows a batch", "peer": peer},
+        why=WHY,
+    )
+
+
+def settings_dtype(world: World) -> str:
+    """The preset's own precision: the one that the goal is about."""
+    return world.config.generation.dtype
+
+
+def ours(network: Any, world: World, settings: Any) -> Found:
+    """Our engine, from text to responses."""
+    start = prepare(world.config.policy.model, world.prompts, settings)
+    drawn = answer(network, start, world.prompts, settings, seed=0, iteration=0)
+    return {"tokens": sum(len(response.token_ids) for response in drawn)}
+
+
+@torch.inference_mode()
+def plain(network: Any, world: World, settings: Any) -> Found:
+    """transformers' `generate`, from text to texts."""
+    start = prepare(world.config.policy.model, world.prompts, settings)
+    padded = start.tokenizer.pad({"input_ids": start.ids}, padding_side="left", return_tensors="pt").to(network.device)
+    drawn = network.generate(
+        **padded,
+        do_sample=True,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=0,
+        max_new_tokens=settings.max_new_tokens,
+        num_return_sequences=settings.n,
+        use_cache=True,
+    )[:, padded["input_ids"].shape[1] :]
+    start.tokenizer.batch_decode(drawn, skip_special_tokens=True)
+    stops = torch.isin(drawn, torch.tensor(sorted(start.stop), device=drawn.device)).long()
+    return {"tokens": int((stops.cumsum(-1) - stops == 0).sum())}  # up to and with the first end token

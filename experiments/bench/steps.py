@@ -1,0 +1,119 @@
+"""Preference steps from a checkpoint folder to a checkpoint folder: ours, and TRL's in its settings; same pairs."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from experiments.bench.timing import Found
+from experiments.bench.worlds import World
+from experiments.compute import RUNS
+from optune.artefacts import content_hash, stable_hash
+from optune.generate import encode_prompts
+from optune.quiet import quiet_libraries
+
+AS_SHIPPED = "bf16 autocast, gradient checkpointing, AdamW, second model for reference log-probabilities"
+BEST = "fp32, no gradient checkpointing, RMSProp, reference log-probabilities from a second model in each batch"
+
+
+def pairs_of(world: World) -> Path:
+    """The pairs of the loop's own iteration 0, made once."""
+    from optune.run import run_optune
+
+    config = world.config.with_overrides({"iterations": 0})
+    key = stable_hash(config.model_dump(), content_hash(config.policy.model), torch.__version__)[:12]
+    result = run_optune(config, RUNS / "bench" / f"pairs-{world.name}-{key}")
+    return next(Path(entry["path"]) / "pairs.parquet" for entry in result.stages if entry["stage"] == "pairs")
+
+
+def our_rows(world: World, pairs: Path) -> list[dict[str, Any]]:
+    """What `train_dpo` takes."""
+    from optune.checkpoints import load_tokenizer
+
+    asked = {prompt.prompt_id: prompt for prompt in world.prompts}
+    found = pq.read_table(pairs).to_pylist()
+    tokenizer = load_tokenizer(world.config.policy.model)
+    ids, _ = encode_prompts(tokenizer, [asked[row["prompt_id"]] for row in found], world.config.prompts.max_tokens)
+    return [
+        {
+            "prompt_ids": prompt,
+            "chosen_ids": row["chosen_token_ids"],
+            "rejected_ids": row["rejected_token_ids"],
+            "score_chosen": row["score_chosen"],
+            "score_rejected": row["score_rejected"],
+        }
+        for prompt, row in zip(ids, found, strict=True)
+    ]
+
+
+def our_step(world: World, rows: list[dict[str, Any]]) -> Found:
+    """Plain DPO by our trainer, reference log-probabilities included."""
+    from optune.config import LossConfig
+    from optune.trainer import train_dpo
+
+    config = world.config
+    with tempfile.TemporaryDirectory() as folder:
+        told = train_dpo(
+            config.policy.model,
+            config.policy.model,
+            rows,
+            LossConfig(name="dpo", beta_1=config.loss.beta_1),
+            0.0,
+            config.training,
+            seed=0,
+            out_dir=Path(folder),
+        )
+    return {"pairs": len(rows), "updates": told["updates"]}
+
+
+def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
+    """TRL's DPOTrainer on the same pairs as conversations, which is what it takes; its own settings or its best."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import DPOConfig, DPOTrainer
+
+    quiet_libraries()
+    config, training = world.config, world.config.training
+    said = [
+        {
+            "prompt": [{"role": "user", "content": row["prompt"]}],
+            "chosen": [{"role": "assistant", "content": row["chosen"]}],
+            "rejected": [{"role": "assistant", "content": row["rejected"]}],
+        }
+        for row in pq.read_table(pairs, columns=["prompt", "chosen", "rejected"]).to_pylist()
+    ]
+    best = {} if as_shipped else {"bf16": False, "gradient_checkpointing": False, "optim": training.optimizer}
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = DPOTrainer(
+            model=AutoModelForCausalLM.from_pretrained(config.policy.model, dtype="float32"),
+            args=DPOConfig(
+                output_dir=folder,
+                beta=config.loss.beta_1,
+                learning_rate=training.learning_rate,
+                per_device_train_batch_size=training.micro_batch_size,
+                gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
+                use_cpu=not torch.cuda.is_available(),
+                report_to="none",
+                save_strategy="no",
+                disable_tqdm=True,
+                **best,
+            ),
+            train_dataset=Dataset.from_list(said),
+            processing_class=AutoTokenizer.from_pretrained(config.policy.model),
+        )
+        _quietly(trainer)
+        trainer.train()
+        trainer.save_model(folder)
+        updates = trainer.state.global_step
+    return {"pairs": len(said), "updates": updates}
+
+
+def _quietly(trainer: Any) -> None:
+    """Without its metrics on the screen."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)

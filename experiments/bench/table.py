@@ -1,0 +1,82 @@
+"""The README's table of speed: written by `make bench` between two marks, and compared by a test ever after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.rows import Row, goal_told, number, ratio_told
+from experiments.results import ROOT
+from optune.artefacts import read_json, write_text
+from optune.types import UserError
+
+BEGIN, END = "<!-- bench: begin (written by make bench) -->", "<!-- bench: end -->"
+README = ROOT / "README.md"
+RESULTS = ROOT / "results" / "bench"
+
+
+def table(found: dict[str, Any]) -> str:
+    """One machine's result file as Markdown: a table for every model measured, then reasons and settings."""
+    machine = found["machine"]
+    memory, gpu = f"{machine['memory_gib']} GiB", machine["accelerator"]
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}{f', {gpu}' if gpu else ''}; {versions(found)}."]
+    for name, model in found["models"].items():
+        rows = [one for measure in model["measures"].values() for one in measure["rows"]]
+        facts = model["facts"]
+        lines += [
+            "",
+            f"Model `{name}` ({facts['parameters'] / 1e6:.1f}M parameters, {facts['prompts']} prompts, "
+            f"{facts['responses_per_prompt']} responses each of at most {facts['max_new_tokens']} tokens):",
+            "",
+            "| measure | against | ours | theirs | ratio [lowest, highest] | goal | met |",
+            "|---|---|---|---|---|---|---|",
+            *map(line, rows),
+            *missed(rows),
+        ]
+    return "\n".join(lines)
+
+
+def line(one: Row) -> str:
+    """A row of the table."""
+    cells = [one["what"], one["peer"]]
+    cells += [f"{number(one[side]['median'])} {one['unit']}" if one[side] else "" for side in ("ours", "theirs")]
+    cells += [ratio_told(one) if one["ratio"] else "", "" if one["goal"] is None else goal_told(one)]
+    cells.append({None: "" if one["goal"] is None else "not measured", True: "yes", False: "**no**"}[one["met"]])
+    return "| " + " | ".join(cells) + " |"
+
+
+def missed(rows: list[Row]) -> list[str]:
+    """Why a goal is not met, or a row not measured; nothing where all are."""
+    reasons = [f"- {one['what']} against {one['peer']}: {one['why']}" for one in rows if one["why"]]
+    return ["", "Not met, and why:", "", *dict.fromkeys(reasons)] if reasons else []
+
+
+def versions(found: dict[str, Any]) -> str:
+    """The packages that were measured."""
+    return ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+
+
+def committed() -> list[Path]:
+    """The result files that the README shows."""
+    return sorted(RESULTS.glob("*.json"))
+
+
+def whole() -> str:
+    """What should stand between the marks: a table per machine."""
+    return "\n\n".join(table(read_json(path)) for path in committed())
+
+
+def written() -> str:
+    """What stands there. Raises UserError where the README has no marks."""
+    text = README.read_text("utf-8")
+    if BEGIN not in text or END not in text:
+        raise UserError(f"README.md has no place for the speed: put {BEGIN!r} and {END!r} into it, on own lines.")
+    return text.split(BEGIN, 1)[1].split(END, 1)[0].strip()
+
+
+def update_readme() -> None:
+    """Put the tables in their place; the rest of the README stays as it is."""
+    written()
+    text = README.read_text("utf-8")
+    before, after = text.split(BEGIN, 1)[0], text.split(END, 1)[1]
+    write_text(README, f"{before}{BEGIN}\n{whole()}\n{END}{after}")

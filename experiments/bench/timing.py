@@ -1,0 +1,56 @@
+"""Timing things in turn, and what is made of the seconds."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+
+Found = dict[str, Any]  # `seconds`, and what the thing timed returned
+Spread = dict[str, float]
+
+
+def synchronize() -> None:
+    """Wait until a GPU has done what it was told; nothing on a CPU."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def timed(thing: Callable[[], Found]) -> Found:
+    """What `thing` returns, with the `seconds` that it took unless it knows them better itself."""
+    gc.collect()
+    synchronize()
+    started = time.perf_counter()
+    found = thing()
+    synchronize()
+    return {"seconds": time.perf_counter() - started, **found}
+
+
+def in_turn(things: Mapping[str, Callable[[], Found]], repetitions: int, warm_up: int = 1) -> dict[str, list[Found]]:
+    """Every thing `repetitions` times, one after the other in turn, after `warm_up` turns that don't count."""
+    found: dict[str, list[Found]] = {name: [] for name in things}
+    for turn in range(warm_up + repetitions):
+        for name, thing in things.items():
+            result = timed(thing)
+            if turn >= warm_up:
+                found[name].append(result)
+    return found
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, smallest and largest value, and how many there were."""
+    return {"median": median(values), "low": min(values), "high": max(values), "n": len(values)}
+
+
+def rates(found: Sequence[Found], count: str) -> list[float]:
+    """Of each turn, `count` per second."""
+    return [turn[count] / turn["seconds"] for turn in found]
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
+    """The spread of ours over theirs, turn by turn."""
+    return spread([a / b for a, b in zip(ours, theirs, strict=True)])

@@ -1,0 +1,46 @@
+"""Preference training: pairs per second against TRL's DPOTrainer, from a checkpoint folder to a checkpoint folder.
+
+Whole steps are compared: loading, tokenising (theirs), reference log-probabilities, updates, saving. The same pairs,
+batch size, number of updates, loss and beta; what the trainer decides itself is left to it "as shipped".
+"""
+
+from __future__ import annotations
+
+from experiments.bench.rows import Row, row
+from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
+from experiments.bench.timing import in_turn, rates, ratios, spread
+from experiments.bench.worlds import World
+from optune.threads import cpu_threads
+
+GOAL = 1.5
+WHY = ""
+PEERS = {"as shipped": AS_SHIPPED, "our settings": BEST}
+
+
+def measure(world: World, repetitions: int) -> list[Row]:
+    """Against TRL as shipped (the goal), and in our settings."""
+    with cpu_threads(world.config.threads):
+        pairs = pairs_of(world)
+        rows = our_rows(world, pairs)
+        things = {"ours": lambda: our_step(world, rows)}
+        things |= {peer: lambda p=peer: trl_step(world, pairs, p == "as shipped") for peer in PEERS}
+        found = in_turn(things, repetitions)
+    speed = {name: rates(turns, "pairs") for name, turns in found.items()}
+    updates = {name: turns[0]["updates"] for name, turns in found.items()}
+    training = world.config.training
+    mine = f"{training.dtype}, {training.optimizer}, reference log-probabilities beforehand from the one model"
+    return [
+        row(
+            "preference training",
+            f"TRL DPOTrainer, {peer}",
+            "pairs/s",
+            spread(speed["ours"]),
+            spread(speed[peer]),
+            ratios(speed["ours"], speed[peer]),
+            GOAL if peer == "as shipped" else None,
+            settings={"ours": mine, "peer": settings},
+            note=f"{len(rows)} pairs, {updates['ours']} updates here, {updates[peer]} there",
+            why=WHY,
+        )
+        for peer, settings in PEERS.items()
+    ]

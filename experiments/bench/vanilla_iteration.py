@@ -1,0 +1,125 @@
+"""A whole vanilla iteration (ratio 1: sample two responses, score, make pairs, train) against TRL's OnlineDPOTrainer.
+
+The same policy, reward model, prompts and number of updates of as many pairs. Ours is the real loop (`run_optune`,
+iteration 0), from a checkpoint folder to a checkpoint folder; its own measure of KL, which theirs has no like of, is
+taken off. Theirs samples every batch from the newest policy, which is not the same algorithm: it is what a TRL user
+runs for online DPO.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.bench.rows import Row, row
+from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.worlds import World
+from optune.quiet import quiet_libraries
+from optune.threads import cpu_threads
+
+GOALS = {"as shipped": 10.0, "best settings": 3.0}
+WHY = {"as shipped": "", "best settings": ""}
+SETTINGS = {
+    "as shipped": "8 prompts a batch, accumulated; bf16 autocast, gradient checkpointing, so no KV cache; AdamW",
+    "best settings": "all of an update's prompts in one batch, no accumulation, KV cache on, no checkpointing, fp32",
+}
+SHIPPED_BATCH = 8  # TrainingArguments' default
+SHARE_AS_SHIPPED = 1 / 8  # of the updates: it is slow, and its time is linear in them
+
+
+def measure(world: World, repetitions: int) -> list[Row]:
+    """Prompts per second of each, so that fewer updates of the slow one compare."""
+    with cpu_threads(world.config.threads):
+        updates = our_iteration(world)["updates"]
+        few = max(1, round(updates * SHARE_AS_SHIPPED))
+        things = {
+            "ours": lambda: our_iteration(world),
+            "best settings": lambda: trl_iteration(world, updates, as_shipped=False),
+            "as shipped": lambda: trl_iteration(world, few, as_shipped=True),
+        }
+        found = in_turn(things, repetitions)
+    speed = {name: rates(turns, "updates") for name, turns in found.items()}
+    phases = {name: round(value, 3) for name, value in found["ours"][-1]["phases"].items()}
+    done = {"as shipped": f"; {few} updates of theirs were timed", "best settings": ""}
+    return [
+        row(
+            "a whole vanilla iteration",
+            f"TRL OnlineDPOTrainer, {peer}",
+            "updates/s",
+            spread(speed["ours"]),
+            spread(speed[peer]),
+            ratios(speed["ours"], speed[peer]),
+            goal,
+            settings={"ours": "run_optune, iteration 0, the preset's settings", "peer": SETTINGS[peer]},
+            note=f"{updates} updates of {world.config.training.batch_size} pairs{done[peer]}; our seconds: {phases}",
+            why=WHY[peer],
+        )
+        for peer, goal in GOALS.items()
+    ]
+
+
+def our_iteration(world: World) -> Found:
+    """Iteration 0 in a folder of its own; `seconds` without the KL stage."""
+    import time
+
+    from optune.run import run_optune
+
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        result = run_optune(world.config.with_overrides({"iterations": 0}), Path(folder) / "run")
+        seconds = time.perf_counter() - started
+    phases = {entry["stage"]: entry["timing"]["wall_s"] for entry in result.stages}
+    updates = next(entry["counts"]["updates"] for entry in result.stages if entry["stage"] == "train")
+    return {"seconds": seconds - phases["kl"], "updates": updates, "phases": phases}
+
+
+def trl_iteration(world: World, updates: int, as_shipped: bool) -> Found:
+    """As many updates of TRL's online DPO, from a checkpoint folder to a checkpoint folder."""
+    from datasets import Dataset
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback
+
+    quiet_libraries()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from trl.experimental.online_dpo import OnlineDPOConfig, OnlineDPOTrainer
+
+        config = world.config
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = OnlineDPOTrainer(
+                model=AutoModelForCausalLM.from_pretrained(config.policy.model, dtype="float32"),
+                reward_funcs=AutoModelForSequenceClassification.from_pretrained(config.reward.model, dtype="float32"),
+                reward_processing_classes=AutoTokenizer.from_pretrained(config.reward.model),
+                processing_class=AutoTokenizer.from_pretrained(config.policy.model),
+                train_dataset=Dataset.from_list([{"prompt": prompt.chat} for prompt in world.prompts]),
+                args=OnlineDPOConfig(output_dir=folder, max_steps=updates, **_arguments(world, as_shipped)),
+            )
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+            trainer.save_model(folder)
+            return {"updates": trainer.state.global_step}
+
+
+def _arguments(world: World, as_shipped: bool) -> dict[str, Any]:
+    """Ours in TRL's words, and in its best settings what makes it fast."""
+    config, training = world.config, world.config.training
+    batch = min(SHIPPED_BATCH, training.batch_size) if as_shipped else training.batch_size
+    shared = {
+        "per_device_train_batch_size": batch,
+        "gradient_accumulation_steps": training.batch_size // batch,
+        "learning_rate": training.learning_rate,
+        "beta": config.loss.beta_1,
+        "max_new_tokens": config.generation.max_new_tokens,
+        "max_length": max(64, 2 * config.generation.max_new_tokens + config.prompts.max_tokens),
+        "temperature": config.generation.temperature,
+        "top_p": config.generation.top_p,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+    }
+    best = {"bf16": False, "gradient_checkpointing": False, "optim": training.optimizer}
+    return shared if as_shipped else shared | best

@@ -1,0 +1,165 @@
+"""What is measured: a policy, a reward model and prompts, as a configuration of the loop.
+
+`tiny` (and `nano`, for a quick try) is the sandbox's own world. `10m` and `100m` are random Llamas of about that size,
+for larger machines: prompts of random words and many end tokens, so that lengths are mixed as they are in real use.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.compute import RUNS, resolve
+from optune.artefacts import exclusive, stable_hash
+from optune.config import RunConfig, load_config
+from optune.prompts import load_prompts, write_prompts
+from optune.types import Prompt, UserError
+
+# The sandbox's presets that are measured, and what is changed in them: every loop here has a reward model.
+SANDBOXES = {"tiny": (), "nano": ("reward.kind=sequence_classifier", "reward.model=sandbox:reward")}
+
+
+@dataclass(frozen=True)
+class Size:
+    """A random Llama and what it is asked. Responses end with probability 1 / mean_response at every token."""
+
+    hidden: int
+    layers: int
+    heads: int
+    vocabulary: int
+    prompts: int
+    longest_prompt: int
+    mean_response: int
+    longest_response: int
+    batch_size: int
+
+
+SIZES = {
+    "10m": Size(256, 10, 8, 8192, 128, 96, 32, 96, 256),
+    "100m": Size(768, 12, 12, 32000, 1024, 256, 128, 512, 1024),
+}
+SPECIAL = ("<pad>", "</s>", "<unk>", "<user>", "<assistant>")
+TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}<user> {{ message['content'] }} "
+    "{% else %}<assistant> {{ message['content'] }} </s> {% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A resolved configuration, and the prompts that it stands for."""
+
+    name: str
+    config: RunConfig
+    prompts: list[Prompt]
+    parameters: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For the result file."""
+        generation = self.config.generation
+        return {
+            "parameters": self.parameters,
+            "prompts": len(self.prompts),
+            "responses_per_prompt": generation.n,
+            "max_new_tokens": generation.max_new_tokens,
+            "temperature": generation.temperature,
+            "top_p": generation.top_p,
+            "pairs_per_update": self.config.training.batch_size,
+            "threads": self.config.threads,
+        }
+
+
+def world(name: str, threads: int) -> World:
+    """Raises UserError for an unknown name."""
+    if name in SANDBOXES:
+        config = resolve(load_config(name, overrides=[f"threads={threads}", *SANDBOXES[name]]))
+    elif name in SIZES:
+        config = _random_world(name, SIZES[name], threads)
+    else:
+        raise UserError(f"There is no model {name!r}; known: {', '.join((*SANDBOXES, *SIZES))}.")
+    return World(name, config, _prompts(config), _parameters(config.policy.model))
+
+
+def _prompts(config: RunConfig) -> list[Prompt]:
+    from optune.prompts import SOURCES
+    from optune.registry import resolve as part
+
+    source = part(SOURCES, config.prompts.source, "prompt source")
+    return source(config.prompts, iteration=0, policy=config.policy.model, history=None, seed=config.seed)
+
+
+def _parameters(model: str) -> int:
+    from safetensors import safe_open
+
+    with safe_open(Path(model) / "model.safetensors", "pt") as weights:
+        return sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
+
+
+def _random_world(name: str, size: Size, threads: int) -> RunConfig:
+    folder = RUNS / "bench" / f"{name}-{stable_hash(vars(size))[:12]}"
+    with exclusive(folder.with_suffix(".lock")):
+        if not (folder / "prompts.parquet").exists():
+            _build(folder, size)
+    limits = {
+        "threads": threads,
+        "policy.model": str(folder / "policy"),
+        "reward.model": str(folder / "reward"),
+        "reward.max_length": 2 * (size.longest_prompt + size.longest_response),
+        "prompts.path": str(folder / "prompts.parquet"),
+        "prompts.limit": None,
+        "prompts.max_tokens": size.longest_prompt + 8,
+        "generation.max_new_tokens": size.longest_response,
+        "generation.batch_size": size.batch_size,
+        "training.micro_batch_size": 8,
+        "sandbox": None,
+        "evaluation": None,
+    }
+    return load_config("tiny").with_overrides(limits)
+
+
+def _build(folder: Path, size: Size) -> None:
+    """Policy, reward model and, last, prompts."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlamaForSequenceClassification,
+        PreTrainedTokenizerFast,
+    )
+
+    words = [*SPECIAL, *(f"w{i}" for i in range(size.vocabulary - len(SPECIAL)))]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", chat_template=TEMPLATE
+    )
+    ends = [1, *range(len(SPECIAL), size.vocabulary, size.mean_response)]
+    shape = LlamaConfig(
+        vocab_size=size.vocabulary,
+        hidden_size=size.hidden,
+        intermediate_size=8 * size.hidden // 3,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        max_position_embeddings=2 * (size.longest_prompt + size.longest_response),
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=ends,
+    )
+    torch.manual_seed(0)
+    policy = LlamaForCausalLM(shape)
+    shape.num_labels = 1
+    for network, part in ((policy, "policy"), (LlamaForSequenceClassification(shape), "reward")):
+        network.save_pretrained(folder / part)
+        tokenizer.save_pretrained(folder / part)
+    draw = random.Random(0)
+    shortest = max(1, size.longest_prompt // 12)
+    lengths = [round(shortest * (size.longest_prompt / shortest) ** draw.random()) for _ in range(size.prompts)]
+    texts = [" ".join(draw.choices(words[len(SPECIAL) :], k=length)) for length in lengths]
+    write_prompts(folder / "prompts.parquet", [Prompt(f"p{i}", text) for i, text in enumerate(texts)])
+    assert len(load_prompts(folder / "prompts.parquet")) == size.prompts
