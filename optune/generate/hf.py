@@ -224,31 +224,34 @@ def _cache(model: Any, steps: int) -> DynamicCache:
 
 
 class _RoomyLayer(DynamicLayer):
-    """Keys and values of one layer, written in place into memory set aside; the parent copies all at every step."""
+    """Keys and values of one layer, written in place into memory set aside; the parent copies all at every step.
+
+    Room is added by half as much again, so that rows which end early never take the memory of the longest.
+    """
 
     def __init__(self, steps: int) -> None:
         super().__init__()
         self._steps = steps
+        self._longest = 0
         self._rooms: list[torch.Tensor] = []
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if not self.is_initialized:  # the prompt: kept as it is, for it is about to be repeated
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
+            self._longest = self.get_seq_length() + self._steps
             return self.keys, self.values
         start = self.get_seq_length()
+        if start == self._rooms[0].shape[2]:
+            self._rooms = [self._room(room) for room in self._rooms]
         self._rooms[0][:, :, start : start + 1], self._rooms[1][:, :, start : start + 1] = key_states, value_states
         self._show(start + 1)
         return self.keys, self.values
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        """Each prompt's keys and values `repeats` times, with room for what follows; once, after the prompt."""
+        """Each prompt's keys and values `repeats` times; once, after the prompt."""
         length = self.get_seq_length()
-        for of_prompt in (self.keys, self.values):
-            rows, heads, _, size = of_prompt.shape
-            room = of_prompt.new_empty((rows, repeats, heads, length + self._steps, size))
-            room[..., :length, :] = of_prompt[:, None]
-            self._rooms.append(room.flatten(0, 1))
+        self._rooms = [self._room(of_prompt, repeats) for of_prompt in (self.keys, self.values)]
         self._show(length)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
@@ -259,6 +262,14 @@ class _RoomyLayer(DynamicLayer):
             room[moved, :, :length] = room[indices[moved], :, :length]
         self._rooms = [room[: len(indices)] for room in self._rooms]
         self._show(length)
+
+    def _room(self, states: torch.Tensor, repeats: int = 1) -> torch.Tensor:
+        """`states` (rows, heads, length, size), each row `repeats` times, at the front of something longer."""
+        rows, heads, length, size = states.shape
+        longer = min(length + max(8, length // 2), self._longest)
+        room = states.new_empty((rows, repeats, heads, longer, size))
+        room[..., :length, :] = states[:, None]
+        return room.flatten(0, 1)
 
     def _show(self, length: int) -> None:
         self.keys, self.values = (room[:, :, :length] for room in self._rooms)
