@@ -25,7 +25,7 @@ from experiments.bench.worlds import World
 from experiments.results import ROOT
 from optune.checkpoints import load_model
 from optune.generate import prepare
-from optune.generate.process import end_group, tail
+from optune.generate.process import end_group, keep_log, tail
 from optune.threads import cpu_threads
 from optune.types import UserError
 
@@ -128,7 +128,7 @@ def _said(process: subprocess.Popen, log: Path) -> Found:
     for line in process.stdout:
         if line.startswith("{"):
             return json.loads(line)
-    raise UserError(f"vLLM ended: {tail(log)}")
+    raise UserError(f"vLLM ended ({tail(log)}); its log is {keep_log(log)}")
 
 
 def _environment() -> dict[str, str]:
