@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from optune.artefacts import read_json, read_jsonl, stable_hash, write_json, write_text
 from optune.command import exit_status
-from optune.config import SamplingSettings
+from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
 from optune.prompts import check_characters, load_prompts
 from optune.registry import resolve
@@ -171,6 +171,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--generator", help="the model's name in the file; default: the checkpoint's")
     parser.add_argument("--engine", default="hf", help=f"{', '.join(ENGINES)} or package.module:function")
+    parser.add_argument("--base-url", help="of the endpoint, for `--engine server`")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another option of the engine: server.concurrency=8, vllm.data_parallel_size=2, workers=2",
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
     parser.add_argument("--top-p", type=float, default=1.0)
     parser.add_argument("--max-new-tokens", type=int, default=512)
@@ -189,11 +197,7 @@ def run(args: argparse.Namespace) -> Path:
     if out.exists() and not args.overwrite:
         raise UserError(f"{out}: is there already; give another --out, or --overwrite.")
     names = ("engine", "temperature", "top_p", "max_new_tokens", "max_prompt_tokens", "batch_size", "dtype")
-    try:
-        settings = SamplingSettings(n=1, **{name: getattr(args, name) for name in names})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+    settings = _settings({"n": 1, **{name: getattr(args, name) for name in names}}, args.base_url, args.set)
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit: must be at least 1, not {args.limit}.")
     prompts = prompt_set(args.prompts)[: args.limit]
@@ -211,6 +215,19 @@ def run(args: argparse.Namespace) -> Path:
     config = model_config(args.model, settings, generator, args.seed)
     write_text(out.with_suffix(".configs.yaml"), yaml.safe_dump(config, sort_keys=False))
     return out
+
+
+def _settings(data: dict[str, Any], base_url: str | None, options: Sequence[str]) -> SamplingSettings:
+    """How to answer, with the engine's own options. Raises UserError naming the option."""
+    for option in [*([f"server.base_url={base_url}"] if base_url else []), *options]:
+        set_option(data, option)
+    try:
+        return SamplingSettings(**data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "--set"
+        flag = f"--{where.replace('_', '-')}" if len(first["loc"]) == 1 else where
+        raise UserError(f"{flag}: {first['msg']}.") from None
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""`python -m optune run | select | audit | plan | clean-runs`: the method from the command line."""
+"""`python -m optune run | select | audit | plan | push | clean-runs`: the method from the command line."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ def main(arguments: list[str] | None = None) -> int:
     clean.add_argument("--yes", action="store_true", help="free it")
     clean.set_defaults(function=_clean_runs)
 
+    push = commands.add_parser("push", help="a run's final policy and its pairs to the hub; names them first")
+    push.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    push.add_argument("--policy", metavar="NAME", help="repository of the policy: user/name")
+    push.add_argument("--pairs", metavar="NAME", help="repository of the preference data: user/name")
+    push.add_argument("--to", type=Path, metavar="DIR", help="write what would be uploaded to DIR/NAME instead")
+    push.add_argument("--public", action="store_true", help="repositories are private without it")
+    push.add_argument("--yes", action="store_true", help="upload")
+    push.set_defaults(function=_push)
+
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
 
@@ -95,6 +104,12 @@ def _plan(options: argparse.Namespace) -> None:
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
     print(plan(config, **{name: getattr(options, name) for name in names}))
+
+
+def _push(options: argparse.Namespace) -> None:
+    from optune.hub import push
+
+    push(options.run_dir, options.policy, options.pairs, options.to, options.public, options.yes)
 
 
 def _clean_runs(options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from optune.artefacts import parse_yaml, read_yaml
 from optune.types import UserError
@@ -417,7 +417,14 @@ class RunConfig(Section):
     launch: LaunchConfig | None = Field(
         None, description="where training runs: process, accelerate; default: in this process", **LATER
     )
-    keep: Literal["last"] | None = Field(None, description="last: free an iteration's policy after the next", **LATER)
+    keep: Literal["last"] | None = Field(
+        None, description="last: free an iteration's policy after the next; all, the default: none", **LATER
+    )
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _keep_all(cls, value: Any) -> Any:
+        return None if value == "all" else value
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
@@ -474,15 +481,9 @@ def load_config(
     named = {name: value for name, value in (("preset", preset), ("recipe", recipe)) if value is not None}
     data = _merge(data, own) | named
     for override in overrides:
-        name, separator, text = override.partition("=")
-        if not separator:
-            raise UserError(f"Override {override!r}: write it as name=value, for example selection.ratio=0.4.")
-        if name.strip() == "recipe":
+        if override.partition("=")[0].strip() == "recipe":
             raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
-        try:
-            _set(data, name.strip(), parse_yaml(text))
-        except ValueError:
-            raise UserError(f"Override {override!r}: {text!r} is not a value that YAML can read.") from None
+        set_option(data, override)
     return parse_config(data, str(file or preset or "configuration"))
 
 
@@ -505,6 +506,17 @@ def recipe_settings(name: str, preset: str | None = None) -> dict[str, Any]:
         preset_path(scale)
     settings = _merge(method, scales.get(preset) or {})
     return _merge(recipe_settings(base, preset), settings) if base else settings
+
+
+def set_option(data: dict[str, Any], override: str) -> None:
+    """Set one `section.name=value` in nested options, its value read as YAML. Raises UserError."""
+    name, separator, text = override.partition("=")
+    if not separator:
+        raise UserError(f"Override {override!r}: write it as name=value, for example selection.ratio=0.4.")
+    try:
+        _set(data, name.strip(), parse_yaml(text))
+    except ValueError:
+        raise UserError(f"Override {override!r}: {text!r} is not a value that YAML can read.") from None
 
 
 def preset_path(name: str) -> Path:

@@ -49,9 +49,9 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
     )
     loss, training, selection = config.loss, config.training, config.selection
     rows = [
-        ("policy at the start", _name(base)),
-        ("reward", _name(config.reward.model) if config.reward.model else config.reward.kind),
-        ("prompts", _name(config.prompts.path)),
+        ("policy at the start", public_name(base)),
+        ("reward", public_name(config.reward.model) if config.reward.model else config.reward.kind),
+        ("prompts", public_name(config.prompts.path)),
         ("iterations", f"{config.iterations} after iteration 0"),
         ("selection", f"{selection.strategy}, ratio {selection.ratio:g}"),
         ("loss", f"{loss.name}, beta_1 {loss.beta_1:g}, beta_2 {loss.beta_2}"),
@@ -67,7 +67,7 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
     if config.reward.length_penalty is not None:
         rows.append(("length penalty", f"{config.reward.length_penalty:g} for each character"))
     if config.validation:
-        asked = _name(config.validation.path)
+        asked = public_name(config.validation.path)
         rows.append(("this policy", f"the iteration with the highest reward on the validation prompts, {asked}"))
     if training.lora:
         rows.append(("LoRA", f"r {training.lora.r}, alpha {training.lora.alpha:g}; merged, adapter in `adapter`"))
@@ -119,7 +119,7 @@ def _on_hub(name: str) -> bool:
     return not Path(name).exists() and name.count("/") == 1
 
 
-def _name(name: str) -> str:
+def public_name(name: str) -> str:
     """A hub name, or a local file's or folder's own name: a card says nothing of the machine it was made on."""
     return name if _on_hub(name) else Path(name).name
 

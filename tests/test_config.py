@@ -99,3 +99,11 @@ def test_the_command_line_tells_bad_input_in_one_line(capsys):
     assert main(["run", "--preset", "nano", "loss.beta2=1"]) == 2
     error = capsys.readouterr().err
     assert error == "error: nano: loss.beta2 is not an option; did you mean loss.beta_2?\n"
+
+
+def test_keep_all_is_the_default_spelt_out():
+    plain, spelt = load_config("nano"), load_config("nano", overrides=["keep=all"])
+    assert spelt == plain and spelt.model_dump() == plain.model_dump() and "keep" not in plain.model_dump()
+    assert load_config("nano", overrides=["keep=last"]).keep == "last"
+    with pytest.raises(UserError, match="keep"):
+        load_config("nano", overrides=["keep=first"])

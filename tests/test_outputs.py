@@ -94,3 +94,14 @@ def test_an_unknown_prompt_set_names_the_known_ones(capsys):
 def test_an_impossible_option_is_named(capsys, option):
     assert run("--model", "m", "--prompts", "test", "--out", "o.json", *option) == 2
     assert option[0] in capsys.readouterr().err
+
+
+def test_an_engines_own_options_reach_it():
+    from eval.outputs import _settings
+
+    own = _settings({"engine": "server"}, "http://127.0.0.1:9/v1", ["server.concurrency=3", "batch_size=7"])
+    assert (own.server.base_url, own.server.concurrency, own.batch_size) == ("http://127.0.0.1:9/v1", 3, 7)
+    with pytest.raises(UserError, match=r"server\.concurency: Extra inputs"):
+        _settings({}, None, ["server.concurency=3"])
+    with pytest.raises(UserError, match="name=value"):
+        _settings({}, None, ["workers"])

@@ -142,6 +142,7 @@ def small(policy, reward_model, ultrachat) -> RunConfig:
             "prompts.path": str(ultrachat),
             "prompts.limit": 16,
             "prompts.max_tokens": 128,
+            "generation.engine": "hf",  # the preset's own is tried below, where it is installed
             "generation.max_new_tokens": 12,
             "generation.batch_size": 16,
             "training.batch_size": 8,
@@ -154,7 +155,7 @@ def test_only_paths_and_sizes_are_overridden(small):
     changed = {line.split(":")[0] for line in differences(load_config("paper").model_dump(), small.model_dump())}
     sizes = {"iterations", "threads", "prompts.limit", "prompts.max_tokens", "reward.max_length"}
     sizes |= {"generation.max_new_tokens", "generation.batch_size", "training.batch_size"}
-    assert changed == {"policy.model", "reward.model", "prompts.path", *sizes}
+    assert changed == {"policy.model", "reward.model", "prompts.path", "generation.engine", *sizes}
 
 
 def test_both_data_sets_give_the_same_prompts_and_none_of_their_answers(ultrachat, ultrafeedback):
@@ -202,6 +203,36 @@ def test_a_reward_model_without_padding_is_read_at_its_rows_last_token(reward_mo
     with torch.inference_mode():
         alone = [model(torch.tensor([row])).logits.item() for row in reward.encode(prompts, responses)]
     assert reward.score(prompts, responses, seed=0) == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_presets_for_gpus_sample_with_vllm_the_papers_on_eight():
+    small, paper = load_config("small"), load_config("paper")
+    assert (small.generation.engine, paper.generation.engine) == ("vllm", "vllm")
+    assert small.generation.vllm is None and paper.generation.vllm.data_parallel_size == 8
+
+
+@pytest.mark.slow
+def test_the_paper_preset_runs_with_its_own_engine(small, real_python, tmp_path):
+    """Real vLLM in the loop: iteration 1 samples from the policy that iteration 0 trained."""
+    import torch
+    from transformers import MistralForCausalLM
+
+    from optune.run import run_optune
+
+    policy, tokenizer = tmp_path / "policy", tokenizer_of(POLICY_TEMPLATE, pad_token="</s>")
+    torch.manual_seed(0)
+    config = mistral_config(tokenizer, head_dim=32)  # a size that vLLM has kernels for
+    MistralForCausalLM(config).to(torch.bfloat16).save_pretrained(policy)
+    tokenizer.save_pretrained(policy)
+    vllm = {"python": real_python, "options": {"enforce_eager": True}}
+    own = small.with_overrides(
+        {"policy.model": str(policy), "generation.engine": "vllm", "generation.vllm": vllm, "iterations": 1}
+    )
+    result = run_optune(own, tmp_path / "run")
+    counts = {(e["iteration"], e["stage"]): e["counts"] for e in result.stages}
+    assert [counts[t, "generate"]["responses"] for t in (0, 1)] == [32, 16]
+    assert [counts[t, "pairs"]["pairs"] + sum(counts[t, "pairs"]["left_out"].values()) for t in (0, 1)] == [16, 16]
+    assert all(counts[t, "kl"]["responses"] == 16 for t in (0, 1))  # vLLM gives log-probabilities
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ LAYERS = [
         "plan_shares",
         "reporting",
         "export",
+        "hub",
         "clean_runs",
         "progress",
         "sandbox",
