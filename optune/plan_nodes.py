@@ -60,5 +60,5 @@ def run_command(config: RunConfig, gpus: int, each: int, engine: str) -> str:
     return (
         f".venv/bin/python -m optune run {name} seed=0 generation.engine=ray generation.ray.engine={engine} "
         f"generation.ray.workers={gpus // each} launch.mode=accelerate launch.processes={gpus} launch.config={CONFIG} "
-        '"launch.command=sh train.sh" training.batching=length_grouped'
-    )
+        '"launch.command=sh train.sh"'
+    ) + ("" if config.training.batching else " training.batching=length_grouped")
