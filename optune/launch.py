@@ -64,13 +64,14 @@ def train(
     machine = {"host": socket.gethostname(), "threads": max(1, torch.get_num_threads() // launch.processes)}
     write_json(job_dir / "job.json", {"arguments": arguments, **machine})
     pq.write_table(pa.Table.from_pylist(list(rows)), job_dir / "rows.parquet")
-    with _alive(job_dir / "alive"):
-        _run(command(launch, job_dir), job_dir, on_log)
-    for path in (job_dir / "policy").iterdir():
-        os.replace(path, out_dir / path.name)
-    result = json.loads((job_dir / "result.json").read_text("utf-8"))
-    shutil.rmtree(job_dir)
-    return result
+    try:
+        with _alive(job_dir / "alive"):
+            _run(command(launch, job_dir), job_dir, on_log)
+        for path in (job_dir / "policy").iterdir():
+            os.replace(path, out_dir / path.name)
+        return json.loads((job_dir / "result.json").read_text("utf-8"))
+    finally:
+        shutil.rmtree(job_dir, ignore_errors=True)
 
 
 def check(launch: LaunchConfig, settings: TrainingConfig) -> None:

@@ -65,8 +65,10 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
 
 
 def _failed(job_dir: Path, text: str, known: bool) -> int:
-    with suppress(OSError), open(job_dir / "error.json", "x", encoding="utf-8") as file:
-        json.dump({"text": text, "known": known}, file)
+    own = job_dir / f"error-{socket.gethostname()}-{os.getpid()}.json"
+    with suppress(OSError):  # whole or not at all: the launcher may end this process while it writes
+        own.write_text(json.dumps({"text": text, "known": known}), encoding="utf-8")
+        os.link(own, job_dir / "error.json")
     return 1
 
 

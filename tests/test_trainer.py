@@ -169,3 +169,13 @@ def test_sequence_logprobs_do_not_depend_on_padding_and_order(model):
     alone = [sequence_logprobs(model, [row], 0, 1)[0] for row in data]
     assert together == pytest.approx(alone, abs=1e-4)
     assert sequence_logprobs(model, data[::-1], 0, 3)[::-1] == pytest.approx(together, abs=1e-4)
+
+
+def test_memory_is_pinned_only_for_a_gpu_and_several_gpus_in_one_process_are_refused(
+    random_llama, tmp_path, monkeypatch
+):
+    arguments = training_arguments(SETTINGS, 0.1, 0, tmp_path)
+    assert arguments.dataloader_pin_memory is arguments.bf16 is False and arguments.device.type == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match=r"CUDA_VISIBLE_DEVICES.*launch\.mode=accelerate"):
+        train_dpo(random_llama, random_llama, rows(8), LossConfig(), 1.0, SETTINGS, 0, tmp_path)
