@@ -1,4 +1,4 @@
-"""`python -m experiments.bench [--model tiny] [--only sampling ...] [--quick]`: measure, write, and update the README.
+"""`python -m experiments.bench [--model 10m] [--only sampling ...] [--quick]`: measure, write, and update the README.
 
 Every measure is written as it finishes, into what is there: a bench that is stopped keeps what it has done, and
 `--only` replaces a part. `--quick` is a try: the smallest model, one repetition, and results in `runs/bench/`.
@@ -28,7 +28,7 @@ from experiments.bench import (
 )
 from experiments.bench.rows import Row, told
 from experiments.bench.table import RESULTS, update_readme
-from experiments.bench.worlds import World, world
+from experiments.bench.worlds import SANDBOXES, SIZES, World, world
 from experiments.compute import RUNS
 from optune.artefacts import read_json, write_json
 from optune.command import exit_status
@@ -46,11 +46,13 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
     "optune_iteration": (optune_iteration.measure, 5, 80),
     "time_to_quality": (time_to_quality.measure, 1, 1),
 }
+# What is measured of which model, unless one is named.
+DEFAULT = {"tiny": tuple(MEASURES), "10m": ("sampling", "sampling_vllm", "training", "memory")}
 PACKAGES = ("torch", "transformers", "trl")
 
 
-def bench(model: str, names: list[str], quick: bool, threads: int) -> Path:
-    """Measure `names` of a model, in order; returns the result file."""
+def bench(model: str, names: list[str], quick: bool, threads: int, until: float) -> Path:
+    """Measure `names` of a model, in order, as far as they fit before `until` (monotonic); returns the result file."""
     quiet_libraries()
     of = world(model, threads)
     here = machine.facts()
@@ -60,8 +62,13 @@ def bench(model: str, names: list[str], quick: bool, threads: int) -> Path:
     mine = found["models"].setdefault(model, {"measures": {}})
     mine["facts"] = of.facts
     for place, name in enumerate(names):
+        if time.monotonic() + _estimate(mine, name) > until:
+            print(f"{model}: {name} is left out, it would take too long; ARGS='--model {model} --only {name}'")
+            continue
         left = sum(_estimate(mine, name) for name in names[place:])
-        print(f"{name} ({place + 1} of {len(names)}; about {max(1, round(left / 60))} min left) ...", flush=True)
+        print(
+            f"{model}: {name} ({place + 1} of {len(names)}; about {max(1, round(left / 60))} min left) ...", flush=True
+        )
         started = time.perf_counter()
         measure, repetitions, _ = MEASURES[name]
         rows = measure(of, 1 if quick else repetitions)
@@ -79,16 +86,19 @@ def _estimate(mine: dict[str, Any], name: str) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default=None, help="tiny (default), 10m, 100m or nano")
-    parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES), metavar="MEASURE")
+    parser.add_argument("--model", choices=[*SANDBOXES, *SIZES], help="this one alone (default: tiny, then 10m)")
+    parser.add_argument("--only", nargs="+", choices=list(MEASURES), metavar="MEASURE", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
+    parser.add_argument("--minutes", type=float, default=19, help="what does not fit is left out, and said")
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        model = options.model or ("nano" if options.quick else "tiny")
-        names = [name for name in MEASURES if name in options.only]
-        path = bench(model, names, options.quick, options.threads)
+        until = time.monotonic() + 60 * options.minutes
+        model = options.model or ("nano" if options.quick else None)
+        for of, names in ({model: tuple(MEASURES)} if model else DEFAULT).items():
+            wanted = [name for name in names if name in (options.only or names)]
+            path = bench(of, wanted, options.quick, options.threads, until)
         if not options.quick:
             update_readme()
         print(f"Written: {path}")

@@ -84,6 +84,34 @@ def world(name: str, threads: int) -> World:
     return World(name, config, _prompts(config), _parameters(config.policy.model))
 
 
+SMALLEST_HEAD = 32  # of those that vLLM's attention on a CPU has kernels for
+
+
+def with_larger_heads(world: World) -> World:
+    """The world itself, or one whose policy has the same weights in fewer, larger heads; and so answers nonsense.
+
+    For engines without a kernel for smaller heads. One token of eight ends a response there, so that lengths are mixed.
+    """
+    import json
+    import shutil
+
+    source = Path(world.config.policy.model)
+    shape = json.loads((source / "config.json").read_text("utf-8"))
+    size = shape.get("head_dim") or shape["hidden_size"] // shape["num_attention_heads"]
+    if size >= SMALLEST_HEAD:
+        return world
+    fewer = SMALLEST_HEAD // size
+    shape |= {"head_dim": SMALLEST_HEAD, "num_attention_heads": shape["num_attention_heads"] // fewer}
+    shape["num_key_value_heads"] = shape["num_key_value_heads"] // fewer
+    shape["eos_token_id"] = [shape["eos_token_id"], *range(len(SPECIAL), shape["vocab_size"], 8)]
+    folder = RUNS / "bench" / f"{world.name}-heads-of-{SMALLEST_HEAD}"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("generation_config.json", "stage.json"))
+    (folder / "config.json").write_text(json.dumps(shape), encoding="utf-8")
+    config = world.config.with_overrides({"policy.model": str(folder)})
+    return World(f"{world.name}, heads of {SMALLEST_HEAD}", config, world.prompts, world.parameters)
+
+
 def _prompts(config: RunConfig) -> list[Prompt]:
     from optune.prompts import SOURCES
     from optune.registry import resolve as part
