@@ -37,7 +37,8 @@ def told(found: dict) -> Row:
     """The row; where the arm never reaches ratio 1, its time is that of its whole run, and the goal is missed."""
     win, gold = found["ahead"]["win_score"], found["ahead"]["gold_mean"]
     end = f"at its end it is {win:+.1f} points of win score and {gold:+.3f} of gold from ratio 1's"
-    reaches = "it never reaches it: " if found["reached"] is None else f"it does in iteration {found['reached']}; "
+    there = found["reached"]
+    reaches = "it never gets there; " if there is None else f"it gets there in iteration {there}; "
     apart = spread(found["iteration_0_apart"])["median"]
     one = row(
         WHAT,
