@@ -37,6 +37,7 @@ from experiments.recipe_contrasts import (
     VARIANTS,
     at_equal_seconds,
     at_equal_tokens,
+    over,
 )
 from experiments.results import ROOT, read_raw
 from optune.artefacts import read_json
@@ -77,7 +78,8 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "tokens": lambda measure: at_equal_tokens(raw, measure, name),
         "seconds": lambda measure: at_equal_seconds(raw, measure, name),
         "generated": lambda measure: at_equal_tokens(raw, measure, name, generated),
-        "half": lambda measure: at_equal_tokens(raw, measure, name, share=0.5),
+        "half_tokens": lambda measure: at_equal_tokens(raw, measure, name, share=0.5),
+        "half_seconds": lambda measure: at_equal_seconds(raw, measure, name, share=0.5),
     }
     curve = [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(ends["tokens"]))]
     best = max(range(len(curve)), key=lambda t: curve[t]["win_score"]["mean"])
@@ -86,9 +88,17 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "arm": MEMBERS[name].name,
         "parent": VARIANTS[name][1] if name in VARIANTS else None,
         "curve": curve,
-        "peak": {"iteration": best, "tokens": round(float(ends["tokens"][best])), **curve[best]},
+        "peak": {
+            "iteration": best,
+            **{unit: round(float(cost[best]), 1) for unit, cost in ends.items()},
+            **curve[best],
+        },
         **{unit: costs.round(2).tolist() for unit, costs in ends.items()},
         "at": {unit: {m: interval(_rounded(value(m))) for m in OUTCOMES} for unit, value in equal.items()},
+        "lead": {
+            unit: {m: interval(_rounded(over(raw, m, name, "vanilla", unit))) for m in OUTCOMES}
+            for unit in ("tokens", "seconds")
+        },
         "updates": {unit: round(float(np.interp(budget[unit], costs, updates)), 1) for unit, costs in ends.items()},
         "iterations": {
             unit: round(float(np.interp(budget[unit], costs, np.arange(1, len(costs) + 1))), 2)
@@ -102,11 +112,14 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
 def _published() -> list[str]:
     """What the three papers report of their recipes: other models, judges, baselines and budgets, never equal ones."""
     folder = ROOT / "results" / "published"
-    optune, written = (read_json(folder / f"{name}.json") for name in ("table2", "always_on_policy"))
-    arms = optune["arms"]
+    files = ("table2", "rlhf_workflow", "always_on_policy")
+    optune, workflow, written = (read_json(folder / f"{name}.json") for name in files)
+    arms, models = optune["arms"], workflow["table2"]["models"]
     said = [
         f"OPTune: LC win rate on AlpacaEval 2, ratio 0.5 {arms['wdpo-lowest_reward-0.5']}, ratio 1 "
-        f"{arms['wdpo-all-1.0']}, offline baseline {arms['baseline']}"
+        f"{arms['wdpo-all-1.0']}, offline baseline {arms['baseline']}",
+        f"RLHF Workflow: the same rate, SFT {models['SFT'][0]}, offline DPO {models['DPO'][0]}, iterative "
+        f"{models['iterative'][0]}",
     ]
     for table, rival in (("table2", "starts on policy"), ("table3", "vanilla synthetic prompts")):
         rows = written[table]["iterations"].items()
@@ -148,8 +161,10 @@ def lines(data: Data) -> list[str]:
     said += [_row(name, member, "seconds") for name, member in data["members"].items()]
     said += ["  at equal tokens, the writer's prompts not counted"]
     said += [_row(name, member, "generated") for name, member in data["members"].items() if _writes(member)]
-    said += ["  at half of the tokens"]
-    said += [_row(name, member, "half") for name, member in data["members"].items()]
+    said += ["  minus vanilla, win score at equal tokens; at equal seconds (of the variants no claim, so no verdict)"]
+    said += [_lead(name, member["lead"]) for name, member in data["members"].items() if name != "vanilla"]
+    said += ["  at half of the tokens, win score; at half of the seconds"]
+    said += [_halves(name, member["at"]) for name, member in data["members"].items()]
     said += ["  at its highest point of those measured, by hindsight: what a watch over the outcome could have kept"]
     said += [_peak(name, member["peak"]) for name, member in data["members"].items()]
     said += ["  an iteration: prompts answered, pairs, updates; tokens by kind (means of iterations 0 to 3)"]
@@ -178,8 +193,17 @@ def _row(name: str, member: Data, unit: str) -> str:
     return f"    {name:22s}  {told(found['win_score']):20s}  {told(found['gold_mean'], 3):20s}  {bought}{note}".rstrip()
 
 
+def _lead(name: str, lead: Data) -> str:
+    return f"    {name:22s}  {told(lead['tokens']['win_score']):22s}  {told(lead['seconds']['win_score'])}"
+
+
+def _halves(name: str, found: Data) -> str:
+    cells = [told(found[unit]["win_score"]) for unit in ("half_tokens", "half_seconds")]
+    return f"    {name:22s}  {cells[0]:22s}  {cells[1]}"
+
+
 def _peak(name: str, peak: Data) -> str:
-    after = f"iteration {peak['iteration']}, {peak['tokens']:,} tokens"
+    after = f"iteration {peak['iteration']}, {peak['tokens']:,.0f} tokens, {peak['seconds']:.1f} seconds"
     return f"    {name:22s}  {told(peak['win_score']):20s}  {told(peak['gold_mean'], 3):20s}  {after}"
 
 
@@ -231,6 +255,7 @@ def draw(data: Data, path: Path) -> list[str]:
             for name in names:
                 _curve(axes, data["members"][name], name, unit, scale)
             axes.axvline(data["budget"][unit] / scale, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
+            axes.set_ylim(0, 72)  # room for the legend below the curves
             axes.set_xlim(0, 1.45 * data["budget"][unit] / scale)
             style.grid(axes)
     for axes, title in zip(panels.flat, ("a  Recipes", "b", "c  Combinations", "d"), strict=True):

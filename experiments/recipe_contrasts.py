@@ -100,9 +100,9 @@ def at_equal_tokens(
     )
 
 
-def at_equal_seconds(raw: Raw, measure: str, name: str) -> np.ndarray:
+def at_equal_seconds(raw: Raw, measure: str, name: str, share: float = 1.0) -> np.ndarray:
     """(n_seeds, ...): the same at vanilla's seconds; an iteration's are the median of the runs for the clock."""
-    budget = typical_spent(raw[CLOCKED["vanilla"].name], seconds)[-1]
+    budget = share * typical_spent(raw[CLOCKED["vanilla"].name], seconds)[-1]
     costs = typical_spent(raw[CLOCKED[name].name], seconds)
     return np.array([at_budget(costs, returned(r, measure), budget, name) for r in raw[MEMBERS[name].name]])
 
