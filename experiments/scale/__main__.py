@@ -108,7 +108,7 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
 
     from experiments.style import grid, save, stamp
 
-    figure, both = plt.subplots(1, 2, figsize=(7.2, 3.4))
+    figure, both = plt.subplots(1, 2, figsize=(7.2, 4.2))
     colours = ("#999999", "#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
     for axes, name, unit in ((both[0], "seconds", 1.0), (both[1], "peak", 1e-6)):
         for (task, label), colour, marker in zip(WHAT.items(), colours, "xos^DvP", strict=True):
@@ -123,9 +123,16 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     both[0].plot([low, high], [bottom, bottom * high / low], ls=":", color="#000000", lw=0.8, label="linear")
     both[0].set_title("seconds of processor time")
     both[1].set_title("peak memory of the process, MB")
-    both[0].legend(fontsize=5.5, frameon=False)
+    figure.legend(
+        *both[0].get_legend_handles_labels(),
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.045),
+        ncols=3,
+        fontsize=7,
+        frameon=False,
+    )
     stamp(figure, f"{data['machine']['cpu']}, {data['machine']['cores']} cores; make bench-scale", preview=False)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.17, 1, 1))
     return save(figure, path)
 
 
