@@ -22,7 +22,8 @@ def steps_of_the_loop(config: RunConfig) -> list[dict[str, Any]]:
     options = _options(inspect.getsource(stages._parts))
     for step in steps:
         step["files"] = _files(step["step"])
-        step["parts"] = [_part(options[part], config) for part in stages.PARTS_OF.get(step["step"], ())]
+        parts = [_part(options[part], config) for part in stages.PARTS_OF.get(step["step"], ())]
+        step["parts"] = [part for part in parts if part["chosen"] is not None]  # an option left alone is not shown
     return steps
 
 
@@ -101,9 +102,14 @@ def _options(source: str) -> dict[str, tuple[str, str]]:
     """Part -> (name of its registry, configuration field), from the dictionary in `optune.stages._parts`."""
     table = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Dict))
     return {
-        key.value: (value.elts[0].id, ast.unparse(value.elts[1]).removeprefix("config."))
+        key.value: (value.elts[0].id, ast.unparse(_option(value.elts[1])).removeprefix("config."))
         for key, value in zip(table.keys, table.values, strict=True)
     }
+
+
+def _option(named: ast.expr) -> ast.expr:
+    """The option of `config.section.option`, or of that with a default: `... or DEFAULT`."""
+    return named.values[0] if isinstance(named, ast.BoolOp) else named
 
 
 def _part(where: tuple[str, str], config: RunConfig) -> dict[str, Any]:
