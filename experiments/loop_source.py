@@ -49,17 +49,23 @@ def _steps(source: str, names: set[str]) -> Iterator[dict[str, Any]]:
         if token.type == tokenize.COMMENT
     }
     body = _loop(source).body
+    made: set[str] = set()  # by steps
+    named: dict[str, list[str]] = {}  # other names for what is there: `start`, `reference`
     for place, statement in enumerate(body):
         call = next((c for c in ast.walk(statement) if isinstance(c, ast.Call) and _step_of(c, names)), None)
         if call is None:
+            if not made & _names(statement):
+                named |= {target: sorted(_names(statement) - {target, "config"}) for target in _targets(statement)}
             continue
         comment = comments.get(statement.lineno, "")
         numbers, _, note = comment.partition(": ") if comment[:1].isdigit() else ("", "", comment)
+        reads = [name for read in _read(call) for name in (read, *named.get(read, ()))]
+        made |= set(_targets(statement)) - {APPEND}
         yield {
             "step": _step_of(call, names),
             "lines": numbers,
             "note": note,
-            "reads": _read(call),
+            "reads": list(dict.fromkeys(reads)),
             "writes": _written(statement, body[place + 1 :], names),
         }
 

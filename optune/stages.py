@@ -269,8 +269,7 @@ class Stages:
             if earlier or hybrid:
                 online = _together([*earlier, prompts])
                 offline = self._offline_pairs(online) if hybrid else offline
-                asked = folder / "prompts.parquet"  # those of rows in the history first, for their places
-                write_prompts(asked, list((online | offline.prompts).values()))
+                asked = _beside(folder, list((online | offline.prompts).values()))
             ids, texts = stored_texts(asked)
             rows = training_rows(history, settings.view, t, ids)
             more, words_only = [offline.table] if hybrid else [], bool(settings.without_words)
@@ -625,6 +624,13 @@ def _source_hash(part: Any) -> str | None:
 def _together(artefacts: list[Artefact]) -> dict[str, Prompt]:
     """The prompts of several sets by their ids, each as the last of them has it."""
     return {p.prompt_id: p for artefact in artefacts for p in load_prompts(artefact / "prompts.parquet")}
+
+
+def _beside(folder: Path, prompts: list[Prompt]) -> Path:
+    """The prompts that a stage's pairs are of, where they are not the iteration's own: written beside them."""
+    path = folder / "prompts.parquet"
+    write_prompts(path, prompts)
+    return path
 
 
 def _files(history: History) -> dict[str, str]:

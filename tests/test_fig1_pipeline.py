@@ -35,6 +35,7 @@ def test_the_steps_are_the_stages_in_the_loops_order_with_what_they_hand_on(data
     )
     assert data["state"] == ["policy", "history"]
     by_name = {step["step"]: step for step in data["steps"]}
+    assert "policy" in by_name["train"]["reads"] and by_name["pairs"]["files"] == ["pairs.parquet"]
     assert "policy" in by_name["train"]["writes"] and "selected" in by_name["generate"]["reads"]
     for name, parts in PARTS_OF.items() & {(name, PARTS_OF.get(name)) for name in by_name}:
         assert 1 <= len(by_name[name]["parts"]) <= len(parts)
