@@ -25,8 +25,8 @@ from experiments.recipe_contrasts import (
     CLOCKED,
     COMBINATIONS,
     MEMBERS,
-    OPTUNE,
     RECIPES,
+    TIMED_AS,
     VANILLA,
     over,
     over_every,
@@ -141,11 +141,12 @@ def test_against_every_recipe_the_strongest_rival_counts():
     assert over_every(raw, "win_score", "optune", "tokens").tolist() == [-5.0] * 3
 
 
-def test_optune_and_vanilla_are_the_recipes_of_their_names():
-    for name, member in {"optune": OPTUNE, "vanilla": VANILLA}.items():
-        mine = arm_config("tiny", member, 0).model_dump()
-        recipe = arm_config("tiny", type(member)(name, (("iterations", mine["iterations"]),), recipe=name), 0)
-        assert recipe.model_dump() == {**mine, "recipe": name}
+def test_what_is_timed_under_another_name_is_the_same_run():
+    for name, timed in TIMED_AS.items():
+        assert arm_config("tiny", MEMBERS[name], 0).model_dump() == {
+            **arm_config("tiny", timed, 0).model_dump(),
+            "recipe": name,
+        }
 
 
 def test_every_combination_has_a_parent_and_every_claim_its_arms_and_clock():
