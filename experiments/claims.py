@@ -398,12 +398,12 @@ RECIPE_TITLES = {
     "vanilla": "vanilla online DPO",
     "optune": "OPTune (wDPO, lowest reward, 0.5)",
     "rlhf_workflow": "RLHF Workflow",
-    "aop": "Always-On-Policy prompts",
-    "sop": "Starts-On-Policy prompts",
+    "aop": "Always-On-Policy",
+    "sop": "Starts-On-Policy",
     "optune_wide": "OPTune on more prompts instead of for more iterations",
     "optune_best_of_8": "OPTune's selection with the best and the worst of 8",
     "rlhf_workflow_wdpo": "RLHF Workflow with wDPO",
-    "aop_wdpo": "Always-On-Policy prompts with wDPO",
+    "aop_wdpo": "Always-On-Policy with wDPO",
     "rlhf_workflow_rmsprop": "RLHF Workflow with the preset's optimizer (added afterwards)",
 }
 
