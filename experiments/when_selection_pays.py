@@ -142,7 +142,8 @@ def line(x: np.ndarray, y: np.ndarray) -> Data:
     fits = np.array([np.polyfit(of_seed_x, of_seed_y, deg=1) for of_seed_x, of_seed_y in zip(x.T, y.T, strict=True)])
     slope, level = fits.T
     grid = np.linspace(x.min(), x.max(), GRID)
-    band = [interval((slope * at + level).tolist()) for at in grid]
+    # Rounded, since the last digits of a least-squares fit differ from one processor to another.
+    band = [interval(np.round(slope * at + level, 9).tolist()) for at in grid]
     return {
         "slope": _by_seed(slope),
         "zero": round(float(-level.mean() / slope.mean()), 4) if slope.mean() else None,
