@@ -57,13 +57,13 @@ def _shares(builds: Sequence[Data]) -> Data:
 def lines(data: Data) -> list[str]:
     """A table of ours, then the paper's."""
     columns = [*data["categories"], "all"]
-    rows = [f"  {'percent':30s}" + "".join(f"{name:20s}" for name in columns)]
+    rows = [f"  {'percent':32s}" + "".join(f"{name:20s}" for name in columns)]
     for name, found in data["models"].items():
-        rows.append(f"  {LABELS[name]:30s}" + "".join(f"{told(found[column]):20s}" for column in columns))
-    rows.append(f"  {'comparisons':30s}" + "".join(f"{n:<20d}" for n in data["comparisons"].values()))
-    rows.append(f"  {'the paper':30s}" + "".join(f"{name:20s}" for name in data["paper"]["columns"]))
+        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{told(found[column]):20s}" for column in columns))
+    rows.append(f"  {'comparisons':32s}" + "".join(f"{n:<20d}" for n in data["comparisons"].values()))
+    rows.append(f"  {'the paper':32s}" + "".join(f"{name:20s}" for name in data["paper"]["columns"]))
     for name, values in data["paper"]["models"].items():
-        rows.append(f"  {name:30s}" + "".join(f"{value:<20.1f}" for value in values))
+        rows.append(f"  {name:32s}" + "".join(f"{value:<20.1f}" for value in values))
     return [line.rstrip() for line in rows]
 
 

@@ -58,7 +58,7 @@ def versions(found: dict[str, Any]) -> str:
 
 def committed() -> list[Path]:
     """The result files that the README shows."""
-    return sorted(RESULTS.glob("*.json"))
+    return sorted(path for path in RESULTS.glob("*.json") if not path.name.startswith("scale-"))  # bench-scale's
 
 
 def whole() -> str:
