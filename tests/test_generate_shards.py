@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optune.config import SamplingSettings, load_config
-from optune.generate import ENGINES, identity
+from optune.generate import ENGINES, identity, in_batches
 from optune.generate.shards import deal, in_order
 from optune.registry import resolve
 from optune.types import Prompt, Response, UserError
@@ -26,16 +26,15 @@ def settings(**changes) -> SamplingSettings:
 
 
 @hypothesis.settings(deadline=None)
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5))
-def test_every_prompt_is_dealt_once_in_the_batches_of_one_process(lengths, batch, workers):
-    ids = [[0] * length for length in lengths]
-    shards = deal(ids, batch, workers)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5), st.integers(1, 3))
+def test_every_prompt_is_dealt_once_in_the_batches_of_one_process(lengths, rows, workers, n):
+    ids, own = [[0] * length for length in lengths], settings(batch_size=rows, n=n)
+    alone, shards = in_batches(ids, own), deal(in_batches(ids, own), workers)
     assert sorted(place for places in shards for place in places) == list(range(len(ids)))
     assert 1 <= len(shards) <= workers and all(shards)
-    (alone,) = deal(ids, batch, 1)
-    batches = {tuple(alone[start : start + batch]) for start in range(0, len(ids), batch)}
-    for places in shards:
-        assert {tuple(places[start : start + batch]) for start in range(0, len(places), batch)} <= batches
+    for places in shards:  # cut again by its worker, they are batches of the one process
+        again = in_batches([ids[place] for place in places], own)
+        assert all([places[j] for j in batch] in alone for batch in again)
 
 
 def test_rows_come_back_in_the_prompts_order():

@@ -102,6 +102,16 @@ def identity(settings: Any) -> dict[str, Any]:
     return fields
 
 
+def in_batches(ids: Sequence[Sequence[int]], settings: Any) -> list[list[int]]:
+    """Places in `ids`, longest first, in batches of `batch_size` responses: like lengths together need little padding.
+
+    A prompt's responses share a batch, which has one prompt at least.
+    """
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
+    size = max(1, settings.batch_size // settings.n)
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def temperature_of(settings: Any, index: int) -> float:
     """The temperature that response `index` of a prompt is drawn at: of several, each in turn."""
     several = getattr(settings, "temperatures", None)

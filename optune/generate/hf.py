@@ -12,7 +12,7 @@ depends on nothing else. Batch, padding and threads then reach the tokens only t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from optune.checkpoints import load_model
-from optune.generate import Prepared, prepare, stream_key, temperature_of
+from optune.generate import Prepared, in_batches, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
@@ -65,7 +65,7 @@ def answer(
     """`sample` with a loaded network and prepared prompts."""
     ids, stop = start.ids, start.stop
     drawn: dict[int, list[tuple[list[int], float]]] = {}
-    for batch in _batches(ids, max(1, settings.batch_size // settings.n)):
+    for batch in in_batches(ids, settings):
         keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
         rows = decode([ids[i] for i in batch], keys, network, settings, stop)
         drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
@@ -201,12 +201,6 @@ def _signed(constant: int) -> int:
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift: torch's own copies the sign into the bits that become free."""
     return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
-
-
-def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
-    """Places in `ids`, by length, `size` at a time: like lengths together need little padding."""
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
-    return (order[start : start + size] for start in range(0, len(order), size))
 
 
 def _closed_up(alive: torch.Tensor, left: int) -> torch.Tensor:

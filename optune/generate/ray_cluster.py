@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from optune.config import RayConfig
-from optune.generate import ENGINES, prepare
+from optune.generate import ENGINES, in_batches, prepare
 from optune.generate.process import free_memory
 from optune.generate.shards import deal, in_order, package_environment
 from optune.registry import resolve
@@ -42,7 +42,7 @@ def sample(
     if not prompts:
         return []
     options = options_of(settings)
-    shards = deal(prepare(model, prompts, settings).ids, max(1, settings.batch_size // settings.n), options.workers)
+    shards = deal(in_batches(prepare(model, prompts, settings).ids, settings), options.workers)
     model = str(Path(model).resolve()) if Path(model).exists() else str(model)
     alone = settings.model_copy(update={"engine": options.engine, "ray": None})
     if alone.vllm:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from optune.artefacts import read_json, write_json, write_text
-from optune.generate import prepare
+from optune.generate import in_batches, prepare
 from optune.generate.process import free_memory, run_workers, worker_devices
 from optune.history import read_responses, write_responses
 from optune.types import Prompt, Response
@@ -36,7 +36,7 @@ def sample_in_processes(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Response]:
     """What `hf` samples in one process, by `settings.workers` of them; the contract is in `optune.generate`."""
-    shards = deal(prepare(model, prompts, settings).ids, max(1, settings.batch_size // settings.n), settings.workers)
+    shards = deal(in_batches(prepare(model, prompts, settings).ids, settings), settings.workers)
     rows = len(prompts) * settings.n
     environments = [package_environment() | own for own in worker_devices(len(shards), 1, "generation.workers")]
     with tempfile.TemporaryDirectory(prefix="optune-hf-") as temporary:
@@ -60,10 +60,8 @@ def sample_in_processes(
     return in_order(shards, answers, settings.n)
 
 
-def deal(ids: Sequence[Sequence[int]], batch: int, workers: int) -> list[list[int]]:
-    """Places in `ids`, longest first, dealt in whole batches of `batch` to at most `workers` shards, none empty."""
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
-    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
+def deal(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
+    """The places of whole batches, dealt to at most `workers` shards in turn, none of them empty."""
     return [[place for one in batches[rank::workers] for place in one] for rank in range(min(workers, len(batches)))]
 
 
