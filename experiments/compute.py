@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import platform
 import queue
 import signal
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.arms import ORACLE, Arm, build_of
+from experiments.machine import machine, why_results_differ
 from experiments.results import ROOT, check_identity, publish, raw_path
 from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
@@ -113,7 +113,7 @@ def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Pa
         **measured,
         "timing": {
             **measured.get("timing", {"ledger": ledger(result.stages)}),
-            "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+            "machine": machine(),
         },
     }
     write_json(raw_path(base, preset, arm.name, seed), raw)
@@ -232,13 +232,18 @@ def _report(
     base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int], new: set[tuple[str, int]]
 ) -> dict[str, str]:
     print("This machine's results beside the committed ones:")
-    outcome = {}
+    outcome, unlike = {}, []
     for arm in arms:
         states = []
         for seed in arm.runs_on(seeds):
-            state = publish(read_json(raw_path(base, preset, arm.name, seed)), RESULTS)
+            mine = read_json(raw_path(base, preset, arm.name, seed))
+            state = publish(mine, RESULTS)
             states.append("new" if (arm.name, seed) in new else state)
+            if state.startswith("differs"):
+                unlike.append((mine, read_json(raw_path(RESULTS, preset, arm.name, seed))))
             outcome[f"{arm.name}/seed{seed}"] = states[-1]
         told = "; ".join(f"{n} x {state}" for state, n in Counter(states).items())
         print(f"  {arm.name:28s} {told}")
+    if unlike:
+        print("\n".join(why_results_differ(unlike)))
     return outcome

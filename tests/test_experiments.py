@@ -12,6 +12,7 @@ from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SE
 from experiments.claims import CLAIMS, OUTCOMES
 from experiments.compute import compute
 from experiments.figures import FIGURES, figure_of
+from experiments.machine import why_results_differ
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.artefacts import write_json
@@ -170,6 +171,16 @@ def test_an_option_younger_than_a_result_does_not_make_it_another_result(tmp_pat
     del older["config"]["selection"]["offset_samples"]
     publish(older, tmp_path)
     assert publish(result("a", 0, 50.0), tmp_path) == "reproduced"
+
+
+def test_where_values_differ_it_is_said_whose_they_are_and_what_else_differs():
+    theirs = {"packages": {"torch": "2"}, "timing": {"machine": {"cpu": "abacus", "cores": 2}}}
+    mine = {"packages": {"torch": "2"}, "timing": {"machine": {"cpu": "loom", "vectors": "AVX2", "cores": 4}}}
+    said = "\n".join(why_results_differ([(mine, theirs)]))
+    assert "committed: abacus, 2 cores" in said and "here:      loom (AVX2), 4 cores" in said
+    assert "last bits" in said and "packages:  the same" in said
+    newer = {**mine, "packages": {"torch": "3"}}
+    assert "torch 2 there, 3 here" in why_results_differ([(newer, theirs)])[-1]
 
 
 def test_only_seeds_that_every_arm_has_are_compared(tmp_path):

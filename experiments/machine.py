@@ -1,0 +1,57 @@
+"""Which machine made a result, and why another one's values may differ from it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+
+def processor() -> str:
+    """The processor's model; its kind where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(model, platform.processor() or platform.machine())
+
+
+def machine() -> dict[str, Any]:
+    """What a result says of its machine: processor, the vector instructions that torch uses, cores."""
+    import torch
+
+    return {"cpu": processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
+
+
+def why_results_differ(pairs: Sequence[tuple[Result, Result]]) -> list[str]:
+    """Lines to print below results (this machine's, the committed one) that differ: what it means, and whose they are.
+
+    The committed results of before processors were recorded say `x86_64` alone.
+    """
+    mine, theirs = ({_told(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
+    return [
+        "Another processor rounds sums differently in their last bits. Once that changes a sampled token, a selected",
+        "prompt or the sandbox's own models, the run is another draw by the same recipe: compare means and intervals,",
+        "not digits. (On the machine and packages of the committed results a difference would be a fault.)",
+        f"  committed: {'; '.join(sorted(theirs))}",
+        f"  here:      {'; '.join(sorted(mine))}",
+        f"  packages:  {_packages(pairs)}",
+    ]
+
+
+def _told(found: dict[str, Any]) -> str:
+    vectors = f" ({found['vectors']})" if "vectors" in found else ""
+    return f"{found['cpu']}{vectors}, {found['cores']} cores"
+
+
+def _packages(pairs: Sequence[tuple[Result, Result]]) -> str:
+    unlike = {
+        f"{name} {theirs['packages'].get(name)} there, {version} here"
+        for mine, theirs in pairs
+        for name, version in mine["packages"].items()
+        if theirs["packages"].get(name) != version
+    }
+    return f"{'; '.join(sorted(unlike))} (that alone can change values)" if unlike else "the same"
