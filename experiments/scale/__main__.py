@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.machine import processor
 from experiments.results import ROOT
 from optune.artefacts import read_json, write_json
 from optune.command import exit_status
@@ -103,8 +104,9 @@ def table(data: dict[str, Any]) -> list[str]:
 
 
 def draw(data: dict[str, Any], path: Path) -> list[str]:
-    """Time and memory against the number of prompts, both axes logarithmic, with lines of slope 1."""
+    """Time and memory against the number of prompts, both axes logarithmic, with a line of slope 1 for time."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     from experiments.style import grid, save, stamp
 
@@ -123,6 +125,9 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     both[0].plot([low, high], [bottom, bottom * high / low], ls=":", color="#000000", lw=0.8, label="linear")
     both[0].set_title("seconds of processor time")
     both[1].set_title("peak memory of the process, MB")
+    both[1].yaxis.set_major_locator(LogLocator(subs=(1, 2, 4, 6, 8)))
+    both[1].yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    both[1].yaxis.set_minor_formatter(NullFormatter())
     figure.legend(
         *both[0].get_legend_handles_labels(),
         loc="lower center",
@@ -138,10 +143,12 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
 
 def machine() -> dict[str, Any]:
     """Processor and cores, and how busy others kept them."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    return {"cpu": cpu, "cores": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()}
+    return {
+        "cpu": processor(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg()[0],
+        "python": platform.python_version(),
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:
