@@ -118,7 +118,7 @@ def draw(data: Data, path: Path) -> list[str]:
     for axes in (reuse, tokens):
         axes.set_ylabel("Win score")
     figure.subplots_adjust(top=0.95, bottom=0.125, left=0.08, right=0.985, hspace=0.42, wspace=0.17)
-    style.stamp(figure, caption(data, "wDPO, means, 95% t intervals"), preview(data))
+    style.stamp(figure, caption(data, "wDPO, means, 95% t intervals; dotted: what ratio 1 spends"), preview(data))
     return style.save(figure, path)
 
 

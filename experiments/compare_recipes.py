@@ -267,7 +267,7 @@ def draw(data: Data, path: Path) -> list[str]:
     for axes in panels[:, 1]:
         axes.legend(edgecolor="none", framealpha=1, fontsize=7, loc="lower right", handlelength=2.2)
     figure.subplots_adjust(top=0.96, bottom=0.115, left=0.08, right=0.985, hspace=0.16, wspace=0.05)
-    style.stamp(figure, caption(data, "means, 95% t intervals; dotted: the budget"), preview(data))
+    style.stamp(figure, caption(data, "means, 95% t intervals; dotted: the budget; dashed: from above"), preview(data))
     return style.save(figure, path)
 
 

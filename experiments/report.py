@@ -20,7 +20,7 @@ from experiments import readme_results
 from experiments.arms import REPORT_SEEDS, Arm
 from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
-from experiments.figures import FIGURES, figure_of
+from experiments.figures import FIGURES, NEIGHBOURS, figure_of
 from experiments.readme_results import update_readme
 from experiments.report_page import page
 from experiments.results import ROOT, read_raw
@@ -350,7 +350,9 @@ def _provenance(preset: str) -> Iterable[str]:
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
         yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
-    yield f'- Everything again: `make paper beyond report PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
+    targets = " ".join(["paper", "beyond", *NEIGHBOURS, "report"])
+    yield "- Everything again (each arm on those of the seeds that it has here):"
+    yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -80,14 +80,14 @@ def _over(seeds: Sequence[dict[str, float]]) -> Data:
 def lines(data: Data) -> list[str]:
     """Ours with intervals, differences from the first row, then the paper's."""
     columns = list(data["rows"]["ours"])
-    rows = [f"  {'':28s}" + "".join(f"{COLUMNS.get(name, name):22s}" for name in columns)]
+    rows = [f"  {'':34s}" + "".join(f"{COLUMNS.get(name, name):22s}" for name in columns)]
     for part, prefix in (("rows", ""), ("minus_ours", "minus ours: ")):
         for label, found in data[part].items():
             cells = (told(found.get(name), 2 if name == "gold" else 1) for name in columns)
-            rows.append(f"  {prefix + label:28s}" + "".join(f"{cell:22s}" for cell in cells))
-    rows.append(f"  {'the paper':28s}" + "".join(f"{name:18s}" for name in data["paper"]["columns"]))
+            rows.append(f"  {prefix + label:34s}" + "".join(f"{cell:22s}" for cell in cells))
+    rows.append(f"  {'the paper':34s}" + "".join(f"{name:18s}" for name in data["paper"]["columns"]))
     for label, values in data["paper"]["models"].items():
-        rows.append(f"  {label:28s}" + "".join(f"{value:<18g}" for value in values))
+        rows.append(f"  {label:34s}" + "".join(f"{value:<18g}" for value in values))
     return [line.rstrip() for line in rows]
 
 

@@ -203,7 +203,8 @@ def draw(data: Data, path: Path) -> list[str]:
     figure.legend(*panels[0].get_legend_handles_labels(), ncols=4, loc="upper center", frameon=False, fontsize=8)
     figure.supxlabel("Correlation over families of initial reward with gain in gold at ratio 1", fontsize=9, y=0.06)
     figure.subplots_adjust(top=0.83, bottom=0.195, left=0.1, right=0.99, wspace=0.18)
-    style.stamp(figure, caption(data, "large: means, 95% t intervals; small: seeds"), preview(data))
+    what = "large: means, 95% t intervals; small: seeds; grey: the seeds' mean line"
+    style.stamp(figure, caption(data, what), preview(data))
     return style.save(figure, path)
 
 

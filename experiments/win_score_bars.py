@@ -11,6 +11,8 @@ from experiments.figure import Data, Figure, caption, over_seeds, preview, prove
 from experiments.results import read_raw
 
 LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
+BASELINE = 50  # the win score of an answer as good as the baseline's
+OFFSET = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
 
 
 def win_score_figure(name: str, loss: str) -> Figure:
@@ -61,7 +63,10 @@ def bars_of(loss: str) -> list[tuple[str, str, str, str]]:
 
 
 def draw(data: Data, path: Path) -> list[str]:
-    """Bars in groups of iterations, as in the paper: random striped, ratio in colour, intervals over seeds."""
+    """Bars in groups of iterations, as in the paper: random striped, ratio in colour, intervals over seeds.
+
+    They stand on the baseline's 50, so that their lengths are leads over it, whatever part of the axis is shown.
+    """
     import matplotlib.pyplot as plt
 
     from experiments import style
@@ -72,14 +77,17 @@ def draw(data: Data, path: Path) -> list[str]:
     width = 0.85 / len(bars)
     for place, (name, label, colour, hatch) in enumerate(bars):
         points = [data["arms"][name][t]["win_score"] for t in iterations]
+        means = [p["mean"] for p in points]
         x = [t + (place - (len(bars) - 1) / 2) * width for t in iterations]
         face = {"facecolor": "white", "edgecolor": colour, "hatch": hatch} if hatch else {"color": colour}
-        axes.bar(x, [p["mean"] for p in points], width * 0.9, label=label, linewidth=0.8, **face)
+        leads = [mean - BASELINE for mean in means]
+        axes.bar(x, leads, width * 0.9, bottom=BASELINE, label=label, linewidth=0.8, **face)
         if errors := style.reach(points):
-            means = [p["mean"] for p in points]
             axes.errorbar(x, means, errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5)
-    axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
-    axes.text(1.5, 50, "baseline", fontsize=6, va="bottom", ha="center")  # between two groups of bars
+    axes.axhline(BASELINE, color=style.COLOURS["line"], linewidth=0.7)
+    below = means[-1] >= BASELINE  # where the last bars are not
+    place = {"va": "top" if below else "bottom", "ha": "right"}
+    axes.annotate("baseline: 50", (1, BASELINE), (0, -3 if below else 3), fontsize=7, **place, **OFFSET)
     axes.set_ylim(*_limits(data))
     axes.set_xlim(0.5, len(iterations) + 0.5)
     axes.set_xticks(iterations, [f"Iteration {t}" for t in iterations])
@@ -97,4 +105,4 @@ def _limits(data: Data) -> tuple[float, float]:
     lows = [p["low"] if p["low"] is not None else p["mean"] for p in points]
     highs = [p["high"] if p["high"] is not None else p["mean"] for p in points]
     span = max(highs) - min(lows) or 1
-    return min(min(lows), 50) - 0.1 * span, max(max(highs), 50) + 0.1 * span
+    return min(min(lows), BASELINE) - 0.1 * span, max(max(highs), BASELINE) + 0.1 * span
