@@ -10,16 +10,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from statistics import fmean
-from typing import Any
-
-import httpx2
 
 from optune import sandbox
 from optune.artefacts import stable_hash, stable_seed
 from optune.chat_client import ChatSettings
+from optune.chat_endpoint import completions, in_process, listen
 from optune.command import exit_status
 from optune.config import WriterConfig
 from optune.prompt_writer import Shown, Writer, read_back
@@ -34,7 +31,8 @@ SHRINKAGE = 5.0  # records without any effect that every word and length is take
 def writer(settings: WriterConfig) -> Writer:
     """The sandbox's writer in this process: free, and under a name that changes with the sandbox and this file."""
     name = model_name()
-    return Writer(ChatSettings(model=name, price_in=0.0, price_out=0.0), transport=transport(), identity=name)
+    chat = ChatSettings(model=name, price_in=0.0, price_out=0.0)
+    return Writer(chat, transport=in_process(completions(name, reply)), identity=name)
 
 
 def model_name() -> str:
@@ -102,66 +100,11 @@ def _likeness(text: str, traits: dict[str | int, float]) -> float:
     return fmean(traits.get(trait, 0.0) for trait in (*words, len(words)))
 
 
-# --- the endpoint -----------------------------------------------------------------------------------------------------
-
-
-def respond(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """The HTTP status and the chat completion (or error) for one request body."""
-    try:
-        prompt = body["messages"][-1]["content"]
-        text = reply(prompt)
-    except UserError as error:
-        return 400, {"error": {"message": str(error), "code": "invalid_prompt"}}
-    used = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    return 200, {"object": "chat.completion", "model": model_name(), "choices": [choice], "usage": used}
-
-
-def transport() -> httpx2.AsyncBaseTransport:
-    """The writer as an endpoint inside this process, to be handed to the `openai` client."""
-
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        status, body = respond(json.loads(request.content))
-        return httpx2.Response(status, json=body)
-
-    return httpx2.MockTransport(handle)
-
-
-def serve(port: int = 0) -> ThreadingHTTPServer:
-    """The writer as an endpoint on loopback; the caller runs `serve_forever` and `shutdown`. Port 0: a free one."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            status, answer = respond(json.loads(self.rfile.read(int(self.headers["content-length"]))))
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m optune.sandbox_writer", description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, default=8001)
     options = parser.parse_args(arguments)
-    return exit_status(lambda: _serve(options.port))
-
-
-def _serve(port: int) -> None:
-    try:
-        server = serve(port)
-    except OSError as error:
-        raise UserError(f"Port {port} cannot be used ({error.strerror}).") from None
-    print(f"{model_name()} listens on http://127.0.0.1:{server.server_port}/v1; Ctrl-C stops it.", flush=True)
-    server.serve_forever()
+    return exit_status(lambda: listen(model_name(), completions(model_name(), reply), options.port))
 
 
 if __name__ == "__main__":

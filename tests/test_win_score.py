@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from eval import win_score as cli
 from eval.judges import JUDGES, Judge, make_judge
 from eval.judges.calibrate import calibrate, distance, shares
-from eval.judges.sandbox import JudgeNoise, SandboxJudge, rate, serve
+from eval.judges.sandbox import JudgeNoise, SandboxJudge, rate
 from eval.verdicts import from_scores, summarize, verdict_of
 from eval.win_score import match, read_verdicts, win_score
 from optune.chat_client import ChatSettings
+from optune.chat_endpoint import on_loopback
 from optune.types import UserError
 
 WIN, TIE, LOSE = (9.0, 8.0), (8.0, 8.0), (7.0, 8.0)
@@ -350,7 +351,7 @@ def test_the_sandbox_judge_on_loopback(answers, tmp_path):
     import threading
 
     judge = SandboxJudge()
-    server = serve(judge)
+    server = on_loopback(judge.respond)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         over_http = Judge(ChatSettings(judge.name, base_url=f"http://127.0.0.1:{server.server_port}/v1"))

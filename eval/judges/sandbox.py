@@ -1,28 +1,26 @@
 """The sandbox judge: gold quality seen with noise, behind an OpenAI-compatible endpoint.
 
 It reads the rating prompt, or the choice prompt, and answers as text in that format, through the same client, parser
-and reply log as a paid judge: in process (`transport`), or on loopback with `python -m eval.judges.sandbox`.
+and reply log as a paid judge: in process (`judge`), or on loopback with `python -m eval.judges.sandbox`.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from statistics import NormalDist
 from typing import Any
-
-import httpx2
 
 from eval.judges import Judge
 from eval.judges.choice import CHOICE, letter
 from eval.judges.rating import RATING
 from optune.artefacts import stable_hash
 from optune.chat_client import ChatSettings
+from optune.chat_endpoint import completions, in_process, listen
 from optune.sandbox import content_hash, gold
 from optune.types import UserError
 
@@ -79,14 +77,7 @@ class SandboxJudge:
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The HTTP status and the chat completion (or error) for one request body."""
-        prompt = body["messages"][-1]["content"]
-        try:
-            text = self.reply(prompt)
-        except UserError as error:
-            return 400, {"error": {"message": str(error), "code": "invalid_prompt"}}
-        used = {"prompt_tokens": len(prompt.split()), "completion_tokens": len(text.split())}
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-        return 200, {"object": "chat.completion", "model": self.name, "choices": [choice], "usage": used}
+        return completions(self.name, self.reply)(body)
 
 
 def rate(noise: JudgeNoise, texts: tuple[str, str, str], gold_1: float, gold_2: float) -> tuple[float, float]:
@@ -108,39 +99,7 @@ def judge(model: str | None = None, **options: Any) -> Judge:
     """The sandbox judge as `eval.judges` wants it: in process, free, and under its own name."""
     rater = SandboxJudge()
     options |= {"price_in": 0.0, "price_out": 0.0, "base_url": None}
-    return Judge(ChatSettings(model=rater.name, **options), transport=transport(rater))
-
-
-def transport(judge: SandboxJudge) -> httpx2.AsyncBaseTransport:
-    """The judge as an endpoint inside this process, to be handed to the `openai` client."""
-
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        status, body = judge.respond(json.loads(request.content))
-        return httpx2.Response(status, json=body)
-
-    return httpx2.MockTransport(handle)
-
-
-def serve(judge: SandboxJudge, port: int = 0) -> ThreadingHTTPServer:
-    """The judge as an endpoint on loopback; the caller runs `serve_forever` and `shutdown`. Port 0 takes a free one."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, answer = judge.respond(body)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    return Judge(ChatSettings(model=rater.name, **options), transport=in_process(rater.respond))
 
 
 def _uniform(seed: int, *parts: str) -> float:
@@ -158,15 +117,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8000)
     args = parser.parse_args(argv)
     judge = SandboxJudge()
-    try:
-        server = serve(judge, args.port)
-    except OSError as error:
-        raise UserError(f"Port {args.port} cannot be used ({error.strerror}).") from None
-    print(f"{judge.name} listens on http://127.0.0.1:{server.server_port}/v1; Ctrl-C stops it.", flush=True)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        server.server_close()
+    with suppress(KeyboardInterrupt):
+        listen(judge.name, judge.respond, args.port)
     return 0
 
 

@@ -7,17 +7,15 @@ parser are those of a paid annotator. What it sees of gold, noise included, is w
 from __future__ import annotations
 
 import functools
-import json
 import math
 import re
 from typing import Any
-
-import httpx2
 
 from eval.alpaca_annotate import prompt_template
 from eval.judges import Judge
 from eval.judges.sandbox import SandboxJudge
 from optune.chat_client import ChatSettings
+from optune.chat_endpoint import Respond, in_process, refused
 from optune.sandbox.preferences import SHARPNESS
 from optune.types import UserError
 
@@ -26,24 +24,24 @@ def judge(model: str | None = None, **options: Any) -> Judge:
     """The sandbox annotator. Its model name, unless one is given, changes with the sandbox and the noise."""
     sandbox = SandboxJudge()
     options |= {"price_in": 0.0, "price_out": 0.0}
-    return Judge(ChatSettings(model=model or f"{sandbox.name}-alpaca", **options), transport=transport(sandbox))
+    chat = ChatSettings(model=model or f"{sandbox.name}-alpaca", **options)
+    return Judge(chat, transport=in_process(_respond(sandbox)))
 
 
-def transport(sandbox: SandboxJudge) -> httpx2.AsyncBaseTransport:
-    """The endpoint, to be given to `ChatClient(transport=...)`; it refuses prompts that are not the sandbox's."""
+def _respond(sandbox: SandboxJudge) -> Respond:
+    """The annotator as a chat endpoint's function; it refuses prompts that are not the sandbox's."""
 
-    def handle(request: httpx2.Request) -> httpx2.Response:
-        body = json.loads(request.content)
+    def respond(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         found = _prompt().fullmatch(body["messages"][-1]["content"])
         try:
             if found is None:
                 raise UserError("this prompt is not AlpacaEval's")
             choice = _choice(log_probabilities(sandbox, *found.groups()))
         except UserError as error:
-            return httpx2.Response(400, json={"error": {"message": str(error), "code": "invalid_prompt"}})
-        return httpx2.Response(200, json={"model": body["model"], "choices": [choice]})
+            return refused(error)
+        return 200, {"model": body["model"], "choices": [choice]}
 
-    return httpx2.MockTransport(handle)
+    return respond
 
 
 def log_probabilities(sandbox: SandboxJudge, instruction: str, first: str, second: str) -> dict[str, float]:
