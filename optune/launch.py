@@ -27,7 +27,7 @@ import yaml
 from optune.artefacts import sha256_of, write_json
 from optune.command import one_line
 from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
-from optune.generate.process import end_group, keep_log, tail
+from optune.generate.process import end_group, keep_log, package_environment, tail
 from optune.types import UserError
 
 READY = PRESETS / "accelerate"  # ddp.yaml, fsdp.yaml, zero3.yaml
@@ -134,13 +134,11 @@ def identity(launch: LaunchConfig | None) -> dict[str, Any]:
 def _run(starter: list[str], job_dir: Path, on_log: Callable[[dict[str, Any]], None] | None) -> None:
     """The workers to their end; they are ended in any case."""
     log = job_dir / "log"
-    root = str(Path(__file__).resolve().parents[1])
-    paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     with open(log, "w", encoding="utf-8") as file:
         try:
             process = subprocess.Popen(
                 starter,
-                env={**os.environ, "PYTHONPATH": paths},
+                env=package_environment(),
                 stdout=file,
                 stderr=file,
                 start_new_session=True,  # it is ended with all that it starts

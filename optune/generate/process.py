@@ -61,6 +61,13 @@ def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path], what: st
             )
 
 
+def package_environment() -> dict[str, str]:
+    """This process's environment, with the package where this process found it."""
+    own = str(Path(__file__).resolve().parents[2])
+    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
 def worker_devices(workers: int, each: int, what: str) -> list[dict[str, str]]:
     """What each worker's environment says of its GPUs, `each` of them; nothing where the machine has none.
 

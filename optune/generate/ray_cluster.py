@@ -18,8 +18,8 @@ from typing import Any
 
 from optune.config import RayConfig
 from optune.generate import ENGINES, in_batches, prepare
-from optune.generate.process import free_memory
-from optune.generate.shards import deal, in_order, package_environment
+from optune.generate.process import free_memory, package_environment
+from optune.generate.shards import deal, in_order
 from optune.registry import resolve
 from optune.types import Prompt, Response, UserError
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from optune.artefacts import read_json, write_json, write_text
 from optune.generate import in_batches, prepare
-from optune.generate.process import free_memory, run_workers, worker_devices
+from optune.generate.process import free_memory, package_environment, run_workers, worker_devices
 from optune.history import read_responses, write_responses
 from optune.types import Prompt, Response
 
@@ -105,13 +105,6 @@ def _threads(workers: int) -> int:
     import torch
 
     return max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
-
-
-def package_environment() -> dict[str, str]:
-    """This process's environment, with the package where this process found it."""
-    own = str(Path(__file__).resolve().parents[2])
-    paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 if __name__ == "__main__":
