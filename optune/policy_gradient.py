@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
@@ -23,7 +22,7 @@ from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import RunConfig
 from optune.learners import Step
 from optune.quiet import quiet_libraries
-from optune.trainer import LogTeller, optimizer_of, save_policy, summary
+from optune.trainer import LogTeller, common_arguments, save_policy, summary
 from optune.types import Prompt, Response, UserError
 
 
@@ -91,31 +90,15 @@ def train_rloo(step: Step, folder: Path) -> dict[str, Any]:
 
 
 def _arguments(config: RunConfig, seed: int, folder: Path) -> RLOOConfig:
-    """Our options in TRL's words; nothing is saved, evaluated or reported on the way."""
+    """Our options for the rewarded step in TRL's words."""
     training, sampling = config.training, config.generation
     return RLOOConfig(
-        output_dir=str(folder),
+        **common_arguments(training, seed, folder),
         beta=config.loss.beta_1,
         num_generations=sampling.n,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_completion_length=sampling.max_new_tokens,
-        learning_rate=training.learning_rate,
-        optim=optimizer_of(training),
-        lr_scheduler_type=training.schedule,
-        warmup_steps=training.warmup_ratio,  # below 1 it is a ratio
-        num_train_epochs=training.epochs,
         per_device_train_batch_size=training.micro_batch_size * sampling.n,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
-        max_grad_norm=training.max_grad_norm,
-        bf16=training.dtype == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=training.gradient_checkpointing,
-        seed=seed % 2**32,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
-        logging_steps=1,
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
     )

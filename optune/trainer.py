@@ -45,31 +45,39 @@ def optimizer_of(settings: TrainingConfig) -> str:
 
 
 def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folder: Path) -> DPOConfig:
-    """Our options in TRL's words; nothing is saved, evaluated or reported on the way."""
+    """Our options for the preference step in TRL's words."""
     at_once = settings.batch_size if settings.batching else settings.micro_batch_size
     return DPOConfig(
-        output_dir=str(folder),
+        **common_arguments(settings, seed, folder),
         beta=beta_1,
-        learning_rate=settings.learning_rate,
-        optim=optimizer_of(settings),
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_ratio,  # below 1 it is a ratio
-        num_train_epochs=settings.epochs,
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=settings.batch_size // at_once,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.dtype == "bfloat16",
-        use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=settings.gradient_checkpointing,
         max_length=None,
-        seed=seed % 2**32,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to="none",
-        logging_steps=1,
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
     )
+
+
+def common_arguments(settings: TrainingConfig, seed: int, folder: Path) -> dict[str, Any]:
+    """What every learner's trainer is told alike; nothing is saved, evaluated or reported on the way."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "learning_rate": settings.learning_rate,
+        "optim": optimizer_of(settings),
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_ratio,  # below 1 it is a ratio
+        "num_train_epochs": settings.epochs,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": settings.dtype == "bfloat16",
+        "use_cpu": not gpu,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "seed": seed % 2**32,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+    }
 
 
 @contextlib.contextmanager
