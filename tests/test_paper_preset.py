@@ -1,4 +1,4 @@
-"""The paper preset from end to end on small stand-ins: only paths and sizes differ from the preset."""
+"""The paper preset from end to end on small stand-ins: only paths, sizes and what needs GPUs differ from the preset."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from optune.config import RunConfig, differences, load_config
 from optune.generate import encode_prompts
 from optune.history import read_responses
 from optune.prompts import load_prompts
-from optune.types import Prompt, Response
+from optune.types import Prompt, Response, UserError
 
 QUESTIONS = [
     f"{verb} {thing} in {n} words, please."
@@ -147,6 +147,8 @@ def small(policy, reward_model, ultrachat) -> RunConfig:
             "generation.batch_size": 16,
             "training.batch_size": 8,
             "training.micro_batch_size": 4,
+            "launch.processes": 2,
+            "launch.config": "ddp",  # the one thing but the engine that a CPU cannot do: FSDP needs GPUs
         }
     )
 
@@ -155,7 +157,9 @@ def test_only_paths_and_sizes_are_overridden(small):
     changed = {line.split(":")[0] for line in differences(load_config("paper").model_dump(), small.model_dump())}
     sizes = {"iterations", "threads", "prompts.limit", "prompts.max_tokens", "reward.max_length"}
     sizes |= {"generation.max_new_tokens", "generation.batch_size", "training.batch_size"}
-    assert changed == {"policy.model", "reward.model", "prompts.path", "generation.engine", *sizes}
+    sizes |= {"launch.processes"}
+    of_gpus = {"generation.engine", "launch.config"}  # vLLM is tried below; FSDP spreads a policy over GPUs alone
+    assert changed == {"policy.model", "reward.model", "prompts.path", *of_gpus, *sizes}
 
 
 def test_both_data_sets_give_the_same_prompts_and_none_of_their_answers(ultrachat, ultrafeedback):
@@ -209,6 +213,21 @@ def test_the_presets_for_gpus_sample_with_vllm_the_papers_on_eight():
     small, paper = load_config("small"), load_config("paper")
     assert (small.generation.engine, paper.generation.engine) == ("vllm", "vllm")
     assert small.generation.vllm is None and paper.generation.vllm.data_parallel_size == 8
+
+
+def test_the_papers_preset_trains_sharded_on_eight_gpus(monkeypatch):
+    """A 7B policy's training fits no single GPU, and what is configured is what `launch` takes."""
+    import torch
+
+    from optune import launch
+
+    paper = load_config("paper")
+    assert (paper.launch.config, paper.launch.processes, launch.kind(paper.launch)) == ("fsdp", 8, "FSDP")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    launch.check(paper.launch, paper.training)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(UserError, match="there is none here"):
+        launch.check(paper.launch, paper.training)
 
 
 @pytest.mark.slow
