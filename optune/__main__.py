@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--preset", help="nano, tiny, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
-    plan.add_argument("--gpus", type=int, default=8, help="of a node")
+    plan.add_argument("--gpus", type=int, help="of a node; default: as many as the configuration uses")
     plan.add_argument("--nodes", type=int, default=1, help="machines; for several, the commands of each are printed")
     plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
     plan.add_argument("--response-tokens", type=float, help="mean length of a response")
@@ -103,7 +104,9 @@ def _plan(options: argparse.Namespace) -> None:
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
-    print(plan(config, **{name: getattr(options, name) for name in names}))
+    given = [(f"--{name}", getattr(options, name)) for name in ("config", "preset", "recipe")]
+    words = [word for pair in given if pair[1] for word in pair] + options.overrides
+    print(plan(config, **{name: getattr(options, name) for name in names}, arguments=shlex.join(words)))
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -1,5 +1,7 @@
 """What a run will cost, before it is run: time, memory, disk and judge calls of every stage, from first principles.
 
+Every stage is that of the configuration: on the GPUs that it uses, with the passes that its training makes.
+
 Work is counted (floating-point operations of matrix products, bytes that a decoding step reads) and divided by what a
 machine reaches. For GPUs these rates are assumptions, each stated in MACHINES; a machine whose ledgers are at hand is
 modelled in `measured_cost.py`. Expected lengths are assumptions, too, unless given.
@@ -12,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow.parquet as pq
 
 from optune.artefacts import read_json
 from optune.config import RunConfig
@@ -115,13 +119,53 @@ class Lengths:
 
 @dataclass(frozen=True)
 class StageCost:
-    """A stage of a plan: wall-clock seconds with all GPUs at work, bytes of memory per GPU, bytes left on disk."""
+    """A stage of a plan: on how many GPUs, wall-clock seconds, bytes of memory per GPU, bytes left on disk."""
 
     stage: str
     iteration: int
+    gpus: int
     seconds: float
     memory: float
     disk: float
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How many GPUs each phase is spread over, evenly."""
+
+    generation: int = 1
+    rewarding: int = 1
+    training: int = 1
+
+    @property
+    def gpus(self) -> int:
+        """That the run needs."""
+        return max(self.generation, self.rewarding, self.training)
+
+    @classmethod
+    def even(cls, gpus: int) -> Spread:
+        """Every phase over all of them."""
+        return cls(gpus, gpus, gpus)
+
+
+def spread_of(config: RunConfig) -> Spread:
+    """The GPUs that a run uses as it is configured; an endpoint's own are not known, and count as one."""
+    generation = config.generation
+    each = tensor_parallel(config)
+    if generation.engine == "vllm":
+        sampling = each * (generation.vllm.data_parallel_size if generation.vllm else 1)
+    elif generation.engine == "ray":
+        sampling = each * (generation.ray.workers if generation.ray else 1)
+    else:
+        sampling = generation.workers or 1
+    return Spread(generation=sampling, training=config.launch.processes if config.launch else 1)
+
+
+def tensor_parallel(config: RunConfig) -> int:
+    """GPUs of one sampling worker."""
+    generation = config.generation
+    engine = generation.ray.engine if generation.engine == "ray" and generation.ray else generation.engine
+    return generation.vllm.tensor_parallel_size if engine in ("vllm", "ray") and generation.vllm else 1
 
 
 def shape_of(model: str) -> Shape:
@@ -210,29 +254,94 @@ def rewarding_seconds(shape: Shape, machine: Machine, responses: float, lengths:
     return machine.start_s + flops / (machine.peak * machine.forward_efficiency)
 
 
-def training_seconds(shape: Shape, config: RunConfig, machine: Machine, pairs: float, lengths: Lengths) -> float:
-    """Line 22: reference log-probabilities, then forward and backward (twice forward with checkpointing)."""
-    forward = shape.flops(2 * pairs * lengths.both, lengths.both / 2)
-    passes = config.training.epochs * (3 + config.training.gradient_checkpointing)
-    rate = machine.peak * machine.train_efficiency
-    return machine.start_s + forward / (machine.peak * machine.forward_efficiency) + passes * forward / rate
+def training_seconds(
+    shape: Shape, config: RunConfig, machine: Machine, pairs: float, lengths: Lengths, scored: float | None = None
+) -> float:
+    """Line 22: reference log-probabilities of `scored` pairs (default: all), then forward and backward.
+
+    Backward takes twice the forward pass, once for weights and once for inputs, and once more with checkpointing; the
+    weights that a LoRA leaves alone need none of theirs. Padding is not counted.
+    """
+    settings = config.training
+    forward = pair_flops(shape, config, lengths)
+    backward = 1 + trainable_parameters(shape, config) / shape.parameters
+    passes = settings.epochs * (1 + settings.gradient_checkpointing + backward)
+    reference = (pairs if scored is None else scored) * forward / (machine.peak * machine.forward_efficiency)
+    return machine.start_s + reference + passes * pairs * forward / (machine.peak * machine.train_efficiency)
+
+
+def pair_flops(shape: Shape, config: RunConfig, lengths: Lengths) -> float:
+    """A forward pass over one pair: two rows, or with `training.batching` one that has the prompt once.
+
+    The one row's mask is no plain causal one, so its attention is computed over the whole row.
+    """
+    if config.training.batching is None:
+        return shape.flops(2 * lengths.both, lengths.both / 2)
+    row = lengths.both + lengths.response
+    return shape.flops(row, row)
+
+
+def trainable_parameters(shape: Shape, config: RunConfig) -> int:
+    """All, or a LoRA's: r numbers for each input and each output of the matrices that it adapts.
+
+    A pattern in the place of names is taken to adapt every matrix of the layers.
+    """
+    lora = config.training.lora
+    if lora is None:
+        return shape.parameters
+    hidden, own, shared = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    sides = {
+        "q_proj": hidden + own,
+        "k_proj": hidden + shared,
+        "v_proj": hidden + shared,
+        "o_proj": own + hidden,
+        "gate_proj": hidden + shape.intermediate,
+        "up_proj": hidden + shape.intermediate,
+        "down_proj": shape.intermediate + hidden,
+    }
+    named = sides if isinstance(lora.target_modules, str) else lora.target_modules
+    return shape.layers * lora.r * sum(sides.get(name, 0) for name in named)
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def training_bytes(shape: Shape, config: RunConfig, gpus: int) -> float:
-    """Per GPU with weights, gradients and optimizer state in fp32 sharded over `gpus`, and the activations of a batch.
+# Bytes of optimizer state for each trained parameter; 8-bit states have one 4-byte scale for every 256 of them.
+STATE_BYTES = {"rmsprop": 4.0, "adamw_torch": 8.0, "rmsprop_8bit": 1 + 4 / 256, "adamw_8bit": 2 * (1 + 4 / 256)}
 
-    Activations: a layer's inputs with checkpointing (about 16 times that without), and the logits with their gradient
-    in fp32.
+
+def training_bytes(shape: Shape, config: RunConfig, gpus: int) -> float:
+    """Per GPU: what training takes, or before it scoring the reference, whichever is more.
+
+    Weights, gradients and optimizer state in fp32, sharded over `gpus` by FSDP and ZeRO-3. Activations: a layer's
+    inputs with checkpointing (about 16 times that without), and at most the logits with their gradient in fp32. The
+    reference is scored by whole models in each process: the policy, and the reference where it is another one.
     """
-    states = {"rmsprop": 1, "adamw_torch": 2}[config.training.optimizer]
-    rows = 2 * config.training.micro_batch_size
-    tokens = rows * (config.prompts.max_tokens + config.generation.max_new_tokens)
-    kept = 1 if config.training.gradient_checkpointing else 16
-    activations = tokens * shape.hidden * shape.layers * kept * BYTES[config.training.dtype]
-    return 4 * (2 + states) * shape.parameters / gpus + activations + 2 * 4 * tokens * shape.vocabulary
+    settings = config.training
+    width = 4  # of a number in fp32
+    trained = (width + STATE_BYTES[settings.optimizer]) * trainable_parameters(shape, config)
+    states = (width * shape.parameters + trained) / (gpus if shards_weights(config) else 1)
+    tokens = micro_batch_positions(config)
+    kept = 1 if settings.gradient_checkpointing else 16
+    activations = tokens * shape.hidden * shape.layers * kept * BYTES[settings.dtype]
+    models = 1 if settings.reference == "iteration_start" and settings.start is None else 2
+    scoring = models * width * shape.parameters
+    return max(states + activations + 2 * width * tokens * shape.vocabulary, scoring)
+
+
+def shards_weights(config: RunConfig) -> bool:
+    """Whether processes share the weights out; a configuration file of one's own is taken to do so."""
+    return config.launch is not None and config.launch.mode == "accelerate" and config.launch.config != "ddp"
+
+
+def micro_batch_positions(config: RunConfig) -> int:
+    """Positions of the largest forward pass in training: a token budget, or the longest pairs."""
+    settings, prompt, response = config.training, config.prompts.max_tokens, config.generation.max_new_tokens
+    if settings.micro_batch_tokens:
+        return settings.micro_batch_tokens
+    if settings.batching:
+        return settings.micro_batch_size * (prompt + 2 * response)
+    return settings.micro_batch_size * 2 * (prompt + response)
 
 
 def generation_bytes(shape: Shape, config: RunConfig, machine: Machine, engine: str) -> float:
@@ -256,39 +365,54 @@ def rewarding_bytes(shape: Shape, config: RunConfig) -> float:
 def plan_run(
     config: RunConfig,
     machine: Machine,
-    gpus: int,
     prompts: int,
     lengths: Lengths,
+    spread: Spread | None = None,
     engine: str | None = None,
     batch: int | None = None,
 ) -> list[StageCost]:
-    """The stages of one run on `gpus` GPUs, prompts sharded over them, in order. `engine`: other than configured."""
-    engine, batch = engine or config.generation.engine, batch or config.generation.batch_size
+    """The stages of one run, in order. `spread` and `engine`: other than configured; `batch`: rows on each GPU."""
+    spread = spread or spread_of(config)
+    engine, batch = engine or _sampler(config), batch or config.generation.batch_size
     policy = shape_of(config.policy.model)
     reward = shape_of(config.reward.model) if config.reward.model else None  # `gold` takes no time
     rows_bytes = 2 * config.generation.n * lengths.response * 8  # ids and text, in history and pairs
+    offline = offline_pairs(config) or 0
+    memory = {"generation": generation_bytes(policy, config, machine, engine)}
+    memory["training"] = training_bytes(policy, config, spread.training)
+    memory["rewarding"] = rewarding_bytes(reward, config) if reward else 0.0
     found = []
+
+    def add(t: int, stage: str, seconds: float, disk: float, phase: str | None = None) -> None:
+        found.append(StageCost(stage, t, getattr(spread, phase or stage), seconds, memory[phase or stage], disk))
+
+    def sampled(config: RunConfig, asked: int) -> float:
+        return generation_seconds(policy, config, machine, asked / spread.generation, lengths, engine, batch)
+
+    def rewarded(responses: int) -> float:
+        return rewarding_seconds(reward, machine, responses / spread.rewarding, lengths) if reward else 0.0
+
     for t in range(config.iterations + 1):
         fresh = fresh_prompts(config, prompts, t)
-        share, responses = fresh / gpus, fresh * config.generation.n
-        seconds = generation_seconds(policy, config, machine, share, lengths, engine, batch)
-        found.append(
-            StageCost("generation", t, seconds, generation_bytes(policy, config, machine, engine), fresh * rows_bytes)
-        )
+        add(t, "generation", sampled(config, fresh), fresh * rows_bytes)
         if reward:
-            seconds = rewarding_seconds(reward, machine, responses / gpus, lengths)
-            found.append(StageCost("rewarding", t, seconds, rewarding_bytes(reward, config), 0.0))
-        seconds = training_seconds(policy, config, machine, training_pairs(config, prompts, t) / gpus, lengths)
-        found.append(StageCost("training", t, seconds, training_bytes(policy, config, gpus), 4.0 * policy.parameters))
+            add(t, "rewarding", rewarded(fresh * config.generation.n), 0.0)
+        pairs = training_pairs(config, prompts, t, offline)
+        scored = pairs - fresh if config.training.fresh_reference else pairs
+        share = (pairs / spread.training, lengths, scored / spread.training)
+        add(t, "training", training_seconds(policy, config, machine, *share), 4.0 * policy.parameters)
         asked, answering = validation_of(config)
         if asked:
-            seconds = generation_seconds(policy, answering, machine, asked / gpus, lengths, engine, batch)
-            if reward:
-                seconds += rewarding_seconds(reward, machine, asked * answering.generation.n / gpus, lengths)
-            memory = generation_bytes(policy, answering, machine, engine)
-            disk = asked * answering.generation.n * lengths.response * 8
-            found.append(StageCost("validation", t, seconds, memory, disk))
+            responses = asked * answering.generation.n
+            seconds = sampled(answering, asked) + rewarded(responses)
+            add(t, "validation", seconds, responses * lengths.response * 8, "generation")
     return found
+
+
+def _sampler(config: RunConfig) -> str:
+    """The engine that samples; Ray only spreads one."""
+    own = config.generation
+    return (own.ray.engine if own.ray else "vllm") if own.engine == "ray" else own.engine
 
 
 def validation_of(config: RunConfig) -> tuple[int, RunConfig]:
@@ -309,13 +433,29 @@ def prompts_of(config: RunConfig) -> int | None:
     return own.per_iteration or (own.limit and own.limit // (config.iterations + 1))
 
 
-def training_pairs(config: RunConfig, prompts: int, iteration: int) -> int:
-    """Pairs that an iteration trains on, if every group makes one, by the view of the history; without offline ones.
+def training_pairs(config: RunConfig, prompts: int, iteration: int, offline: int = 0) -> int:
+    """Pairs that an iteration trains on, if every group makes one, by the view of the history.
 
-    Sources that bring other prompts in each iteration are taken to repeat none of them.
+    Sources that bring other prompts in each iteration are taken to repeat none of them. `offline` pairs train in
+    iteration 0, and later too unless only fresh ones do.
     """
     fresh = [fresh_prompts(config, prompts, t) for t in range(iteration + 1)]
-    return {"latest": prompts, "fresh": fresh[-1], "all": sum(fresh)}[config.pairs.view]
+    view = config.pairs.view
+    online = {"latest": prompts, "fresh": fresh[-1], "all": sum(fresh)}[view]
+    return online + (offline if iteration == 0 or view != "fresh" else 0)
+
+
+def offline_pairs(config: RunConfig) -> int | None:
+    """Pairs in the file of `pairs.offline`; 0 without one, None where it is not here."""
+    if config.pairs.offline is None:
+        return 0
+    path = Path(config.pairs.offline)
+    if not path.is_file():
+        return None
+    if path.suffix == ".parquet":
+        return pq.read_metadata(path).num_rows
+    with open(path, encoding="utf-8") as lines:
+        return sum(1 for line in lines if line.strip())
 
 
 def fresh_prompts(config: RunConfig, prompts: int, iteration: int) -> int:

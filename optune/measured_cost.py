@@ -18,6 +18,7 @@ from optune.cost_model import (
     StageCost,
     expected_lengths,
     fresh_prompts,
+    pair_flops,
     shape_of,
     training_pairs,
     validation_of,
@@ -52,7 +53,7 @@ def operations(config: RunConfig, fresh: int, pairs: float, lengths: Lengths) ->
     return {
         "generation": policy.flops(fresh * lengths.prompt + responses * lengths.response, context),
         "rewarding": reward.flops(responses * lengths.both, context),
-        "training": config.training.epochs * policy.flops(2 * pairs * lengths.both, context),
+        "training": config.training.epochs * pairs * pair_flops(policy, config, lengths),
     }
 
 
@@ -88,10 +89,10 @@ def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts:
         work = operations(config, fresh, training_pairs(config, prompts, t), lengths)
         for phase, (start, rate) in fitted.items():
             seconds = start + rate * work[phase] if work[phase] else 0.0
-            found.append(StageCost(phase, t, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
+            found.append(StageCost(phase, t, 1, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
         asked, answering = validation_of(config)
         if asked:
             work = operations(answering, asked, 0, lengths)
             seconds = sum(fitted[phase][0] + fitted[phase][1] * work[phase] for phase in ("generation", "rewarding"))
-            found.append(StageCost("validation", t, seconds, 0.0, 0.0))
+            found.append(StageCost("validation", t, 1, seconds, 0.0, 0.0))
     return found

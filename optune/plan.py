@@ -15,13 +15,15 @@ from optune.cost_model import (
     StageCost,
     expected_lengths,
     judge_cost,
+    offline_pairs,
     plan_run,
     prompts_of,
     shape_of,
+    spread_of,
     training_bytes,
 )
 from optune.measured_cost import ledger_errors, measured, plan_measured
-from optune.plan_nodes import node_commands
+from optune.plan_nodes import fitted, named, node_commands, run_command, training_command
 from optune.plan_shares import row, shares_told
 from optune.types import UserError
 from optune.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
@@ -33,49 +35,57 @@ def plan(
     config: RunConfig,
     *,
     machine: str = "a100",
-    gpus: int = 8,
+    gpus: int | None = None,
     nodes: int = 1,
     prompt_tokens: float | None = None,
     response_tokens: float | None = None,
     ledgers: Path | None = None,
     prices: Path | None = None,
+    arguments: str | None = None,
 ) -> str:
     """The plan as text. `ledgers`: a folder of raw results to measure the model against; `prices`: of judges (YAML).
 
-    `gpus` are those of one of `nodes` machines. A run in the sandbox is predicted from the ledgers, any other from the
-    data sheet of `machine`.
+    `arguments` are those that name the run on the command line.
+
+    `gpus` are those of one of `nodes` machines, by default as many as the configuration uses; with others it is
+    planned with the options that make it use them. A run in the sandbox is predicted from the ledgers, any other from
+    the data sheet of `machine`.
     """
     if machine not in MACHINES:
         raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
     prompts = prompts_of(config)
     if prompts is None:
         raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
-    if nodes < 1 or gpus < 1:
+    if nodes < 1 or (gpus is not None and gpus < 1):
         raise UserError("--nodes and --gpus: at least 1 of each.")
-    gpus *= nodes
     rows = measured(read_timed(ledgers)) if ledgers else []
     listed = _prices(prices) if prices else {}
+    arguments = arguments or named(config)
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
     if config.sandbox:
         if not rows:
             raise UserError("A run in the sandbox is planned from measured ones: give --ledgers results/tiny/raw.")
+        changes: dict[str, Any] = {}
         stages, where, gpus = plan_measured(config, rows, prompts), "the CPU that the ledgers are of", 1
     else:
-        stages = plan_run(config, MACHINES[machine], gpus, prompts, lengths)
-        where = f"{gpus} x {MACHINES[machine].name}"
+        gpus = gpus or spread_of(config).gpus
+        changes = fitted(config, nodes, gpus)
+        config = config.with_overrides(changes)
+        stages = plan_run(config, MACHINES[machine], prompts, lengths)
+        where = f"{nodes * gpus} x {MACHINES[machine].name}"
     parts = [
         f"{config.preset or 'The run'}: {prompts:,} prompts, {config.generation.n} responses each, "
         f"{config.iterations + 1} iterations, selection {config.selection.strategy} at {config.selection.ratio:g}, "
         f"engine {config.generation.engine}, on {where}.",
-        _table(config, stages, gpus),
-        _writer(config, lengths, listed, machine, gpus),
+        f"{run_command(arguments, changes)}\n{_table(stages, nodes * gpus)}",
+        _writer(config, lengths, listed, machine, nodes * gpus),
         _evaluation(config, lengths, listed),
     ]
     if not config.sandbox:
         parts += [
-            _assumptions(config, MACHINES[machine], gpus, lengths),
-            shares_told(config, MACHINES[machine], gpus, prompts, lengths),
-            node_commands(config, nodes, gpus // nodes) if nodes > 1 else "",
+            _assumptions(config, MACHINES[machine], lengths),
+            shares_told(config, MACHINES[machine], nodes * gpus, prompts, lengths),
+            node_commands(config, changes, nodes, gpus, arguments) if nodes > 1 else "",
         ]
     parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
     return "\n\n".join(part for part in parts if part)
@@ -102,16 +112,15 @@ def read_timed(folder: Path) -> list[dict[str, Any]]:
     return [result for result in results if "stages" in (result.get("iterations") or [{}])[0]]
 
 
-def _table(config: RunConfig, stages: Sequence[StageCost], gpus: int) -> str:
-    """Stages of one command, a line each, and their total."""
-    name = f"--preset {config.preset}" if config.preset else "--config FILE"
-    lines = [f"python -m optune run {name} seed=0", row("stage", "hours", "GPU-hours", "GB per GPU", "disk GB")]
+def _table(stages: Sequence[StageCost], gpus: int) -> str:
+    """Stages of one command, a line each, and their total; GPU-hours are those of all that wait with it."""
+    lines = [row("stage", "GPUs", "hours", "GPU-hours", "GB per GPU", "disk GB")]
     for s in stages:
         memory = f"{s.memory / 1e9:.1f}" if s.memory else "-"
         label = f"iteration {s.iteration} {s.stage}"
-        lines.append(row(label, *_hours(s.seconds, gpus), memory, f"{s.disk / 1e9:.2f}"))
+        lines.append(row(label, str(s.gpus), *_hours(s.seconds, gpus), memory, f"{s.disk / 1e9:.2f}"))
     kept = sum(s.disk for s in stages)
-    lines.append(row("in all", *_hours(sum(s.seconds for s in stages), gpus), "", f"{kept / 1e9:.2f}"))
+    lines.append(row("in all", "", *_hours(sum(s.seconds for s in stages), gpus), "", f"{kept / 1e9:.2f}"))
     return "\n".join(lines)
 
 
@@ -142,19 +151,33 @@ def _evaluation(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any]) 
     )
 
 
-def _assumptions(config: RunConfig, machine: Machine, gpus: int, lengths: Lengths) -> str:
-    policy = shape_of(config.policy.model)
-    alone = training_bytes(policy, config, 1)
-    fits = "fits" if alone < machine.memory else "does not fit"
-    return (
+def _assumptions(config: RunConfig, machine: Machine, lengths: Lengths) -> str:
+    settings, spread = config.training, spread_of(config)
+    memory = training_bytes(shape_of(config.policy.model), config, spread.training)
+    fits = "fits" if memory < machine.memory else "does not fit"
+    passes = ["two rows a pair" if settings.batching is None else "one row a pair, the prompt once"]
+    if settings.fresh_reference:
+        passes.append("no reference pass for fresh pairs")
+    if settings.lora:
+        passes.append("a LoRA, whose other weights need no gradient")
+    idle = "; so far it runs on one GPU, whatever there are" if config.reward.model else ""
+    offline = offline_pairs(config)
+    lines = [
         f"Assumed: a mean prompt of {lengths.prompt:.0f} and a mean response of {lengths.response:.0f} tokens "
         f"(--prompt-tokens, --response-tokens); {machine.train_efficiency:.0%} of the peak in training and "
         f"{machine.forward_efficiency:.0%} in forward passes; {machine.bandwidth_efficiency:.0%} of the memory "
-        f"bandwidth in decoding; every stage spread evenly over {gpus} GPU(s), training sharded. "
-        "Sampling spreads with engine vllm, ray or generation.workers, training with launch.mode=accelerate; "
-        "rewarding so far runs on one GPU, and takes so many times as long.\n"
-        f"In one process training takes {alone / 1e9:.0f} GB, which {fits} on one {machine.name}."
-    )
+        "bandwidth in decoding; each stage's work spread evenly over its GPUs.",
+        f"Sampling: {spread.generation} GPU(s) (engine vllm, ray or generation.workers). Rewarding: "
+        f"{spread.rewarding}{idle}. Training: {spread.training}, {', '.join(passes)}; it "
+        f"takes {memory / 1e9:.0f} GB and {fits} on one {machine.name}.",
+    ]
+    if config.launch:
+        lines.append(f"Each training is {training_command(config.launch)}")
+    if offline:
+        lines.append(f"{offline:,} pairs of {config.pairs.offline} are counted in training.")
+    elif offline is None:
+        lines.append(f"Training leaves out the pairs of {config.pairs.offline}: it is not here to count them.")
+    return "\n".join(lines)
 
 
 def _errors(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:

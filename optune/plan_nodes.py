@@ -1,43 +1,130 @@
-"""A run on several machines, as commands to type: Ray shards sampling, accelerate shards training.
+"""The GPUs that a run is told to use, and the commands that start it there, on one machine or on several.
 
-Nothing is started here. Machines see the run's folder, this environment and the models under the same paths.
+Nothing is started here. Several machines see the run's folder, this environment and the models under the same paths;
+Ray shards sampling over them, accelerate training.
 """
 
 from __future__ import annotations
 
-from optune.config import RunConfig, VllmConfig
+from typing import Any
+
+from optune.config import PRESETS, LaunchConfig, RunConfig
+from optune.cost_model import spread_of, tensor_parallel
 from optune.types import UserError
 
 RAY_PORT, TRAINING_PORT = 6379, 29500
-CONFIG = "zero3"
+SCRIPT = "train.sh"
 
 
-def node_commands(config: RunConfig, nodes: int, gpus: int) -> str:
-    """The commands of `nodes` machines with `gpus` GPUs each. Raises UserError where the engine cannot be sharded."""
-    engine = config.generation.ray.engine if config.generation.ray else config.generation.engine
-    if engine not in ("hf", "vllm"):
-        raise UserError(f"--nodes: Ray shards the engines hf and vllm, not {engine!r}; start an endpoint on each node.")
-    each = (config.generation.vllm or VllmConfig()).tensor_parallel_size if engine == "vllm" else 1
+def fitted(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
+    """The options, as dotted names, that make a run use `nodes` machines with `gpus` GPUs each; {} where it does.
+
+    Raises UserError where it cannot.
+    """
+    wanted = {**_sampling(config, nodes, gpus), **_training(config, nodes, gpus)}
+    return {name: value for name, value in wanted.items() if _option(config, name) != value}
+
+
+def _sampling(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
+    own, each = config.generation, tensor_parallel(config)
+    if nodes == 1 and spread_of(config).generation == gpus:
+        return {}
+    if gpus % each:
+        raise UserError(f"--gpus: {gpus} is no multiple of generation.vllm.tensor_parallel_size={each}.")
+    if own.engine == "ray" or nodes > 1:
+        engine = own.ray.engine if own.ray else "vllm" if own.engine == "ray" else own.engine
+        if engine not in ("hf", "vllm"):
+            raise UserError(f"--nodes: Ray shards the engines hf and vllm, not {engine!r}; start an endpoint per node.")
+        workers = nodes * gpus // each
+        return {"generation.engine": "ray", "generation.ray.engine": engine, "generation.ray.workers": workers}
+    if own.engine == "vllm":
+        return {"generation.vllm.data_parallel_size": gpus // each}
+    return {"generation.workers": gpus} if own.engine == "hf" else {}
+
+
+def _training(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
+    """A LoRA's processes hold all weights each; another learner than DPO has one process, and so one GPU."""
+    if config.training.learner not in (None, "dpo"):
+        return {}
+    if nodes * gpus == 1:
+        return {"launch": None} if config.launch and config.launch.processes > 1 else {}
+    ready = "ddp" if config.training.lora else config.launch.config if config.launch else "fsdp"
+    wanted = {"launch.mode": "accelerate", "launch.processes": nodes * gpus, "launch.config": ready}
+    if config.training.batching is None:
+        wanted["training.batching"] = "length_grouped"
+    return wanted | ({"launch.command": f"sh {SCRIPT}"} if nodes > 1 else {})
+
+
+def _option(config: RunConfig, name: str) -> Any:
+    found: Any = config
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
+
+
+def run_command(arguments: str, changes: dict[str, Any], python: str = "python") -> str:
+    """The run that `arguments` name, with the options that `fitted` gave."""
+    return " ".join([f"{python} -m optune run {arguments}", *(_override(*pair) for pair in changes.items())])
+
+
+def named(config: RunConfig) -> str:
+    """Arguments of the command line for a run of which no more is known than its configuration."""
+    name = f"--preset {config.preset}" if config.preset else "--config FILE"
+    return f"{name} --recipe {config.recipe}" if config.recipe else name
+
+
+def _override(name: str, value: Any) -> str:
+    text = f"{name}={'null' if value is None else value}"
+    return f'"{text}"' if " " in text else text
+
+
+def training_command(launch: LaunchConfig) -> str:
+    """What the run starts for each iteration's training on one machine; JOB is a folder that it writes."""
+    if launch.mode == "process":
+        return "python -m optune.train_worker JOB"
+    if launch.command:
+        return f"{launch.command} -m optune.train_worker JOB"
+    return (
+        f"accelerate launch --config_file {config_path(launch)} --num_processes {launch.processes} "
+        "-m optune.train_worker JOB"
+    )
+
+
+def config_path(launch: LaunchConfig) -> str:
+    """The configuration's file, as seen from the repository's root."""
+    ready = PRESETS / "accelerate" / f"{launch.config}.yaml"
+    return f"optune/presets/accelerate/{ready.name}" if ready.is_file() else launch.config
+
+
+def node_commands(config: RunConfig, changes: dict[str, Any], nodes: int, gpus: int, arguments: str) -> str:
+    """The commands of `nodes` machines with `gpus` GPUs each; `config` has `changes`, which `fitted` gave.
+
+    `arguments` are those that name the run on the command line.
+    """
     lines = [
         f"On {nodes} nodes of {gpus} GPUs, which see this folder, .venv and the models at the same paths, and have Ray "
         "(pip install ray):",
         f"  node 0:  ray start --head --port={RAY_PORT} --num-gpus={gpus}",
         *(f"  node {k}:  ray start --address=NODE0:{RAY_PORT} --num-gpus={gpus}" for k in range(1, nodes)),
-        "  train.sh, beside the Makefile (the run calls it in each iteration; NODE0, NODE1, ... are the nodes' names):",
-        *(f"    {line}" for line in training_script(nodes, gpus).splitlines()),
-        f"  node 0:  {run_command(config, nodes * gpus, each, engine)}",
     ]
-    return "\n".join(lines)
+    if config.launch:
+        script = training_script(config.launch, nodes).splitlines()
+        lines += [
+            f"  {SCRIPT}, beside the Makefile (the run calls it in each iteration; NODE0, NODE1, ... are the nodes' "
+            "names):",
+            *(f"    {line}" for line in script),
+        ]
+    return "\n".join([*lines, f"  node 0:  {run_command(arguments, changes, '.venv/bin/python')}"])
 
 
-def training_script(nodes: int, gpus: int) -> str:
+def training_script(launch: LaunchConfig, nodes: int) -> str:
     """A shell script that starts its arguments under `accelerate launch` on every node, and fails where one does."""
     hosts = " ".join(f"NODE{k}" for k in range(nodes))
     return "\n".join(
         [
             "rank=0; running=",
             f"for host in {hosts}; do",
-            f'  ssh "$host" "cd $PWD && exec {accelerate_command(nodes, gpus)} $*" &',
+            f'  ssh "$host" "cd $PWD && exec {accelerate_command(launch, nodes)} $*" &',
             '  running="$running $!"; rank=$((rank + 1))',
             "done",
             "for one in $running; do wait $one || exit 1; done",
@@ -45,20 +132,10 @@ def training_script(nodes: int, gpus: int) -> str:
     )
 
 
-def accelerate_command(nodes: int, gpus: int) -> str:
+def accelerate_command(launch: LaunchConfig, nodes: int) -> str:
     """`accelerate launch` of one node, whose rank is the shell's $rank."""
     return (
-        f".venv/bin/accelerate launch --config_file optune/presets/accelerate/{CONFIG}.yaml --num_machines {nodes} "
-        f"--num_processes {nodes * gpus} --machine_rank $rank --main_process_ip NODE0 "
+        f".venv/bin/accelerate launch --config_file {config_path(launch)} --num_machines {nodes} "
+        f"--num_processes {launch.processes} --machine_rank $rank --main_process_ip NODE0 "
         f"--main_process_port {TRAINING_PORT}"
     )
-
-
-def run_command(config: RunConfig, gpus: int, each: int, engine: str) -> str:
-    """The run itself: sampling on the cluster, training through train.sh."""
-    name = f"--preset {config.preset}" if config.preset else "--config FILE"
-    return (
-        f".venv/bin/python -m optune run {name} seed=0 generation.engine=ray generation.ray.engine={engine} "
-        f"generation.ray.workers={gpus // each} launch.mode=accelerate launch.processes={gpus} launch.config={CONFIG} "
-        '"launch.command=sh train.sh"'
-    ) + ("" if config.training.batching else " training.batching=length_grouped")

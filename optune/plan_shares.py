@@ -1,17 +1,23 @@
-"""Where an iteration's time goes, by engine, beside the paper's Table 1, and what selection then gains."""
+"""Where an iteration's time goes beside the paper's Table 1, in the paper's way and in ours, and what selection gains.
+
+The paper's way, as far as it tells: plain batched generation, and pairs trained as TRL ships it, in two rows that both
+have the prompt. Ours: the configuration's own training, with an engine of ours. Either is spread evenly over all GPUs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from optune.config import RunConfig
-from optune.cost_model import PHASES, Lengths, Machine, plan_run, shape_of, shares
+from optune.cost_model import PHASES, Lengths, Machine, Spread, StageCost, plan_run, shape_of, shares
 
 TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
 WITHIN = 0.25  # of a share, relatively
 RATIOS = (0.3, 0.5, 0.7)
 PLAIN_BATCHES = (8, 16, 24, 32, 48, 64, 96, 128)
 BATCH = 256  # rows of the engines that are not plain
+AS_SHIPPED = ("batching", "micro_batch_tokens", "fresh_reference", "lora")  # of `training`: what TRL has not, or not on
 
 
 def plain_batch(config: RunConfig, gpus: int) -> int:
@@ -26,9 +32,17 @@ def plain_batch(config: RunConfig, gpus: int) -> int:
 def engine_shares(
     config: RunConfig, machine: Machine, gpus: int, prompts: int, lengths: Lengths, engine: str, batch: int
 ) -> dict[str, float]:
-    """Each phase's share of a run at ratio 1, as in Table 1."""
-    everything = config.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
-    return shares(plan_run(everything, machine, gpus, prompts, lengths, engine, batch))
+    """Each phase's share of a run at ratio 1, as in Table 1: in the paper's way with engine `plain`, else in ours."""
+    return shares(_stages(config, machine, gpus, prompts, lengths, engine, batch))
+
+
+def _stages(
+    config: RunConfig, machine: Machine, gpus: int, prompts: int, lengths: Lengths, engine: str, batch: int
+) -> list[StageCost]:
+    changes: dict[str, Any] = {"selection": {"strategy": "all", "ratio": 1.0}}
+    if engine == "plain":
+        changes |= {f"training.{name}": None for name in AS_SHIPPED}
+    return plan_run(config.with_overrides(changes), machine, prompts, lengths, Spread.even(gpus), engine, batch)
 
 
 def speedups(found: dict[str, float]) -> list[float]:
@@ -44,10 +58,8 @@ def met(found: dict[str, float]) -> list[str]:
 
 def least_rewarding(config: RunConfig, machine: Machine, gpus: int, prompts: int, lengths: Lengths) -> float:
     """The smallest share that rewarding can have in a run with plain generation: its operations at the GPU's peak."""
-    plain = engine_shares(config, machine, gpus, prompts, lengths, "plain", plain_batch(config, gpus))
-    everything = config.with_overrides({"selection": {"strategy": "all", "ratio": 1.0}})
-    stages = plan_run(everything, machine, gpus, prompts, lengths, "plain", plain_batch(config, gpus))
-    total = sum(stage.seconds for stage in stages) * (1 - plain["rewarding"])
+    stages = _stages(config, machine, gpus, prompts, lengths, "plain", plain_batch(config, gpus))
+    total = sum(stage.seconds for stage in stages) * (1 - shares(stages)["rewarding"])
     responses = prompts * config.generation.n * (config.iterations + 1) / gpus
     least = shape_of(config.reward.model).flops(responses * lengths.both, lengths.both / 2) / machine.peak
     return least / (least + total)
@@ -63,7 +75,9 @@ def shares_told(config: RunConfig, machine: Machine, gpus: int, prompts: int, le
     rows = {("plain", b): of("plain", b) for b in sorted({own // 2 or 1, own, 2 * own})}
     rows |= {(engine, BATCH): of(engine, BATCH) for engine in ("hf", "vllm")}
     lines = [
-        "Shares of an iteration at ratio 1, and how much faster an iteration at a smaller ratio is:",
+        "Shares of an iteration at ratio 1, and how much faster an iteration at a smaller ratio is. plain: the paper's "
+        "way, trained as TRL ships it, two rows a pair; hf, vllm: trained as configured here, "
+        f"{'two rows' if config.training.batching is None else 'one row'} a pair. All phases on all {gpus} GPU(s).",
         row("engine, rows in a batch", *PHASES, *(f"at {ratio:g}" for ratio in RATIOS)),
     ]
     for (engine, batch), found in rows.items():
@@ -79,6 +93,15 @@ def shares_told(config: RunConfig, machine: Machine, gpus: int, prompts: int, le
         )
     lines += [_gains(rows["plain", own], rows["vllm", BATCH]), _plain(config, machine, own)]
     return "\n".join(lines)
+
+
+TRL_WAY = "trained as TRL ships it, two rows a pair"
+
+
+def _own_way(config: RunConfig) -> str:
+    return "trained as configured here, " + (
+        "two rows a pair" if config.training.batching is None else "one row a pair"
+    )
 
 
 def _met(found: dict[str, float], batch: int, by_batch: dict[int, dict[str, float]]) -> str:
@@ -97,7 +120,7 @@ def _gains(plain: dict[str, float], vllm: dict[str, float]) -> str:
     gains = [", ".join(f"{gain:.2f}" for gain in speedups(found)) for found in (plain, vllm)]
     return (
         f"So selection at {ratios} makes an iteration {gains[0]} times as fast with plain batched generation, "
-        f"and {gains[1]} times with vLLM, where little is left to save."
+        f"and {gains[1]} times with vLLM and our training, where little is left to save."
     )
 
 

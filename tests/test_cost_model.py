@@ -14,16 +14,24 @@ from optune.cost_model import (
     MACHINES,
     MISTRAL_7B,
     Lengths,
+    Spread,
     expected_lengths,
     judge_cost,
+    micro_batch_positions,
+    offline_pairs,
+    pair_flops,
     plan_run,
     shape_of,
     shares,
+    spread_of,
+    trainable_parameters,
     training_bytes,
+    training_pairs,
+    training_seconds,
 )
 from optune.measured_cost import fit, ledger_errors, measured
 from optune.plan import plan, read_timed
-from optune.plan_nodes import accelerate_command, node_commands, training_script
+from optune.plan_nodes import accelerate_command, fitted, node_commands, training_command, training_script
 from optune.plan_shares import TABLE_1, engine_shares, least_rewarding, met, plain_batch, speedups
 from optune.types import UserError
 
@@ -36,7 +44,7 @@ def paper():
 
 
 def stages(config, engine="plain", batch=32, gpus=8):
-    return plan_run(config, MACHINES["a100"], gpus, 48_000, expected_lengths(config), engine, batch)
+    return plan_run(config, MACHINES["a100"], 48_000, expected_lengths(config), Spread.even(gpus), engine, batch)
 
 
 def test_sizes_are_those_of_real_checkpoints(random_llama):
@@ -54,10 +62,121 @@ def test_work_by_hand():
     assert MISTRAL_7B.flops(10, 100) == 10 * (2 * matrices + 4 * 32 * 4096 * 100)
 
 
-def test_training_memory_is_twelve_bytes_a_parameter_and_sharded(paper):
-    alone, eight = (training_bytes(MISTRAL_7B, paper, gpus) for gpus in (1, 8))
-    assert alone - eight == pytest.approx(12 * MISTRAL_7B.parameters * 7 / 8)
+def test_training_memory_is_twelve_bytes_a_parameter_and_sharded_but_for_the_whole_reference(paper):
+    alone, two, eight = (training_bytes(MISTRAL_7B, paper, gpus) for gpus in (1, 2, 8))
+    assert alone - two == pytest.approx(12 * MISTRAL_7B.parameters / 2)
     assert alone > MACHINES["a100"].memory > eight
+    assert eight == 4 * MISTRAL_7B.parameters  # each process scores the reference with all of it first
+    assert training_bytes(MISTRAL_7B, paper.with_overrides({"training.reference": "sft"}), 8) == 2 * eight
+    whole = paper.with_overrides({"launch.config": "ddp"})
+    assert training_bytes(MISTRAL_7B, whole, 8) == alone
+
+
+def test_optimizers_and_loras_take_what_their_states_take(paper):
+    def per_parameter(**changes):
+        alone = paper.with_overrides({"launch": None, **{f"training.{k}": v for k, v in changes.items()}})
+        return training_bytes(MISTRAL_7B, alone, 1) / MISTRAL_7B.parameters
+
+    base = per_parameter()
+    saved = {name: base - per_parameter(optimizer=name) for name in ("rmsprop_8bit", "adamw_torch", "adamw_8bit")}
+    assert saved == pytest.approx({"rmsprop_8bit": 3 - 4 / 256, "adamw_torch": -4, "adamw_8bit": 2 - 8 / 256}, abs=1e-6)
+    lora = base - per_parameter(lora={"r": 16})
+    adapted = trainable_parameters(MISTRAL_7B, paper.with_overrides({"training.lora": {"r": 16}}))
+    assert lora == pytest.approx(8 * (1 - adapted / MISTRAL_7B.parameters))
+
+
+def test_a_loras_parameters_are_those_that_peft_counts(random_llama):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    for names in ("all-linear", ["q_proj", "v_proj"]):
+        config = load_config("paper", overrides=[f"training.lora={{r: 4, target_modules: {names}}}"])
+        lora = LoraConfig(r=4, target_modules=names, task_type="CAUSAL_LM")
+        model = get_peft_model(AutoModelForCausalLM.from_pretrained(random_llama), lora)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        assert trainable_parameters(shape_of(str(random_llama)), config) == trained
+
+
+def test_a_micro_batch_is_a_token_budget_or_the_longest_pairs(paper):
+    grouped = {"training.batching": "length_grouped", "training.micro_batch_tokens": None}
+    shipped = grouped | {"training.batching": None}
+    assert micro_batch_positions(paper) == 6144
+    assert micro_batch_positions(paper.with_overrides(grouped)) == 4 * (512 + 2 * 512)
+    assert micro_batch_positions(paper.with_overrides(shipped)) == 4 * 2 * (512 + 512)
+
+
+def test_a_pair_in_one_row_has_the_prompt_once(paper):
+    """By the positions that the trainer's own cutting counts."""
+    from optune.pair_scoring import place
+
+    row = {"prompt_ids": [0] * 180, "chosen_ids": [0] * 300, "rejected_ids": [0] * 300}
+    shipped = paper.with_overrides({"training.batching": None, "training.micro_batch_tokens": None})
+    found = [pair_flops(MISTRAL_7B, c, Lengths(180, 300)) for c in (paper, shipped)]
+    widths = [place(row, shared)[0] for shared in (True, False)]
+    assert found[0] / found[1] == pytest.approx(widths[0] / widths[1], rel=0.05)  # but for attention
+
+
+def test_training_is_its_passes(paper):
+    """In units of a forward pass over all pairs: checkpointing, epochs, LoRA, and which pairs are scored before."""
+    machine, lengths = MACHINES["a100"], Lengths(180, 300)
+    unit = 1000 * pair_flops(MISTRAL_7B, paper, lengths) / machine.peak
+
+    def passes(scored=None, **changes):
+        config = paper.with_overrides({f"training.{name}": value for name, value in changes.items()})
+        seconds = training_seconds(MISTRAL_7B, config, machine, 1000, lengths, scored) - machine.start_s
+        return seconds / unit
+
+    assert passes() == pytest.approx(1 / 0.5 + 4 / 0.4)
+    assert passes(gradient_checkpointing=False, epochs=2) == pytest.approx(1 / 0.5 + 6 / 0.4)
+    assert passes(scored=250) == pytest.approx(0.25 / 0.5 + 4 / 0.4)
+    assert passes(lora={"r": 16}) == pytest.approx(1 / 0.5 + 3 / 0.4, rel=0.01)
+
+
+def test_the_sampler_as_reference_saves_the_fresh_pairs_pass(paper):
+    own = {s.iteration: s.seconds for s in plan_own(paper) if s.stage == "training"}
+    sampled = {
+        s.iteration: s.seconds
+        for s in plan_own(paper.with_overrides({"training.fresh_reference": "sampler"}))
+        if s.stage == "training"
+    }
+    saved = [own[t] - sampled[t] for t in range(4)]
+    assert saved[0] > 0 and saved[1:] == pytest.approx([saved[0] / 2] * 3)
+
+
+def test_offline_pairs_train_as_often_as_the_loop_has_them(paper, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a"}\n\n{"prompt": "b"}\n')
+    pq.write_table(pa.table({"prompt": ["a", "b", "c"]}), tmp_path / "pairs.parquet")
+    counts = {"pairs.jsonl": 2, "pairs.parquet": 3, "none.jsonl": None}
+    for name, count in counts.items():
+        assert offline_pairs(paper.with_overrides({"pairs.offline": str(tmp_path / name)})) == count
+    assert offline_pairs(paper) == 0
+    for view, expected in {"latest": [12, 12], "fresh": [12, 5], "all": [12, 17]}.items():
+        config = paper.with_overrides({"pairs.view": view})
+        assert [training_pairs(config, 10, t, offline=2) for t in (0, 1)] == expected
+    away = paper.with_overrides({"pairs.offline": "elsewhere/pairs"})
+    assert "leaves out the pairs of elsewhere/pairs" in plan(away)
+
+
+def plan_own(config):
+    """The stages of the configuration as it stands."""
+    return plan_run(config, MACHINES["a100"], 48_000, expected_lengths(config))
+
+
+def test_every_stage_is_on_the_gpus_that_the_configuration_uses(paper):
+    assert spread_of(paper) == Spread(generation=8, rewarding=1, training=8)
+    assert {s.stage: s.gpus for s in plan_own(paper)} == {"generation": 8, "rewarding": 1, "training": 8}
+    assert spread_of(load_config("small")) == Spread()
+    changes = ["generation.engine=hf", "generation.workers=3", "launch=process"]
+    assert spread_of(load_config("paper", overrides=changes)) == Spread(3, 1, 1)
+    ray = ["generation.engine=ray", "generation.ray.workers=4", "generation.vllm.tensor_parallel_size=2"]
+    assert spread_of(load_config("paper", overrides=ray)).generation == 8
+    even = {(s.iteration, s.stage): s.seconds for s in stages(paper, "vllm", 256)}
+    start = MACHINES["a100"].start_s
+    for s in plan_own(paper):
+        assert s.seconds - start == pytest.approx((even[s.iteration, s.stage] - start) * 8 / s.gpus)
 
 
 def paper_shares(paper, engine="plain", batch=None):
@@ -74,6 +193,17 @@ def test_plain_batched_generation_gives_the_papers_shares_within_a_quarter(paper
         assert found[phase] == pytest.approx(TABLE_1[phase], rel=0.25)
 
 
+def test_the_papers_way_is_compared_whatever_our_own_training_does(paper):
+    """Table 1 is about two rows a pair; our one row makes training's share smaller beside the same generation."""
+    changed = paper.with_overrides({"training.fresh_reference": "sampler", "training.micro_batch_tokens": 12288})
+    assert paper_shares(changed) == paper_shares(paper)
+    shipped = paper.with_overrides({"training.batching": None, "training.micro_batch_tokens": None})
+    assert paper_shares(shipped) == paper_shares(paper)
+    assert paper_shares(shipped, "vllm", 256)["training"] > paper_shares(paper, "vllm", 256)["training"]
+    told = plan(paper)
+    assert "plain: the paper's way, trained as TRL ships it, two rows a pair; hf, vllm: trained as configured" in told
+
+
 def test_rewarding_cannot_take_a_thousandth(paper):
     """A forward pass of a 7B reward model over all responses takes longer, at the peak of the data sheet."""
     least = least_rewarding(paper, MACHINES["a100"], 8, 48_000, expected_lengths(paper))
@@ -88,6 +218,41 @@ def test_the_readme_says_what_selection_gains_with_plain_generation_and_with_vll
         assert ", ".join(f"{gain:.2f}" for gain in gains) in readme
 
 
+def test_a_plan_prints_what_starts_the_run_and_its_training(paper):
+    told = plan(paper)
+    assert "\npython -m optune run --preset paper\n" in told
+    command = training_command(paper.launch)
+    assert f"Each training is {command}\n" in told and "one process" not in told
+    from optune import launch
+
+    own = launch.command(paper.launch, "JOB")
+    port = own.index("--main_process_port")
+    said = [word for k, word in enumerate(own) if k not in (port, port + 1)][3:]
+    said[1] = str(Path(said[1]).relative_to(ROOT))
+    assert command == " ".join(["accelerate launch", *said])
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "gpus", "expected"),
+    [
+        ("paper", [], 8, ""),
+        ("paper", [], 4, " generation.vllm.data_parallel_size=4 launch.processes=4"),
+        ("paper", [], 1, " generation.vllm.data_parallel_size=1 launch=null"),
+        ("small", [], 1, ""),
+        ("small", ["training.lora={r: 4}"], 2, " generation.vllm.data_parallel_size=2 launch.mode=accelerate "
+         "launch.processes=2 launch.config=ddp"),
+        ("small", ["generation.engine=hf", "training.learner=rloo"], 2, " generation.workers=2"),
+    ],
+)  # fmt: skip
+def test_other_gpus_get_the_options_that_use_them(preset, changes, gpus, expected):
+    config = load_config(preset, overrides=changes)
+    (line,) = [line for line in plan(config, gpus=gpus).splitlines() if line.startswith("python -m optune run")]
+    assert line.endswith(f"--preset {preset}{expected}")
+    words = expected.split()
+    used = spread_of(load_config(preset, overrides=[*changes, *words]))
+    assert used.generation == gpus and used.training == (1 if "training.learner=rloo" in changes else gpus)
+
+
 def test_several_nodes_get_commands_that_their_programs_take(paper):
     """Every option is one of accelerate's own, the script is sh, and there is a worker for each GPU."""
     import shlex
@@ -95,22 +260,27 @@ def test_several_nodes_get_commands_that_their_programs_take(paper):
 
     from accelerate.commands.launch import launch_command_parser
 
-    told = node_commands(paper, 3, 8)
+    changes = fitted(paper, 3, 8)
+    run = paper.with_overrides(changes)
+    told = node_commands(run, changes, 3, 8, "--preset paper seed=1")
+    assert told in plan(paper, nodes=3, arguments="--preset paper seed=1")
     assert "ray start --head --port=6379 --num-gpus=8" in told
     assert [f"node {k}:  ray start --address=NODE0:6379" in told for k in (0, 1, 2, 3)] == [False, True, True, False]
-    words = shlex.split(accelerate_command(3, 8).replace("$rank", "2"))[2:]
+    words = shlex.split(accelerate_command(run.launch, 3).replace("$rank", "2"))[2:]
     taken = launch_command_parser().parse_args([*words, "-m", "optune.train_worker", "JOB"])
     assert (taken.num_machines, taken.num_processes, taken.machine_rank) == (3, 24, 2)
-    subprocess.run(["sh", "-n", "-c", training_script(3, 8)], check=True)
-    assert "generation.ray.workers=24" in told and "launch.processes=24" in told
+    assert (ROOT / taken.config_file).is_file()
+    subprocess.run(["sh", "-n", "-c", training_script(run.launch, 3)], check=True)
     words = shlex.split(told.splitlines()[-1].split("optune run ")[1])
-    run = load_config("paper", overrides=words[2:])
+    assert load_config("paper", overrides=words[2:]) == run.model_copy(update={"seed": 1})
     assert (run.generation.ray.workers, run.launch.processes, run.launch.command) == (24, 24, "sh train.sh")
-    assert (ROOT / "optune/presets/accelerate" / f"{run.launch.config}.yaml").is_file()
+    assert spread_of(run) == Spread(24, 1, 24)
     split = paper.with_overrides({"generation.vllm.tensor_parallel_size": 4, "generation.engine": "vllm"})
-    assert "generation.ray.workers=6" in node_commands(split, 3, 8)
+    assert fitted(split, 3, 8)["generation.ray.workers"] == 6
+    with pytest.raises(UserError, match="no multiple of generation"):
+        fitted(split, 1, 6)
     with pytest.raises(UserError, match="not 'server'"):
-        node_commands(paper.with_overrides({"generation.engine": "server"}), 2, 8)
+        fitted(paper.with_overrides({"generation.engine": "server"}), 2, 8)
 
 
 def test_faster_generation_leaves_less_to_gain(paper):
@@ -186,18 +356,18 @@ def test_the_plan_names_command_time_memory_disk_and_price(capsys, ledgers):
     assert main(["plan", "--preset", "paper", *arguments, "selection.ratio=0.3"]) == 0
     told = capsys.readouterr().out
     for part in (
-        "python -m optune run --preset paper",
+        "python -m optune run --preset paper selection.ratio=0.3\n",
         "GPU-hours",
         "GB per GPU",
         "disk GB",
         "iteration 3 training",
         "make eval-lima PRESET=paper",
         "2,400 calls of gpt-4-0613",
-        "does not fit on one A100",
+        "fits on one A100",
         "the paper's Table 1",
         "within 25% of Table 1 are generation",
         "not rewarding",
-        "with vLLM, where little is left to save",
+        "with vLLM and our training, where little is left to save",
         "Error on",
     ):
         assert part in told
