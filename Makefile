@@ -71,7 +71,7 @@ bench: $(READY)  ## speed beside peers, on this machine: results/bench (ARGS="--
 $(FIGURES): $(READY)
 	@$(PY) -m experiments.figures $@ $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
 
-figures:  ## any of fig1 ... fig7, table1 ... table6 is a target: make fig3 (PRESET, SEEDS)
+figures:  ## list the figures and tables: fig1 ... fig7, table1 ... table6, ours, and the neighbours'; each is a target (PRESET, SEEDS)
 	@echo "$(FIGURES:%=make %)"
 
 paper: $(READY)  ## all of the paper's figures and tables, then the report (PRESET, SEEDS)
