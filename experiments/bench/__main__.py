@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench import (
+    alternatives,
     distance,
     machine,
     memory,
@@ -45,9 +46,11 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
     "vanilla_iteration": (vanilla_iteration.measure, 3, 150),
     "optune_iteration": (optune_iteration.measure, 5, 80),
     "time_to_quality": (time_to_quality.measure, 1, 1),
+    "alternatives": (alternatives.measure, 5, 600),
 }
 # What is measured of which model, unless one is named.
 DEFAULT = {"tiny": tuple(MEASURES), "10m": ("sampling", "sampling_vllm")}
+ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less
 PACKAGES = ("torch", "transformers", "trl")
 
@@ -98,9 +101,9 @@ def main(arguments: list[str] | None = None) -> int:
     def run() -> None:
         until = time.monotonic() + 60 * options.minutes
         model = options.model or ("nano" if options.quick else None)
+        asked = options.only or [name for name in MEASURES if name not in ON_REQUEST]
         for of, names in ({model: tuple(MEASURES)} if model else DEFAULT).items():
-            wanted = [name for name in names if name in (options.only or names)]
-            path = bench(of, wanted, options.quick, options.threads, until)
+            path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
         if not options.quick:
             update_readme()
         print(f"Written: {path}")

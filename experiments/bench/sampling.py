@@ -66,8 +66,8 @@ def ours(network: Any, world: World, settings: Any) -> Found:
 
 
 @torch.inference_mode()
-def plain(network: Any, world: World, settings: Any) -> Found:
-    """transformers' `generate`, from text to texts."""
+def plain(network: Any, world: World, settings: Any, **options: Any) -> Found:
+    """transformers' `generate`, from text to texts; `options` are further ones of its own."""
     start = prepare(world.config.policy.model, world.prompts, settings)
     padded = start.tokenizer.pad({"input_ids": start.ids}, padding_side="left", return_tensors="pt").to(network.device)
     drawn = network.generate(
@@ -79,6 +79,7 @@ def plain(network: Any, world: World, settings: Any) -> Found:
         max_new_tokens=settings.max_new_tokens,
         num_return_sequences=settings.n,
         use_cache=True,
+        **options,
     )[:, padded["input_ids"].shape[1] :]
     start.tokenizer.batch_decode(drawn, skip_special_tokens=True)
     stops = torch.isin(drawn, torch.tensor(sorted(start.stop), device=drawn.device)).long()

@@ -1,0 +1,140 @@
+"""What was measured and not chosen: other ways to sample and to train on this machine, beside the presets' own.
+
+Our engine's forward pass compiled, our engine in bf16, transformers' continuous batching and its static cache; micro-
+batches by length or by tokens, and training in bf16. No goals: a ratio above 1 says that the presets' way is faster
+here, one below 1 what an option would gain. Compiling takes minutes, so this is measured only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from functools import wraps
+from typing import Any
+
+import torch
+from torch._dynamo.exc import TorchDynamoException
+from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
+
+from experiments.bench.rows import Row, row
+from experiments.bench.sampling import ours, plain
+from experiments.bench.steps import our_rows, our_step, pairs_of
+from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.worlds import World
+from optune.checkpoints import load_model
+from optune.command import one_line
+from optune.generate import hf, prepare
+from optune.threads import cpu_threads
+
+CONTINUOUS, STATIC = "transformers' continuous batching", "`model.generate` with a static cache"
+ROWS_AT_ONCE, BLOCKS = 512, 4096  # of continuous batching: our engine's rows at once, and room for them
+TRAINING = {
+    "micro-batches of like lengths": {"training.batching": "length_grouped"},
+    "micro-batches of 2,048 tokens": {"training.batching": "token_budget", "training.micro_batch_tokens": 2048},
+    "bfloat16": {"training.dtype": "bfloat16"},
+}
+
+
+def measure(world: World, repetitions: int) -> list[Row]:
+    """Ours over each alternative, sampling first."""
+    with cpu_threads(world.config.threads):
+        return [*_sampling(world, min(repetitions, 3)), *_training(world, repetitions)]
+
+
+def _sampling(world: World, repetitions: int) -> list[Row]:
+    settings = world.config.sampling()
+    network, compiled, lower = (
+        load_model(AutoModelForCausalLM, world.config.policy.model, dtype=dtype)
+        for dtype in (settings.dtype, settings.dtype, "bfloat16")
+    )
+    halved = settings.model_copy(update={"dtype": "bfloat16"})
+    things = {
+        "ours": lambda: ours(network, world, settings),
+        "bfloat16": lambda: ours(lower, world, halved),
+        CONTINUOUS: lambda: continuous(network, world, settings),
+        STATIC: lambda: plain(network, world, settings, cache_implementation="static"),
+    }
+    first = _compile(compiled, world, settings)
+    if isinstance(first, float):
+        things["compiled"] = lambda: _ours_compiled(compiled, world, settings)
+    speed = {name: rates(turns, "tokens") for name, turns in in_turn(things, repetitions).items()}
+    peers = {
+        "itself, compiled": f"torch.compile, dynamic shapes; the first turn took {first:.0f} s"
+        if speed.get("compiled")
+        else "",
+        "itself, bfloat16": "weights and activations",
+        CONTINUOUS: f"generate_batch, {ROWS_AT_ONCE} tokens at once, {BLOCKS} blocks",
+        STATIC: "one call of all prompts",
+    }
+    return [_row("sampling, engine hf", peer, "tokens/s", speed, said, str(first)) for peer, said in peers.items()]
+
+
+def _compile(network: Any, world: World, settings: Any) -> float | str:
+    """Compiles a network's forward pass in a first turn: its seconds, or why it cannot be done."""
+    network.forward = wraps(network.forward)(torch.compile(network.forward, dynamic=True))
+    started = time.perf_counter()
+    try:
+        _ours_compiled(network, world, settings)
+    except TorchDynamoException as error:
+        return f"torch.compile fails: {one_line(str(error))[:200]}"
+    return time.perf_counter() - started
+
+
+def _ours_compiled(network: Any, world: World, settings: Any) -> Found:
+    """Our engine without inference mode, whose tensors compiled code does not take."""
+    decode = hf.decode
+    hf.decode = torch.no_grad()(decode.__wrapped__)
+    try:
+        return ours(network, world, settings)
+    finally:
+        hf.decode = decode
+
+
+def continuous(network: Any, world: World, settings: Any) -> Found:
+    """transformers' own continuous batching, from text to texts; a prompt is computed once per response."""
+    start = prepare(world.config.policy.model, world.prompts, settings)
+    asked = GenerationConfig(
+        do_sample=True,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        top_k=0,
+        max_new_tokens=settings.max_new_tokens,
+        eos_token_id=sorted(start.stop),
+        pad_token_id=start.tokenizer.pad_token_id,
+    )
+    drawn = network.generate_batch(
+        [ids for ids in start.ids for _ in range(settings.n)],
+        generation_config=asked,
+        continuous_batching_config=ContinuousBatchingConfig(max_batch_tokens=ROWS_AT_ONCE, num_blocks=BLOCKS),
+        progress_bar=False,
+    )
+    tokens = [answer.generated_tokens for answer in drawn.values()]
+    start.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return {"tokens": sum(map(len, tokens))}
+
+
+def _training(world: World, repetitions: int) -> list[Row]:
+    rows = our_rows(world, pairs_of(world))
+    worlds = {"ours": world}
+    for name, options in TRAINING.items():
+        worlds[name] = replace(world, config=world.config.with_overrides(options))
+    found = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
+    speed = {name: rates(turns, "pairs") for name, turns in found.items()}
+    return [
+        _row(
+            "preference training",
+            f"itself, {name}",
+            "pairs/s",
+            speed,
+            ", ".join(f"{k}={v}" for k, v in options.items()),
+        )
+        for name, options in TRAINING.items()
+    ]
+
+
+def _row(what: str, peer: str, unit: str, speed: dict[str, list[float]], said: str, why: str = "") -> Row:
+    mine, theirs = speed["ours"], speed.get(peer.removeprefix("itself, "))
+    if theirs is None:
+        return row(what, peer, unit, None, None, None, why=why)
+    settings = {"ours": "the preset's settings", "peer": said}
+    return row(what, peer, unit, spread(mine), spread(theirs), ratios(mine, theirs), settings=settings)
