@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from experiments.bench.timing import in_turn, spread
+from experiments.machine import processor
 
 
 def facts() -> dict[str, Any]:
     """Processor, cores, memory, accelerator."""
     gpu = torch.cuda.is_available()
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "accelerator": torch.cuda.get_device_name(0) if gpu else None,
@@ -28,13 +27,6 @@ def name(found: dict[str, Any]) -> str:
     """`amd-epyc-2-cores`, `intel-xeon-platinum-8480c-16-cores-nvidia-h100`."""
     said = f"{found['cpu']} {found['cores']} cores {found['accelerator'] or ''}"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", said.lower())).strip("-")
-
-
-def _cpu() -> str:
-    """The processor's model."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def limits(size: int, repetitions: int) -> dict[str, dict[str, float]]:

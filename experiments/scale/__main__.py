@@ -11,7 +11,6 @@ import json
 import math
 import os
 import platform
-import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.machine import processor
+from experiments.bench import machine
 from experiments.results import ROOT
 from optune.artefacts import read_json, write_json
 from optune.command import exit_status
@@ -141,16 +140,6 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     return save(figure, path)
 
 
-def machine() -> dict[str, Any]:
-    """Processor and cores, and how busy others kept them."""
-    return {
-        "cpu": processor(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-    }
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.scale", description=__doc__.splitlines()[0])
     parser.add_argument("--small", action="store_true", help="a tenth of the sizes, into runs/: a trial")
@@ -160,10 +149,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _bench(small: bool, draw_only: bool) -> None:
-    here = machine()
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{here['cpu']}-{here['cores']}-cores".lower()).strip("-")
+    here = machine.facts() | {"load": os.getloadavg()[0], "python": platform.python_version()}
     base = ROOT / "runs" / "bench" if small else ROOT / "results" / "bench"
-    file = base / f"scale-{slug}.json"
+    file = base / f"scale-{machine.name(here)}.json"
     if draw_only:
         data = read_json(file)
     else:
