@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from optune.__main__ import main
-from optune.artefacts import hash_files, read_json
+from optune.artefacts import hash_files, read_json, read_yaml
 from optune.audit import audit_run
 from optune.clean_runs import spare
 from optune.config import LossConfig, RunConfig, TrainingConfig, load_config
@@ -34,28 +34,13 @@ def identities(stages: list[dict]) -> list[tuple]:
     return [(e["iteration"], e["stage"], e["key"], e["digest"], json.dumps(e["counts"])) for e in stages]
 
 
-class Tracker:
-    """What accelerate's trackers look like; remembers what it is told."""
+def reported(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard's own reader finds: (step, value) by name."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    requires_logging_directory = False
-
-    def __init__(self, run_name: str):
-        self.logged: list[tuple[int, dict]] = []
-        self.config: dict = {}
-        self.finished = False
-        Tracker.last = self
-
-    def start(self) -> None:
-        pass
-
-    def store_init_configuration(self, values: dict) -> None:
-        self.config = values
-
-    def log(self, values: dict, step: int) -> None:
-        self.logged.append((step, values))
-
-    def finish(self) -> None:
-        self.finished = True
+    (events,) = (run_dir / "reports" / run_dir.name).glob("events.out.tfevents*")
+    read = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+    return {name: [(e.step, e.value) for e in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
 
 @pytest.fixture(scope="module")
@@ -68,16 +53,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory, config: RunConfig):
 
 @pytest.fixture(scope="module")
 def adapted(tmp_path_factory: pytest.TempPathFactory, config: RunConfig):
-    """A finished run with LoRA that keeps only its last policy and reports to a tracker."""
-    from accelerate.tracking import LOGGER_TYPE_TO_CLASS
-
+    """A finished run with LoRA that keeps only its last policy and reports to the real TensorBoard."""
     config = config.with_overrides(
-        {"prompts.limit": 16, "training.lora": {"r": 4}, "keep": "last", "report_to": "remember"}
+        {"prompts.limit": 16, "training.lora": {"r": 4}, "keep": "last", "report_to": "tensorboard"}
     )
     run_dir = tmp_path_factory.mktemp("adapted")
-    LOGGER_TYPE_TO_CLASS["remember"] = Tracker
-    result = run_optune(config, run_dir)
-    return config, run_dir, result, Tracker.last
+    return config, run_dir, run_optune(config, run_dir)
 
 
 def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tmp_path):
@@ -102,7 +83,7 @@ def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tm
 
 
 def test_each_iteration_saves_adapter_and_merged_policy(adapted):
-    _, _, result, _ = adapted
+    _, _, result = adapted
     for policy in map(Path, result.policies):
         record = read_json(policy / "stage.json")["files"]
         assert {"model.safetensors", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"} <= set(record)
@@ -111,16 +92,26 @@ def test_each_iteration_saves_adapter_and_merged_policy(adapted):
     assert result.stages[-1]["counts"]["kl_to_sft"] is not None
 
 
-def test_every_update_and_every_stage_is_reported_with_rising_steps(adapted):
-    config, _, result, tracker = adapted
-    steps = [step for step, _ in tracker.logged]
-    updates = sum(e["counts"]["updates"] for e in result.stages if e["stage"] == "train")
-    losses = [values for _, values in tracker.logged if "train/rewards/margins" in values and "iteration" not in values]
-    assert steps == sorted(steps) and len(losses) == updates == max(steps)
-    stages = [values for _, values in tracker.logged if "iteration" in values]
-    assert len(stages) == len(result.stages)
-    assert {"generate/tokens", "generate/seconds", "score/reward_mean", "train/seconds"} <= set().union(*stages)
-    assert tracker.finished and tracker.config["training.lora.r"] == 4 and tracker.config["seed"] == config.seed
+def test_tensorboards_reader_finds_every_update_and_every_stage_with_rising_steps(adapted):
+    config, run_dir, result = adapted
+    found = reported(run_dir)
+    assert all([step for step, _ in told] == sorted(step for step, _ in told) for told in found.values())
+    trained = [e for e in result.stages if e["stage"] == "train"]
+    updates = sum(e["counts"]["updates"] for e in trained)
+    # A stage's counts have an update's names in part: `train/rewards/margins` is there once more for each iteration.
+    assert len(found["train/learning_rate"]) == updates == max(step for step, _ in found["train/learning_rate"])
+    assert len(found["train/rewards/margins"]) == updates + len(trained)
+    assert [value for _, value in found["iteration"]] == [e["iteration"] for e in result.stages]
+    for name in ("generate/tokens", "score/reward_mean", "train/updates"):
+        stage, count = name.split("/")
+        expected = [e["counts"][count] for e in result.stages if e["stage"] == stage]
+        assert [value for _, value in found[name]] == pytest.approx(expected)
+    for stage in ("generate", "score", "train"):
+        seconds = [e["timing"]["wall_s"] for e in result.stages if e["stage"] == stage]
+        assert [value for _, value in found[f"{stage}/seconds"]] == pytest.approx(seconds, abs=1e-3)
+    (file,) = (run_dir / "reports").rglob("hparams.yml")
+    options = read_yaml(file)
+    assert options["training.lora.r"] == 4 and options["seed"] == config.seed
 
 
 def test_an_unknown_tracker_is_told_before_anything_is_computed(config, tmp_path):
@@ -129,17 +120,8 @@ def test_an_unknown_tracker_is_told_before_anything_is_computed(config, tmp_path
     assert not (tmp_path / "stages").exists()
 
 
-def test_tensorboard_gets_the_numbers(config, tmp_path):
-    pytest.importorskip("tensorboard")
-    from optune.reporting import reporting
-
-    with reporting(config.with_overrides({"report_to": ["tensorboard"]}), tmp_path, None) as report:
-        report.update({"loss": 0.5})
-    assert list((tmp_path / "reports").rglob("events.out.tfevents*"))
-
-
 def test_keep_last_frees_earlier_policies_and_a_second_call_makes_nothing(adapted):
-    config, run_dir, result, _ = adapted
+    config, run_dir, result = adapted
     weights = [sorted(p.name for p in Path(policy).rglob("*.safetensors")) for policy in result.policies]
     assert weights == [[], ["adapter_model.safetensors", "model.safetensors"]]
     elsewhere = {"report_to": None, "keep": None, "generation.server.base_url": "http://127.0.0.1:9/v1"}
@@ -150,7 +132,7 @@ def test_keep_last_frees_earlier_policies_and_a_second_call_makes_nothing(adapte
 
 
 def test_the_audit_passes_over_weights_that_were_freed_and_nothing_else(adapted):
-    _, run_dir, result, _ = adapted
+    _, run_dir, result = adapted
     assert audit_run(run_dir).problems == []
     config_file = Path(result.policies[0]) / "config.json"
     before = config_file.read_bytes()
