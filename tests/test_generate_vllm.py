@@ -209,6 +209,18 @@ def test_real_vllm_samples_the_policy_and_its_logprobs_are_ours(sample, llama, r
 
 
 @pytest.mark.slow
+def test_a_policy_split_over_two_processes_gives_its_tokens(sample, llama, real_python):
+    """`tensor_parallel_size`: real vLLM, each process with half of the heads; greedy tokens are the `hf` engine's."""
+    own = settings(real_python, batch_size=32, tensor_parallel_size=2, options={"enforce_eager": True})
+    greedy = own.model_copy(update={"temperature": 0.0, "n": 1})
+    split = sample(llama, PROMPTS, greedy, seed=0, iteration=0)
+    expected = resolve(ENGINES, "hf", "engine")(llama, PROMPTS, greedy, seed=0, iteration=0)
+    assert [r.token_ids for r in split] == [r.token_ids for r in expected]
+    assert [r.logprob for r in split] == pytest.approx([r.logprob for r in expected], abs=1e-2)
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"vllm_worker" in _read(p)]
+
+
+@pytest.mark.slow
 def test_the_server_engine_samples_from_a_real_vllm_server(llama, real_python, monkeypatch):
     import socket
 
