@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import pytest
 from transformers import AutoModelForCausalLM
 
 from optune.config import LossConfig, TrainingConfig, load_config
 from optune.reference import from_sampler, reference_columns
 from optune.run import run_optune
-from optune.trainer import optimizer_of, train_dpo
+from optune.trainer import train_dpo
 from optune.types import UserError
 
 SAMPLER = {"training.fresh_reference": "sampler"}
@@ -81,19 +79,3 @@ def test_a_reference_that_did_not_sample_is_refused_and_the_default_says_nothing
     with pytest.raises(UserError, match="needs reference 'iteration_start'"):
         load_config("tiny", overrides=["training.fresh_reference=sampler", "training.reference=sft"])
     assert "fresh_reference" not in load_config("tiny").training.model_dump()
-
-
-@pytest.mark.parametrize("name", ["rmsprop_8bit", "adamw_8bit"])
-def test_an_8_bit_optimizer_trains_where_bitsandbytes_is_and_is_refused_in_one_sentence_elsewhere(
-    name, config, random_llama, tmp_path
-):
-    settings = TrainingConfig(batch_size=8, learning_rate=1e-4, optimizer=name)
-    if importlib.util.find_spec("bitsandbytes") is None:
-        with pytest.raises(UserError, match="needs bitsandbytes: pip install bitsandbytes"):
-            run_optune(config.with_overrides({"training.optimizer": name}), tmp_path)
-        assert not list(tmp_path.glob("stages/*"))  # told before anything was sampled
-    else:
-        rows = rows_with(AutoModelForCausalLM.from_pretrained(random_llama), [False] * 16)
-        told = train_dpo(random_llama, random_llama, rows, LossConfig(), 1.0, settings, 0, tmp_path)
-        assert told["updates"] == 2
-    assert optimizer_of(TrainingConfig()) == "rmsprop"
