@@ -11,7 +11,8 @@ is chosen. What is chosen is then looked at once on report seeds, with the secon
 Searched: strategies and reuse, wDPO. All of `develop_strategies.py` (ratio 0.5, latest pairs); the paper's rule at 0.3;
 and taking turns (`stalest`) on fresh pairs alone, half of the prompts at a time. Hypothesis of the last: small steps on
 fresh samples follow the policy more closely (each iteration sets the reference anew), so that fewer updates suffice.
-Smaller steps yet (0.2, 0.3) were not tried, for lack of machine time.
+Smaller steps yet (0.2, 0.3) were not tried, for lack of machine time: seven arms had been planned, and the list was cut
+to these after first development numbers of some had been seen. No report seed had a part in it.
 """
 
 from __future__ import annotations
