@@ -139,6 +139,7 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
 
     `reached`: its iteration, or None. `time`: per seed, its seconds over ratio 1's, to that iteration or else to its
     end; `iteration_0_apart`: the same without the shared iteration 0. `ahead`: its last means minus ratio 1's.
+    `training`: the share of ratio 1's seconds that is training, after iteration 0.
     """
     raw = read_raw(base, preset, timed(FULL, CHOSEN), REPORT_SEEDS)
     mine, full = by_measure(raw[CHOSEN.name]), by_measure(raw[FULL.name])
@@ -149,8 +150,17 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
         name: [_seconds(a, first, last) / _seconds(b, first) for a, b in zip(mine_timed, full_timed, strict=True)]
         for name, first in (("time", 0), ("iteration_0_apart", 1))
     }
+    ledgers = [entry for result in full_timed for entry in result["timing"]["ledger"][1:]]
+    training = sum(entry["training_s"] for entry in ledgers) / sum(map(seconds_of, ledgers))
     ahead = {measure: mine[measure][-1] - full[measure][-1] for measure in MEASURES}
-    return {"arm": CHOSEN.name, "seeds": len(mine_timed), "reached": there, **times, "ahead": ahead}
+    return {
+        "arm": CHOSEN.name,
+        "seeds": len(mine_timed),
+        "reached": there,
+        **times,
+        "ahead": ahead,
+        "training": training,
+    }
 
 
 def _seconds(clocked: Result, first: int, last: int | None = None) -> float:

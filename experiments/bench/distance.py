@@ -8,24 +8,22 @@ inside matrix products and attention: the rest is smaller operations and Python.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM
 
 from experiments.bench import machine
 from experiments.bench.rows import Row, row
-from experiments.bench.sampling import ours
+from experiments.bench.sampling import ARITHMETIC, ours
 from experiments.bench.steps import our_rows, our_step, pairs_of
-from experiments.bench.timing import in_turn, spread
+from experiments.bench.timing import Found, in_turn, shares_of, spread
 from experiments.bench.worlds import World
 from optune.checkpoints import load_model
 from optune.generate import prepare
 from optune.threads import cpu_threads
 
 FULL_SIZE = 2048  # of the matrices; less for a try
-ARITHMETIC = ("aten::mm", "aten::addmm", "aten::bmm", "attention", "linear", "mkldnn")
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
@@ -83,14 +81,9 @@ def _bytes(network: Any, ids: list[list[int]], settings: Any, sampled: int) -> f
     return weights * batches * settings.max_new_tokens + sampled * context * width
 
 
-def _arithmetic(thing: Any) -> float:
+def _arithmetic(thing: Callable[[], Found]) -> float:
     """The share of a run's own time inside matrix products and attention, forward and backward."""
-    on_gpu = torch.cuda.is_available()
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
-        found = in_turn({"": thing}, 1, warm_up=0)[""][0]["seconds"]
-    events = seen.key_averages()
-    own = [(e.key, (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1e6) for e in events]
-    return min(1.0, sum(seconds for key, seconds in own if any(part in key for part in ARITHMETIC)) / found)
+    return min(1.0, sum(shares_of(thing, ARITHMETIC).values()))
 
 
 def _utilisation(what: str, limit: str, unit: str, rates: list[float], peak: float, arithmetic: float) -> Row:

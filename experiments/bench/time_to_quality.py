@@ -15,8 +15,8 @@ from optune.types import UserError
 GOAL = 0.5
 WHAT = "time to ratio 1's final quality"
 WHY = (
-    "Training takes 70% of an iteration here, and every arm that keeps its pairs pays all of it: even one without "
-    "generation and rewarding would need 0.77 of ratio 1's time for three iterations"
+    "training is {training:.0%} of the seconds of ratio 1's iterations here, and every arm that trains on as many "
+    "pairs pays all of it, whatever it saves in generation and rewarding"
 )
 
 
@@ -51,6 +51,6 @@ def told(found: dict) -> Row:
         "at most",
         settings={"ours": found["arm"], "peer": "wdpo-all-1.0, three iterations after iteration 0"},
         note=f"{found['seeds']} report seeds, runs for the clock; {reaches}{end}; {apart:.2f} without iteration 0",
-        why=f"{reaches}{end}. {WHY}",
+        why=f"{reaches}{end}; {WHY.format(**found)}",
     )
     return one if found["reached"] is not None else {**one, "met": False}

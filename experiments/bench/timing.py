@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 Found = dict[str, Any]  # `seconds`, and what the thing timed returned
 Spread = dict[str, float]
@@ -54,3 +55,16 @@ def rates(found: Sequence[Found], count: str) -> list[float]:
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
     """The spread of ours over theirs, turn by turn."""
     return spread([a / b for a, b in zip(ours, theirs, strict=True)])
+
+
+def shares_of(thing: Callable[[], Found], kinds: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Of one run under torch's profiler, the share of its time inside operations with these parts in their names."""
+    on_gpu = torch.cuda.is_available()
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
+        whole = timed(thing)["seconds"]
+    own = {e.key: (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1e6 for e in seen.key_averages()}
+    inside = {
+        kind: sum(seconds for key, seconds in own.items() if any(part in key for part in parts))
+        for kind, parts in kinds.items()
+    }
+    return {kind: min(1.0, seconds / whole) for kind, seconds in inside.items()}
