@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from optune.artefacts import read_json
 from optune.config import RunConfig
+from optune.prompts import SOURCES, variation
+from optune.registry import resolve
 from optune.selection import selection_count
 from optune.types import UserError
 
@@ -428,7 +430,7 @@ def prompts_of(config: RunConfig) -> int | None:
     own = config.prompts
     if own.synthetic:
         return own.synthetic.per_iteration
-    if own.source == "fixed":
+    if variation(resolve(SOURCES, own.source, "prompt source")) == "never":
         return own.limit
     return own.per_iteration or (own.limit and own.limit // (config.iterations + 1))
 

@@ -2,7 +2,8 @@
 
 A source is `f(settings, *, iteration, iterations, policy, history, seed, tools) -> list[Prompt]`, called at the start
 of every iteration (of `iterations` in all); `fixed`, the paper's, returns the same set each time, and one that writes
-new prompts finds in `tools` what it needs for that (`SourceTools`). Files are JSONL or Parquet with a text column
+new prompts finds in `tools` what it needs for that (`SourceTools`). `@varying` says what a source's prompts change
+with, where that is not the iteration's number. Files are JSONL or Parquet with a text column
 `prompt`, or a chat in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any
 other name is a data set on the hub.
 """
@@ -13,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +45,26 @@ class SourceTools:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
+Source = Callable[..., list[Prompt]]
+Varies = Literal["never", "with_policy", "with_iteration"]
+
+
+def varying(how: Varies) -> Callable[[Source], Source]:
+    """Declares a source's prompts as the same in every iteration (`never`), or as given by policy and history alone."""
+
+    def declared(source: Source) -> Source:
+        source.varies = how
+        return source
+
+    return declared
+
+
+def variation(source: Source) -> Varies:
+    """As declared; a source that says nothing may look at the iteration's number and at how many there are."""
+    return getattr(source, "varies", "with_iteration")
+
+
+@varying("never")
 def fixed(settings: PromptsConfig, tools: SourceTools | None = None, **_: Any) -> list[Prompt]:
     """The paper's source: one file or data set, the same prompts in every iteration."""
     prompts = load_prompts(settings.path, settings.split, settings.columns, tools and tools.counts)
@@ -75,7 +96,7 @@ def sample_of(prompts: list[Prompt], limit: int | None, seed: int) -> list[Promp
     return [prompts[i] for i in keep]
 
 
-SOURCES: dict[str, Callable[..., list[Prompt]] | str] = {
+SOURCES: dict[str, Source | str] = {
     "fixed": fixed,
     "disjoint": disjoint,
     "vanilla_synthetic": "optune.synthetic_prompts:vanilla_synthetic",

@@ -39,7 +39,16 @@ from optune.losses import LOSSES
 from optune.offline_pairs import OfflinePairs, read_offline_pairs
 from optune.pairs import PAIRINGS, pair_gaps, training_rows, write_pairs
 from optune.prompt_writer import written_with
-from optune.prompts import SOURCES, SourceTools, load_prompts, sample_of, stored_prompts, stored_texts, write_prompts
+from optune.prompts import (
+    SOURCES,
+    SourceTools,
+    load_prompts,
+    sample_of,
+    stored_prompts,
+    stored_texts,
+    variation,
+    write_prompts,
+)
 from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.reward.length_penalty import penalised
@@ -115,7 +124,7 @@ class Stages:
             fields |= {"answers": self._answers_identity, "written_with": written_with(settings.synthetic)}
             inputs |= {"start": content_hash(self.config.policy.model), **self._reward_inputs}
             inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
-        if settings.source == "disjoint" or ":" in settings.source:  # the others don't ask how many there are
+        if variation(self.parts["source"]) == "with_iteration":
             fields |= {"iteration": t, "iterations": self.config.iterations + 1}
         self.asked.append(self._run(t, "prompts", build, fields, inputs))
         return self.asked[-1]

@@ -30,13 +30,14 @@ from optune.config import PromptsConfig, SyntheticConfig
 from optune.history import History, write_responses
 from optune.prompt_diversity import near_duplicates
 from optune.prompt_writer import Shown, make_writer, read_prompts, request_for
-from optune.prompts import SourceTools, fixed, load_prompts
+from optune.prompts import SourceTools, fixed, load_prompts, varying
 from optune.reply_log import Reply
 from optune.types import Prompt, Response, UserError
 
 ROUNDS = 4  # of `draws` calls each, while too few prompts are left
 
 
+@varying("with_policy")
 def vanilla_synthetic(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:
@@ -45,6 +46,7 @@ def vanilla_synthetic(
     return _write(settings, shown, iteration, history, seed, tools)
 
 
+@varying("with_policy")
 def starts_on_policy(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:
@@ -53,6 +55,7 @@ def starts_on_policy(
     return _write(settings, shown, iteration, history, seed, tools)
 
 
+@varying("with_policy")
 def always_on_policy(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:

@@ -11,8 +11,11 @@ import pytest
 
 from optune.artefacts import hash_files, read_json
 from optune.config import RunConfig
+from optune.cost_model import prompts_of
 from optune.history import History, HistoryView
+from optune.prompts import load_prompts, varying
 from optune.run import run_optune
+from optune.stages import Stages
 from optune.types import Prompt, UserError
 
 
@@ -27,10 +30,14 @@ def reversed_reward(view: HistoryView, k: int, rng: np.random.Generator) -> np.n
 
 def moving_window(settings, *, iteration: int, **_) -> list[Prompt]:
     """A prompt source from outside the package: 32 of the file's prompts, half of them new in each iteration."""
-    from optune.prompts import load_prompts
-
     start = 16 * iteration
     return load_prompts(settings.path)[start : start + 32]
+
+
+@varying("never")
+def all_of_them(settings, **_) -> list[Prompt]:
+    """A prompt source from outside the package: the whole file, in every iteration."""
+    return load_prompts(settings.path)
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +201,14 @@ def test_prompts_never_sampled_come_first_when_the_prompt_set_changes(config, tm
     assert len(fresh) == 16 and not fresh & old
 
 
+@pytest.mark.parametrize(("source", "each", "by_number"), [(all_of_them, 64, False), (moving_window, 32, True)])
+def test_a_source_from_outside_is_planned_and_keyed_as_it_says_it_varies(config, tmp_path, source, each, by_number):
+    own = config.with_overrides({"prompts.source": f"{__name__}:{source.__name__}", "prompts.limit": 64})
+    assert prompts_of(own) == each
+    offered = Stages(own, tmp_path, tmp_path / "stages").prompts(0, own.policy.model, History())
+    assert ("iterations" in read_json(offered / "stage.json")["fields"]) is by_number
+
+
 def test_a_strategy_given_by_module_and_name_is_used(config, tmp_path):
     result = run_optune(config.with_overrides({"selection.strategy": f"{__name__}:reversed_reward"}), tmp_path)
     first = History(result.history.files[:1])
@@ -209,8 +224,6 @@ def test_the_static_control_samples_nothing_after_iteration_0(config, tmp_path):
 
 
 def test_a_policy_has_no_distance_to_itself_and_a_trained_one_has(finished, tmp_path):
-    from optune.stages import Stages
-
     config, _, result = finished
     stages = Stages(config, tmp_path, tmp_path / "stages")
     prompts = stages.prompts(0, config.policy.model, History())
