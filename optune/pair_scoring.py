@@ -18,9 +18,11 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune import batching
+from optune.pair_rows import PairRows
 from optune.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
+PARTS = ("prompt_ids", "chosen_ids", "rejected_ids")
 PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 # A logit transformation that only TRL's head knows; see `trl.trainer.utils.add_fused_lm_head`.
@@ -30,7 +32,15 @@ LARGEST_LOGITS = 2**27  # of one head call, in numbers: above it TRL's head, whi
 
 def place(row: dict[str, Any], shared: bool) -> tuple[int, int]:
     """Positions that a pair takes (its width) and fills, in one row or in two."""
-    prompt, chosen, rejected = (len(row[f"{part}_ids"]) for part in ("prompt", "chosen", "rejected"))
+    return _place(*(len(row[name]) for name in PARTS), shared)
+
+
+def places(rows: PairRows, shared: bool) -> list[tuple[int, int]]:
+    """`place` of every row."""
+    return [_place(*lengths, shared) for lengths in zip(*map(rows.lengths, PARTS), strict=True)]
+
+
+def _place(prompt: int, chosen: int, rejected: int, shared: bool) -> tuple[int, int]:
     if shared:
         return (prompt - 1 + chosen + rejected,) * 2
     return 2 * (prompt - 1 + max(chosen, rejected)), 2 * (prompt - 1) + chosen + rejected
@@ -161,10 +171,11 @@ def pair_reference_columns(
     reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, shared: bool, **limits: int | None
 ) -> list[dict[str, float]]:
     """`reference.reference_columns` by the same forward pass as training; `limits` are those of `batching.plan`."""
-    places = [place(row, shared) for row in rows]
+    rows = PairRows.of(rows)
+    taken = places(rows, shared)
     columns: list[dict[str, float]] = [{}] * len(rows)
-    for batch in batching.plan([width for width, _ in places], [size for _, size in places], **limits):
-        packed = pack([rows[i] for i in batch], pad_id, shared)
+    for batch in batching.plan([width for width, _ in taken], [size for _, size in taken], **limits):
+        packed = pack(list(rows.select(batch)), pad_id, shared)
         scores = score_pairs(reference, {name: value.to(reference.device) for name, value in packed.items()})
         found = zip(batch, scores.chosen_logps.tolist(), scores.rejected_logps.tolist(), strict=True)
         for i, chosen, rejected in found:
@@ -179,10 +190,12 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
     False for a model that reads its places otherwise (a recurrent one, a sliding window shorter than the row, an
     attention kernel without masks), and where a prompt is empty.
     """
-    if model.config.get_text_config()._attn_implementation != "sdpa" or not all(row["prompt_ids"] for row in rows):
+    rows = PairRows.of(rows)
+    if model.config.get_text_config()._attn_implementation != "sdpa" or 0 in rows.lengths("prompt_ids"):
         return False
-    by_size = sorted(rows, key=lambda row: place(row, True))
-    tried = [by_size[0], by_size[-1]]
+    taken = places(rows, True)
+    by_size = sorted(range(len(rows)), key=lambda i: taken[i])
+    tried = [rows[by_size[0]], rows[by_size[-1]]]
     alone = [(row["prompt_ids"], row[f"{side}_ids"]) for side in ("chosen", "rejected") for row in tried]
     expected = torch.tensor(sequence_logprobs(model, alone, pad_id, 1))
     packed = {name: value.to(model.device) for name, value in pack(tried, pad_id, shared=True).items()}

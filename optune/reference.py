@@ -9,28 +9,42 @@ import torch
 from transformers import PreTrainedModel
 from trl.trainer.utils import selective_log_softmax
 
+from optune.pair_rows import PairRows
+
+SIDES = ("chosen", "rejected")
 TRIED = 64  # pairs whose sampler's log-probabilities are computed again
 
 
-@torch.no_grad()
 def sequence_logprobs(
     model: PreTrainedModel, rows: Sequence[tuple[list[int], list[int]]], pad_id: int, batch_size: int
 ) -> list[float]:
-    """log pi(y|x) for (prompt ids, response ids) rows: sums over the response's tokens, in nats, in row order.
+    """log pi(y|x) for (prompt ids, response ids) rows: sums over the response's tokens, in nats, in row order."""
+    lengths = [len(prompt) + len(answer) for prompt, answer in rows]
+    return _logprobs(model, lengths, lambda batch: [rows[i] for i in batch], pad_id, batch_size)
+
+
+@torch.no_grad()
+def _logprobs(
+    model: PreTrainedModel,
+    lengths: Sequence[int],
+    read: Callable[[list[int]], list[tuple[list[int], list[int]]]],
+    pad_id: int,
+    batch_size: int,
+) -> list[float]:
+    """`sequence_logprobs` of rows of these lengths, which `read` gives by their places, a batch at a time.
 
     Rows are sorted by length, so that little is padded; padding is on the right and masked.
     """
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-    sums = [0.0] * len(rows)
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    sums = [0.0] * len(lengths)
     was_training = model.training
     model.eval()
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
-        width = max(len(rows[i][0]) + len(rows[i][1]) for i in batch)
+        width = max(lengths[i] for i in batch)
         ids = torch.full((len(batch), width), pad_id)
         attention, response = torch.zeros_like(ids), torch.zeros_like(ids)
-        for row, i in enumerate(batch):
-            prompt, answer = rows[i]
+        for row, (prompt, answer) in enumerate(read(batch)):
             end = len(prompt) + len(answer)
             ids[row, :end] = torch.tensor([*prompt, *answer])
             attention[row, :end] = 1
@@ -54,13 +68,15 @@ def from_sampler(
     The others are computed, and of the known ones TRIED, to tell how far sampler and trainer disagree on a response
     (nats): one decodes token by token, perhaps in another precision, the other reads whole rows.
     """
-    names = {f"ref_{side}_logps": f"sampled_{side}_logps" for side in ("chosen", "rejected")}
-    known = [i for i, row in enumerate(rows) if all(row[name] is not None for name in names.values())]
+    rows = PairRows.of(rows)
+    names = {f"ref_{side}_logps": f"sampled_{side}_logps" for side in SIDES}
+    sampled = rows.table.select(list(names.values())).to_pylist()
+    known = [i for i, row in enumerate(sampled) if None not in row.values()]
     tried = known[:: max(1, len(known) // TRIED)][:TRIED]
     wanted = sorted({*range(len(rows))} - {*known} | {*tried})
-    computed = dict(zip(wanted, compute([rows[i] for i in wanted]), strict=True))
-    gaps = [abs(computed[i][ours] - rows[i][theirs]) for i in tried for ours, theirs in names.items()]
-    taken = {i: {ours: rows[i][theirs] for ours, theirs in names.items()} for i in known}
+    computed = dict(zip(wanted, compute(rows.select(wanted)), strict=True))
+    gaps = [abs(computed[i][ours] - sampled[i][theirs]) for i in tried for ours, theirs in names.items()]
+    taken = {i: {ours: sampled[i][theirs] for ours, theirs in names.items()} for i in known}
     told: dict[str, Any] = {"reference_sampled": len(known), "reference_computed": len(rows) - len(known)}
     if gaps:
         told |= {"reference_mismatch_mean": sum(gaps) / len(gaps), "reference_mismatch_max": max(gaps)}
@@ -71,7 +87,16 @@ def reference_columns(
     reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, batch_size: int
 ) -> list[dict[str, float]]:
     """log pi_ref(y_w|x) and log pi_ref(y_l|x) of each pair, in the columns that TRL's trainer reads."""
-    sides = [[(row["prompt_ids"], row[f"{side}_ids"]) for row in rows] for side in ("chosen", "rejected")]
-    both = sequence_logprobs(reference, [*sides[0], *sides[1]], pad_id, batch_size)
+    rows = PairRows.of(rows)
+    prompts = rows.lengths("prompt_ids")
+    lengths = [a + b for side in SIDES for a, b in zip(prompts, rows.lengths(f"{side}_ids"), strict=True)]
+
+    def read(places: list[int]) -> list[tuple[list[int], list[int]]]:
+        """All chosen responses come before all rejected ones."""
+        found = rows.select([i % len(rows) for i in places])
+        sides = [f"{SIDES[i // len(rows)]}_ids" for i in places]
+        return [(row["prompt_ids"], row[side]) for row, side in zip(found, sides, strict=True)]
+
+    both = _logprobs(reference, lengths, read, pad_id, batch_size)
     pairs = zip(both[: len(rows)], both[len(rows) :], strict=True)
     return [{"ref_chosen_logps": chosen, "ref_rejected_logps": rejected} for chosen, rejected in pairs]

@@ -26,6 +26,7 @@ from trl import DPOConfig, DPOTrainer
 from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import LossConfig, TrainingConfig
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
+from optune.pair_rows import PairRows
 from optune.pair_scoring import add_pair_head, pair_reference_columns, shares_prompts
 from optune.processes import gathered, this_process, whole_weights
 from optune.quiet import quiet_libraries
@@ -105,13 +106,13 @@ def train_dpo(
 ) -> dict[str, Any]:
     """One preference step from `policy`, against `reference`, saved to `out_dir` as a `transformers` folder.
 
-    rows: `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With `settings.lora` the weights
-    are the merged ones, and the adapter lies in `out_dir/adapter`. `on_log` is told each update's metrics. Returns
-    TRL's metrics averaged over the step's updates (`first` and `last` loss too) and `seconds` for reference and
-    training.
+    rows (PairRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With
+    `settings.lora` the weights are the merged ones, and the adapter lies in `out_dir/adapter`. `on_log` is told each
+    update's metrics. Returns TRL's metrics averaged over the step's updates (`first` and `last` loss too) and `seconds`
+    for reference and training.
     """
     quiet_libraries()
-    process = this_process()
+    process, rows = this_process(), PairRows.of(rows)
     tokenizer = load_tokenizer(policy, trust_remote_code=trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -124,7 +125,7 @@ def train_dpo(
         columns, grouping, told = _reference(judge, rows, tokenizer.pad_token_id, settings, process)
     del judge
     reference_s = time.perf_counter() - started
-    data = Dataset.from_list([{**row, **extra} for row, extra in zip(rows, columns, strict=True)])
+    data = Dataset(rows.with_columns(columns).table)
     trainer = (GroupedDPOTrainer if grouping else WeightedDPOTrainer)(
         model=model,
         data_collator=grouping,
@@ -156,7 +157,7 @@ def train_dpo(
 
 
 def _reference(
-    judge: Any, rows: Sequence[dict[str, Any]], pad_id: int, settings: TrainingConfig, process: PartialState
+    judge: Any, rows: PairRows, pad_id: int, settings: TrainingConfig, process: PartialState
 ) -> tuple[list[dict[str, float]], UpdateCollator | None, dict[str, Any]]:
     """The reference columns of `rows`, how updates are cut, where that is asked, and what there is to tell of both."""
     if settings.batching is None:
@@ -178,7 +179,7 @@ def _reference(
 
 def _shared_out(
     judge: Any,
-    rows: Sequence[dict[str, Any]],
+    rows: PairRows,
     *,
     pad_id: int,
     shared: bool,
@@ -188,7 +189,7 @@ def _shared_out(
     """Reference columns, each computed by one of the processes."""
     forward_only = {name: limit and 4 * limit for name, limit in settings.limits.items()}
     mine = range(process.process_index, len(rows), process.num_processes)
-    columns = pair_reference_columns(judge, [rows[i] for i in mine], pad_id, shared, **forward_only)
+    columns = pair_reference_columns(judge, rows.select(mine), pad_id, shared, **forward_only)
     by_row = dict(gathered(list(zip(mine, columns, strict=True))))
     return [by_row[i] for i in range(len(rows))]
 
