@@ -31,8 +31,9 @@ def test_the_stages_measured_are_the_loops_own(folder):
     assert TASKS["resume"](N, folder)["reused"]
 
 
-def test_the_set_is_timed_in_turn_with_argpartition(folder):
+def test_the_set_and_the_ranking_are_timed_in_turn_with_numpys(folder):
     assert TASKS["select_set"](N, folder)["beside_argpartition"] > 0
+    assert TASKS["rank"](N, folder)["beside_argsort"] > 0
 
 
 def test_a_task_is_a_process_that_tells_its_memory():
@@ -46,7 +47,8 @@ def rows(exponent: float) -> list[dict]:
     made = [
         {"task": t, "n": n, "seconds": (n / 10**5) ** exponent, "peak": 10**8 + 5 * n} for t in tasks for n in sizes
     ]
-    return [row | ({"beside_argpartition": 1.5} if row["task"] == "select_set" else {}) for row in made]
+    beside = {"select_set": {"beside_argpartition": 1.5}, "rank": {"beside_argsort": 1.5}}
+    return [row | beside.get(row["task"], {}) for row in made]
 
 
 def test_growth_is_the_exponent_between_the_two_largest_sizes(tmp_path):
@@ -54,7 +56,7 @@ def test_growth_is_the_exponent_between_the_two_largest_sizes(tmp_path):
     assert {round(g["seconds_exponent"], 6) for g in growth(found)} == {2.0}
     assert {g["bytes_per_prompt"] for g in growth(found)} == {5.0}
     held = {goal["goal"]: goal["holds"] for goal in goals(found)}
-    assert sum(held.values()) == 2  # the set's two; no stage is linear
+    assert sum(held.values()) == 3  # those on arrays; no stage is linear
     assert all(goal["holds"] for goal in goals(rows(EXPONENT - 0.01)))
     data = {"rows": found, "growth": growth(found), "goals": goals(found), "machine": {"cpu": "A", "cores": 2}}
     assert any("n^2.00" in line for line in table(data)) and any("does not hold" in line for line in table(data))

@@ -36,7 +36,7 @@ WHAT = {
     "resume": "finding these stages finished",
 }
 SIZES = {"arrays": (10**4, 10**5, 10**6, 10**7), "stages": (10**4, 10**5, 10**6)}
-TIMES_ARGPARTITION, SET_BYTES, EXPONENT = 3.0, 10**9, 1.1
+TIMES_NUMPY, SET_BYTES, EXPONENT = 3.0, 10**9, 1.1
 
 
 def measure(sizes: dict[str, Sequence[int]], scratch: Path) -> list[dict[str, Any]]:
@@ -78,12 +78,14 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """What is asked of growth, what was found, and whether it holds."""
-    largest = max((row for row in rows if row["task"] == "select_set"), key=lambda row: row["n"])
-    times, peak = largest["beside_argpartition"], largest["peak"]
+    chosen, ranked = (
+        max((row for row in rows if row["task"] == task), key=lambda row: row["n"]) for task in ("select_set", "rank")
+    )
     stages = {row["task"]: row["seconds_exponent"] for row in growth(rows) if row["task"] in STAGES}
     found = [
-        ("the set against argpartition, times", times, TIMES_ARGPARTITION),
-        ("the set, bytes of its process", peak, SET_BYTES),
+        ("the set against argpartition, times", chosen["beside_argpartition"], TIMES_NUMPY),
+        ("the set, bytes of its process", chosen["peak"], SET_BYTES),
+        ("the ranking against argsort (linear-log), times", ranked["beside_argsort"], TIMES_NUMPY),
         *((f"{WHAT[task]}, exponent of time", exponent, EXPONENT) for task, exponent in stages.items()),
     ]
     return [{"goal": what, "found": value, "at_most": limit, "holds": value <= limit} for what, value, limit in found]
