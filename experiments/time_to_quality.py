@@ -64,6 +64,16 @@ def by_measure(results: Sequence[Result]) -> dict[str, list[float]]:
     return {measure: means(results, measure) for measure in MEASURES}
 
 
+def published_costs(full: Sequence[Result]) -> dict[str, float]:
+    """`unit_costs` at which ratio 1's phases have the shares of the paper's Table 1, where generation is most of it."""
+    shares = read_json(RESULTS / "published" / "table1.json")["shares"]
+    points = [point["stages"] for result in full for point in result["iterations"]]
+    return {
+        phase: shares[phase.removesuffix("_s")] / sum(point[stage][count] for point in points)
+        for phase, (stage, count) in PHASES.items()
+    }
+
+
 def unit_costs(full: Sequence[Result]) -> dict[str, float]:
     """Of each phase of ratio 1's runs, seconds per token sampled, response scored and pair trained."""
     ledgers = [entry for result in full for entry in result["timing"]["ledger"]]
@@ -139,7 +149,8 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
 
     `reached`: its iteration, or None. `time`: per seed, its seconds over ratio 1's, to that iteration or else to its
     end; `iteration_0_apart`: the same without the shared iteration 0. `ahead`: its last means minus ratio 1's.
-    `training`: the share of ratio 1's seconds that is training, after iteration 0.
+    `training`: the share of ratio 1's seconds that is training, after iteration 0. `at_published_shares`: `time` as the
+    work done would take it with the shares of the paper's Table 1.
     """
     raw = read_raw(base, preset, timed(FULL, CHOSEN), REPORT_SEEDS)
     mine, full = by_measure(raw[CHOSEN.name]), by_measure(raw[FULL.name])
@@ -152,6 +163,7 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
     }
     ledgers = [entry for result in full_timed for entry in result["timing"]["ledger"][1:]]
     training = sum(entry["training_s"] for entry in ledgers) / sum(map(seconds_of, ledgers))
+    costs, end = published_costs(raw[FULL.name]), len(full["win_score"]) - 1
     ahead = {measure: mine[measure][-1] - full[measure][-1] for measure in MEASURES}
     return {
         "arm": CHOSEN.name,
@@ -160,6 +172,7 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
         **times,
         "ahead": ahead,
         "training": training,
+        "at_published_shares": predicted(raw[CHOSEN.name], costs, last) / predicted(raw[FULL.name], costs, end),
     }
 
 
