@@ -1,4 +1,4 @@
-"""The README's tables of results: written by `make report` between marks, and compared by a test ever after."""
+"""The README's tables of results, as `make report` writes them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.figure import Data, told
-from experiments.results import ROOT
-from optune.artefacts import write_text
-from optune.types import UserError
 
-README = ROOT / "README.md"
 UNITS = {
     "win_score": "win score",
     "gold_mean": "gold",
@@ -54,30 +50,3 @@ def recipes(data: Data) -> str:
 
 def _at(member: Data) -> list[Data]:
     return [member["at"][unit] for unit in ("tokens", "seconds")]
-
-
-def _marks(name: str) -> tuple[str, str]:
-    return f"<!-- {name}: begin (written by make report) -->", f"<!-- {name}: end -->"
-
-
-def written(name: str = "results") -> str:
-    """What stands between the marks. Raises UserError where the README has none."""
-    return _parts(name)[1].strip()
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    """The README before, between and after the marks."""
-    text, (begin, end) = README.read_text("utf-8"), _marks(name)
-    if begin not in text or end not in text:
-        raise UserError(f"README.md has no place for the {name}: put {begin!r} and {end!r} into it, on own lines.")
-    before, rest = text.split(begin, 1)
-    between, after = rest.split(end, 1)
-    return before, between, after
-
-
-def update_readme(tables: dict[str, str]) -> None:
-    """Put each table in its place, by the name in its marks; the rest of the README stays as it is."""
-    for name, text in tables.items():
-        before, _, after = _parts(name)
-        begin, end = _marks(name)
-        write_text(README, f"{before}{begin}\n{text}\n{end}{after}")

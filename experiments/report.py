@@ -21,7 +21,7 @@ from experiments.arms import REPORT_SEEDS, Arm
 from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
 from experiments.figures import FIGURES, NEIGHBOURS, figure_of
-from experiments.readme_results import update_readme
+from experiments.readme import update_readme
 from experiments.report_page import page
 from experiments.results import ROOT, read_raw
 from experiments.verdicts import judge_claims

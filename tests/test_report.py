@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments.claims import CLAIMS, INTERPOLATED, REAL_ONLY
-from experiments.readme_results import written
+from experiments.readme import written
 from experiments.report import judged, markdown, readme_tables
 from experiments.report_page import page
 from experiments.verdicts import CLASSES, bootstrap_check

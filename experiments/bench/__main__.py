@@ -28,9 +28,10 @@ from experiments.bench import (
     vanilla_iteration,
 )
 from experiments.bench.rows import Row, told
-from experiments.bench.table import RESULTS, update_readme
+from experiments.bench.table import RESULTS, whole
 from experiments.bench.worlds import SANDBOXES, SIZES, World, world
 from experiments.compute import RUNS
+from experiments.readme import update_readme
 from optune.artefacts import read_json, write_json
 from optune.command import exit_status
 from optune.quiet import quiet_libraries
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         for of, names in ({model: tuple(MEASURES)} if model else DEFAULT).items():
             path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
         if not options.quick:
-            update_readme()
+            update_readme({"bench": whole()})
         print(f"Written: {path}")
 
     return exit_status(run)

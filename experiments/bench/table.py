@@ -1,4 +1,4 @@
-"""The README's table of speed: written by `make bench` between two marks, and compared by a test ever after."""
+"""The README's table of speed, as `make bench` writes it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any
 
 from experiments.bench.rows import Row, goal_told, number, ratio_told
 from experiments.results import ROOT
-from optune.artefacts import read_json, write_text
-from optune.types import UserError
+from optune.artefacts import read_json
 
-BEGIN, END = "<!-- bench: begin (written by make bench) -->", "<!-- bench: end -->"
-README = ROOT / "README.md"
 RESULTS = ROOT / "results" / "bench"
 
 
@@ -62,21 +59,5 @@ def committed() -> list[Path]:
 
 
 def whole() -> str:
-    """What should stand between the marks: a table per machine."""
+    """What should stand in the README: a table per machine."""
     return "\n\n".join(table(read_json(path)) for path in committed())
-
-
-def written() -> str:
-    """What stands there. Raises UserError where the README has no marks."""
-    text = README.read_text("utf-8")
-    if BEGIN not in text or END not in text:
-        raise UserError(f"README.md has no place for the speed: put {BEGIN!r} and {END!r} into it, on own lines.")
-    return text.split(BEGIN, 1)[1].split(END, 1)[0].strip()
-
-
-def update_readme() -> None:
-    """Put the tables in their place; the rest of the README stays as it is."""
-    written()
-    text = README.read_text("utf-8")
-    before, after = text.split(BEGIN, 1)[0], text.split(END, 1)[1]
-    write_text(README, f"{before}{BEGIN}\n{whole()}\n{END}{after}")
