@@ -10,7 +10,7 @@ import tokenize
 from collections.abc import Iterator
 from typing import Any
 
-from optune import run, stages
+from optune import parts, run, stages
 from optune.config import RunConfig
 
 APPEND = "history"  # the one step of the loop that is no stage: history.append
@@ -19,11 +19,11 @@ APPEND = "history"  # the one step of the loop that is no stage: history.append
 def steps_of_the_loop(config: RunConfig) -> list[dict[str, Any]]:
     """Each step in order: its lines and note (the comment beside it), what it reads and writes, files, and parts."""
     steps = list(_steps(_source(), set(stages.VERSIONS)))
-    options = _options(inspect.getsource(stages._parts))
+    options = _options(inspect.getsource(parts.parts_of))
     for step in steps:
         step["files"] = _files(step["step"])
-        parts = [_part(options[part], config) for part in stages.PARTS_OF.get(step["step"], ())]
-        step["parts"] = [part for part in parts if part["chosen"] is not None]  # an option left alone is not shown
+        found = [_part(options[part], config) for part in parts.PARTS_OF.get(step["step"], ())]
+        step["parts"] = [part for part in found if part["chosen"] is not None]  # an option left alone is not shown
     return steps
 
 
@@ -105,7 +105,7 @@ def _read(call: ast.Call) -> list[str]:
 
 
 def _options(source: str) -> dict[str, tuple[str, str]]:
-    """Part -> (name of its registry, configuration field), from the dictionary in `optune.stages._parts`."""
+    """Part -> (name of its registry, configuration field), from the dictionary in `optune.parts.parts_of`."""
     table = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Dict))
     return {
         key.value: (value.elts[0].id, ast.unparse(_option(value.elts[1])).removeprefix("config."))
@@ -123,7 +123,7 @@ def _part(where: tuple[str, str], config: RunConfig) -> dict[str, Any]:
     chosen = config
     for field in option.split("."):
         chosen = getattr(chosen, field)
-    return {"option": option, "registry": registry, "chosen": chosen, "registered": list(getattr(stages, registry))}
+    return {"option": option, "registry": registry, "chosen": chosen, "registered": list(getattr(parts, registry))}
 
 
 def _files(step: str) -> list[str]:

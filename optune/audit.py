@@ -37,9 +37,10 @@ from optune.artefacts import (
 )
 from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
+from optune.manifest import Manifest, read_manifest
 from optune.prompts import load_prompts
 from optune.run import loop
-from optune.stages import ON_REQUEST, VERSIONS, Stages, read_manifest
+from optune.stages import ON_REQUEST, VERSIONS, Stages
 from optune.synthetic_prompts import held_out_texts, normalised
 from optune.types import UserError
 
@@ -198,6 +199,16 @@ def _same(a: Path, b: Path) -> bool:
     return b.exists() and a.read_bytes() == b.read_bytes()
 
 
+class _Read(Manifest):
+    """The manifest whose configuration it is stays as it is."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, entry: dict[str, Any]) -> None:
+        self.entries.append(entry)
+
+
 class _Replay(Stages):
     """The loop's stages, none of them made; after each one its rows are counted."""
 
@@ -209,16 +220,10 @@ class _Replay(Stages):
         packages: Mapping[str, str],
         problems: list[str],
     ):
-        super().__init__(config, run_dir, run_dir / "stages")
+        super().__init__(config, run_dir, run_dir / "stages", manifest=_Read())
         self.at = "before the first stage"
         self.store = _Shelf(entries, packages, lambda text: problems.append(f"{self.at}: {text}."))
         self.made: dict[str, Artefact] = {}
-
-    def _check_same_configuration(self) -> None:
-        """The configuration is the manifest's own."""
-
-    def _write_manifest(self) -> None:
-        """The manifest stays as it is."""
 
     def _run(self, t: int, stage: str, *rest: Any) -> Artefact:
         self.at = f"iteration {t} {stage}"

@@ -60,6 +60,18 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
     )
 
 
+def check_training(config: RunConfig) -> None:
+    """What training will not have is told before hours are spent on sampling. Raises UserError."""
+    if config.launch:
+        from optune.launch import check
+
+        check(config.launch, config.training)
+    if config.training.optimizer.endswith("_8bit"):
+        from optune.trainer import optimizer_of
+
+        optimizer_of(config.training)
+
+
 def _trainer(config: RunConfig) -> Callable[..., dict[str, Any]]:
     """The preference step, in this process or where `launch` has it run."""
     if config.launch:

@@ -9,12 +9,14 @@ token. They count as sampled before iteration 0: their `iteration` is -1.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from optune.config import RunConfig
 from optune.generate import encode_prompts
 from optune.pairs import SCHEMA
 from optune.prompts import check_characters, parse_prompt, rows_of
@@ -50,6 +52,19 @@ class OfflinePairs:
     def counts(self) -> dict[str, Any]:
         """For the manifest."""
         return {"offered": self.offered, "pairs": len(self.pairs), "left_out": dict(self.left_out)}
+
+
+def offline_pairs_beside(online: Mapping[str, Prompt], config: RunConfig, tokenizer: Any) -> OfflinePairs:
+    """The pairs of `pairs.offline` that fit. Raises UserError where a prompt has the id of another one of `online`."""
+    limits = config.prompts.max_tokens, config.generation.max_new_tokens
+    found = read_offline_pairs(config.pairs.offline, tokenizer, *limits)
+    for prompt_id, prompt in found.prompts.items():
+        if online.get(prompt_id, prompt).chat != prompt.chat:
+            raise UserError(
+                f"{config.pairs.offline}: prompt_id {prompt_id!r} is another prompt in {config.prompts.path}; "
+                "give one of them another id."
+            )
+    return found
 
 
 def read_offline_pairs(path: str | Path, tokenizer: Any, max_prompt_tokens: int, max_new_tokens: int) -> OfflinePairs:

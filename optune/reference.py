@@ -1,15 +1,22 @@
-"""Log-probabilities of whole responses under a policy: the reference's, before the first update (Eq. 5-6)."""
+"""Log-probabilities of whole responses under a policy: the reference's, before the first update (Eq. 5-6), and the
+SFT policy's, for the distance to it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl.trainer.utils import selective_log_softmax
 
+from optune.checkpoints import load_model
+from optune.config import RunConfig
+from optune.generate import encode_prompts
 from optune.pair_rows import PairRows
+from optune.types import Prompt, Response
 
 SIDES = ("chosen", "rejected")
 TRIED = 64  # pairs whose sampler's log-probabilities are computed again
@@ -100,3 +107,13 @@ def reference_columns(
     both = _logprobs(reference, lengths, read, pad_id, batch_size)
     pairs = zip(both[: len(rows)], both[len(rows) :], strict=True)
     return [{"ref_chosen_logps": chosen, "ref_rejected_logps": rejected} for chosen, rejected in pairs]
+
+
+def kl_estimate(config: RunConfig, reference: str, tokenizer: Any, measured: list[tuple[Prompt, Response]]) -> float:
+    """KL(pi || reference) in nats per response, from responses drawn from pi with their log-probabilities under it."""
+    ids, _ = encode_prompts(tokenizer, [prompt for prompt, _ in measured], config.prompts.max_tokens)
+    remote = config.policy.trust_remote_code
+    model = load_model(AutoModelForCausalLM, reference, dtype=config.generation.dtype, trust_remote_code=remote)
+    rows = [(prompt, list(response.token_ids)) for prompt, (_, response) in zip(ids, measured, strict=True)]
+    logprobs = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, 4 * config.training.micro_batch_size)
+    return fmean(r.logprob - logprob for (_, r), logprob in zip(measured, logprobs, strict=True))

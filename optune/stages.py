@@ -1,15 +1,14 @@
 """The steps of the loop as stages: what each reads and writes, and what its key depends on.
 
-`run.py` is Algorithm 1; this file is where its lines meet the files. TRL and transformers are imported inside the stage
-that needs them, so that a run whose stages are all there returns at once.
+`run.py` is Algorithm 1; this file is where its lines meet the files. How responses are sampled and rewarded stands in
+`answering.py`, what is sampled beside the loop in `side_samples.py`, the rows of the preference step in
+`preference_rows.py`, the pluggable parts in `parts.py`, the list of finished stages in `manifest.py`. TRL and
+transformers are imported inside the stage that needs them, so that a run whose stages are all there returns at once.
 """
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import nsmallest
 from pathlib import Path
@@ -18,61 +17,38 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from optune import sandbox
+from optune.answering import Answering, Lengths, OnProgress
 from optune.artefacts import (
     Artefact,
     StageStore,
     content_hash,
     prune,
     read_json,
-    read_object,
-    sha256_of,
     stable_hash,
     stable_seed,
     write_json,
 )
-from optune.config import OPERATIONAL, RunConfig, SamplingSettings, differences
-from optune.generate import ENGINES, encode_prompts, identity
-from optune.history import ROWS, History, chunks, iter_responses, read_responses, write_responses
-from optune.learners import DEFAULT, LEARNERS, Step
-from optune.losses import LOSSES
-from optune.offline_pairs import OfflinePairs, read_offline_pairs
-from optune.pairs import PAIRINGS, pair_gaps, training_rows, write_pairs
+from optune.config import OPERATIONAL, RunConfig
+from optune.generate import identity
+from optune.history import History, iter_responses, write_responses
+from optune.learners import Step, check_training
+from optune.manifest import Manifest
+from optune.offline_pairs import OfflinePairs, offline_pairs_beside
+from optune.pairs import pair_gaps, training_rows, write_pairs
+from optune.parts import parts_of, source_hashes
+from optune.preference_rows import preference_rows
 from optune.prompt_writer import written_with
-from optune.prompts import (
-    SOURCES,
-    SourceTools,
-    load_prompts,
-    sample_of,
-    stored_prompts,
-    stored_texts,
-    variation,
-    write_prompts,
-)
-from optune.registry import resolve
-from optune.reward import REWARDS
-from optune.reward.length_penalty import penalised
-from optune.selection import STRATEGIES, select_prompts
+from optune.prompts import load_prompts, sample_of, stored_prompts, stored_texts, variation, write_prompts
+from optune.selection import select_prompts
+from optune.side_samples import reward_offsets, source_tools
 from optune.types import Prompt, Response, UserError
 
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
 VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}
 ON_REQUEST = {"validate": 1}  # stages that only some configurations have
-PARTS_OF = {
-    "prompts": ("source",),
-    "select": ("strategy",),
-    "generate": ("engine",),
-    "kl": ("engine",),
-    "score": ("reward",),
-    "pairs": ("pairing",),
-    "train": ("loss", "learner"),
-    "validate": ("engine", "reward"),
-}
 KL_PROMPTS = 256
-SAMPLED = [f"{side}_{name}" for side in ("chosen", "rejected") for name in ("iteration", "logprob")]  # of the pairs
 
 OnStage = Callable[[dict[str, Any]], None]
-OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
 OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
 
 
@@ -87,100 +63,58 @@ class Stages:
         on_stage: OnStage | None = None,
         on_progress: OnProgress | None = None,
         on_log: OnLog | None = None,
+        manifest: Manifest | None = None,
     ):
         self.config = config
-        self.run_dir = run_dir
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
-        self.on_progress = on_progress
         self.on_log = on_log
-        self.entries: list[dict[str, Any]] = []
         self.asked: list[Artefact] = []  # each iteration's prompts
-        self.parts = _parts(config)
-        _check_training(config)
-        self._check_same_configuration()
+        self.parts = parts_of(config)
+        self.answering = Answering(config, self.parts, on_progress)
+        check_training(config)
+        self.manifest = manifest or Manifest(config, run_dir)
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        """The finished stages, as the manifest lists them."""
+        return self.manifest.entries
 
     def prompts(self, t: int, policy: str, history: History) -> Artefact:
         """This iteration's prompt set, without those longer than the limit (counted, never cut)."""
         settings = self.config.prompts
 
         def build(folder: Path) -> dict[str, Any]:
-            tools = self._tools(t, policy, folder)
+            tools = source_tools(self.answering, self.store, policy, t, folder)
             where = {"iteration": t, "iterations": self.config.iterations + 1}
             offered = self.parts["source"](
                 settings, **where, policy=policy, history=history, seed=self.config.seed, tools=tools
             )
-            _, too_long = encode_prompts(self._tokenizer(policy), offered, settings.max_tokens)
-            long = set(too_long)
-            kept = [p for p in offered if p.prompt_id not in long]
+            kept, too_long = self.answering.fitting(policy, offered, settings.max_tokens)
             if not kept:
                 raise UserError(f"{settings.path}: every prompt is longer than {settings.max_tokens} tokens.")
             write_prompts(folder / "prompts.parquet", kept)
-            return {**tools.counts, "offered": len(offered), "used": len(kept), "too_long": len(too_long)}
+            return {**tools.counts, "offered": len(offered), "used": len(kept), "too_long": too_long}
 
         inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **_files(history)}
         fields = {"prompts": settings.model_dump(exclude=OPERATIONAL["prompts"]), "seed": self.config.seed}
         if settings.synthetic:  # what the answers to the reference set and the writing of prompts depend on
-            fields |= {"answers": self._answers_identity, "written_with": written_with(settings.synthetic)}
-            inputs |= {"start": content_hash(self.config.policy.model), **self._reward_inputs}
+            fields |= {
+                "answers": self.answering.identity(self.config.sampling()),
+                "written_with": written_with(settings.synthetic),
+            }
+            inputs |= {"start": content_hash(self.config.policy.model), **self.answering.reward_inputs}
             inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
         if variation(self.parts["source"]) == "with_iteration":
             fields |= {"iteration": t, "iterations": self.config.iterations + 1}
         self.asked.append(self._run(t, "prompts", build, fields, inputs))
         return self.asked[-1]
 
-    def _tools(self, t: int, policy: str, folder: Path) -> SourceTools:
-        """What a source may use in iteration `t`."""
-
-        def answer(prompts: Sequence[Prompt], n: int, start: bool = False) -> list[Response]:
-            return self._answer(self.config.policy.model if start else policy, prompts, n, 0 if start else t, counts)
-
-        counts: dict[str, Any] = {}
-        replies = self.store.root / "writer" / f"replies-seed{self.config.seed}.jsonl"
-        return SourceTools(answer, replies, folder, counts)
-
-    def _answer(self, policy: str, prompts: Sequence[Prompt], n: int, t: int, counts: dict[str, Any]) -> list[Response]:
-        """`n` rewarded responses to each prompt that is not too long; made once, whoever asks.
-
-        Seconds go to `counts`; they are those of the first time.
-        """
-        settings = self.config.sampling().model_copy(update={"n": n})
-        seed = stable_seed("answers", self.config.seed)
-
-        def build(folder: Path) -> dict[str, Any]:
-            _, too_long = encode_prompts(self._tokenizer(policy), prompts, settings.max_prompt_tokens)
-            long = set(too_long)
-            asked = [p for p in prompts if p.prompt_id not in long]
-            lengths = _Lengths()
-            drawn = self._sample(policy, asked, len(asked), settings, seed, t, tell=False)
-            write_responses(folder / "answers.parquet", self._score(asked, map(lengths.see, drawn)))
-            return {"too_long": len(too_long), **lengths.counts()}
-
-        asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
-        fields = {**self._answers_identity, "n": n, "seed": seed, "iteration": t, "prompts": asked}
-        made = self.store.run(
-            "answers", build, fields=fields, inputs={"policy": content_hash(policy), **self._reward_inputs}
-        )
-        seconds = counts.setdefault("seconds", {})
-        seconds["answers_s"] = seconds.get("answers_s", 0.0) + made.timing["wall_s"]
-        return read_responses(made / "answers.parquet")
-
-    @property
-    def _answers_identity(self) -> dict[str, Any]:
-        """What decides answers that a source asks for, but for policy, prompts and reward model."""
-        reward = _without_paths(self.config.reward.model_dump())
-        return {"generation": identity(self.config.sampling()), "reward": reward, **self._threads}
-
-    @property
-    def _reward_inputs(self) -> dict[str, str]:
-        inputs = {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
-        return {"reward_model": sandbox.content_hash()} if self.config.reward.kind == "gold" else inputs
-
     def select(self, t: int, prompts: Artefact, history: History) -> Artefact:
         """Lines 4-7 and 10. Iteration 0 regenerates every prompt, whatever the strategy, so that arms share it."""
         settings = self.config.selection
         strategy, ratio = ("all", 1.0) if t == 0 else (settings.strategy, settings.ratio)
-        offsets = self._offsets(prompts) if t > 0 and settings.offset_samples else None
+        offsets = reward_offsets(self.answering, self.store, prompts) if t > 0 and settings.offset_samples else None
 
         def build(folder: Path) -> dict[str, Any]:
             ids, texts = (column.to_pylist() for column in stored_texts(prompts / "prompts.parquet"))
@@ -194,29 +128,6 @@ class Stages:
         inputs = {"prompts": prompts.digest, **_files(history)}
         return self._run(t, "select", build, fields, inputs | ({"offsets": offsets.digest} if offsets else {}))
 
-    def _offsets(self, prompts: Artefact) -> Artefact:
-        """The mean reward of each prompt under the start policy: what a Bradley-Terry reward leaves free per prompt.
-
-        Sampled once per run, by streams of their own, so that ranking and offset share no noise; not in the ledger.
-        """
-        settings = self.config.sampling().model_copy(update={"n": self.config.selection.offset_samples})
-        seed = stable_seed("offsets", self.config.seed)
-
-        def build(folder: Path) -> dict[str, Any]:
-            asked = stored_prompts(prompts / "prompts.parquet")
-            drawn = self._sample(self.config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
-            rewards: dict[str, list[float]] = {}
-            for response in self._score(stored_prompts(prompts / "prompts.parquet"), drawn):
-                rewards.setdefault(response.prompt_id, []).append(response.reward)
-            write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
-            return {"responses": sum(map(len, rewards.values()))}
-
-        fields = {"generation": identity(settings), "seed": seed, **self._threads}
-        fields["reward"] = _without_paths(self.config.reward.model_dump())
-        inputs = {"policy": content_hash(self.config.policy.model), "prompts": prompts.digest}
-        inputs |= {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
-        return self.store.run("offsets", build, fields=fields, inputs=inputs)
-
     def generate(self, t: int, policy: str, prompts: Artefact, selected: Artefact) -> Artefact:
         """Line 8: fresh responses, in the prompts' order, so that the ranking does not enter the key."""
         settings = self.config.sampling()
@@ -224,8 +135,8 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             asked = (p for p in stored_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted)
-            lengths = _Lengths()
-            sampled = self._sample(policy, asked, len(wanted), settings, self.config.seed, t)
+            lengths = Lengths()
+            sampled = self.answering.sample(policy, asked, len(wanted), settings, self.config.seed, t)
             write_responses(folder / "responses.parquet", map(lengths.see, sampled))
             return {"prompts": len(wanted), **lengths.counts()}
 
@@ -247,7 +158,7 @@ class Stages:
 
             def scored() -> Iterator[Response]:
                 asked = stored_prompts(prompts / "prompts.parquet")
-                for response in self._score(asked, iter_responses(responses / "responses.parquet"), raw):
+                for response in self.answering.score(asked, iter_responses(responses / "responses.parquet"), raw):
                     rewards.append(response.reward)
                     yield response
 
@@ -258,8 +169,8 @@ class Stages:
             write_json(folder / "raw_rewards.json", raw)
             return {**counts, "raw_reward_mean": fmean(raw) if raw else None}
 
-        inputs = {"prompts": prompts.digest, "responses": responses.digest, **self._reward_inputs}
-        fields = {"reward": _without_paths(settings.model_dump()), "seed": self.config.seed, **self._threads}
+        inputs = {"prompts": prompts.digest, "responses": responses.digest, **self.answering.reward_inputs}
+        fields = {"reward": self.answering.reward_identity, "seed": self.config.seed, **self._threads}
         return self._run(t, "score", build, fields, inputs)
 
     def pairs(self, t: int, prompts: Artefact, history: History) -> Artefact:
@@ -302,11 +213,8 @@ class Stages:
         config, seed = self.config, stable_seed("train", self.config.seed, t)
 
         def build(folder: Path) -> dict[str, Any]:
-            asked, rows = (
-                load_prompts(prompts / "prompts.parquet"),
-                partial(self._training_rows, t, policy, prompts, pairs),
-            )
-            step = Step(config, t, policy, reference, asked, rows, self._scorer, beta_2, seed, self.on_log)
+            asked, rows = load_prompts(prompts / "prompts.parquet"), partial(self._rows, t, policy, prompts, pairs)
+            step = Step(config, t, policy, reference, asked, rows, self.answering.scorer, beta_2, seed, self.on_log)
             return self.parts["learner"](step, folder)
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
@@ -320,8 +228,8 @@ class Stages:
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
         if config.training.learner:  # it may sample and reward on its own
-            fields |= {"sampling": self._answers_identity}
-            inputs |= self._reward_inputs
+            fields |= {"sampling": self.answering.identity(config.sampling())}
+            inputs |= self.answering.reward_inputs
         before = [entry["path"] for entry in self.entries if entry["stage"] == "train"]
         trained = self._run(t, "train", build, fields, inputs)
         if config.keep == "last" and before:
@@ -342,9 +250,9 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")
             asked = nsmallest(KL_PROMPTS, asked, key=lambda p: stable_hash("kl", p.prompt_id))
-            sampled = self._sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
+            sampled = self.answering.sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
             measured = [(p, r) for p, r in zip(asked, sampled, strict=True) if r.logprob is not None]
-            return {"responses": len(measured), "kl_to_sft": self._kl(sft, measured) if measured else None}
+            return {"responses": len(measured), "kl_to_sft": self._kl_to(sft, measured) if measured else None}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
         fields = {"prompts": KL_PROMPTS, "generation": identity(settings), "seed": self.config.seed, "iteration": t}
@@ -356,23 +264,21 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             offered = sample_of(load_prompts(settings.path, settings.split), settings.limit, 0)
-            long = set(encode_prompts(self._tokenizer(policy), offered, asking.max_prompt_tokens)[1])
-            asked = [p for p in offered if p.prompt_id not in long]
+            asked, too_long = self.answering.fitting(policy, offered, asking.max_prompt_tokens)
             if not asked:
                 raise UserError(f"{settings.path}: every prompt is longer than {asking.max_prompt_tokens} tokens.")
-            seed, lengths = stable_seed("validate", self.config.seed), _Lengths()
-            answers = map(lengths.see, self._sample(policy, asked, len(asked), asking, seed, t, tell=False))
+            seed, lengths = stable_seed("validate", self.config.seed), Lengths()
+            answers = map(lengths.see, self.answering.sample(policy, asked, len(asked), asking, seed, t, tell=False))
             raw: list[float] = []
-            scored = list(self._score(asked, answers, raw))
+            scored = list(self.answering.score(asked, answers, raw))
             write_responses(folder / "answers.parquet", scored)
-            counts = {"offered": len(offered), "too_long": len(long), **lengths.counts()}
+            counts = {"offered": len(offered), "too_long": too_long, **lengths.counts()}
             counts["reward_mean"] = fmean(r.reward for r in scored)
             counts["tokens_validation"] = counts.pop("tokens")
             return {**counts, **({} if self.config.reward.length_penalty is None else {"raw_reward_mean": fmean(raw)})}
 
-        fields = {"generation": identity(asking), "reward": _without_paths(self.config.reward.model_dump())}
-        fields |= {"limit": settings.limit, "seed": self.config.seed, "iteration": t, **self._threads}
-        inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **self._reward_inputs}
+        fields = {**self.answering.identity(asking), "limit": settings.limit, "seed": self.config.seed, "iteration": t}
+        inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **self.answering.reward_inputs}
         return self._run(t, "validate", build, fields, inputs)
 
     def beta_2(self, history: History) -> float:
@@ -400,8 +306,7 @@ class Stages:
         fields: dict[str, Any],
         inputs: dict[str, str],
     ) -> Artefact:
-        outside = {name: _source_hash(self.parts[name]) for name in PARTS_OF.get(stage, ())}
-        inputs = {**inputs, **{name: found for name, found in outside.items() if found}}
+        inputs = {**inputs, **source_hashes(stage, self.parts)}
         version = (VERSIONS | ON_REQUEST)[stage]
         artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=version)
         entry = {
@@ -413,221 +318,30 @@ class Stages:
             "counts": artefact.counts,
             "timing": artefact.timing,
         }
-        self.entries.append(entry)
-        self._write_manifest()
+        self.manifest.add(entry)
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
-
-    def _write_manifest(self) -> None:
-        if len(self.entries) >= self.listed:  # while a run is being continued, its manifest does not shrink
-            write_json(self.run_dir / "manifest.json", {"config": self._results_config, "stages": self.entries})
-
-    def _check_same_configuration(self) -> None:
-        path = self.run_dir / "manifest.json"
-        self.listed = 0
-        if not path.exists():
-            return
-        manifest = read_manifest(self.run_dir)
-        self.listed = len(manifest["stages"])
-        changed = differences(manifest["config"], self._results_config)
-        if changed:
-            raise UserError(
-                f"{self.run_dir} was made with another configuration ({'; '.join(changed)}): "
-                "nothing was changed; give another run directory, or the old settings."
-            )
-
-    @property
-    def _results_config(self) -> dict[str, Any]:
-        """The configuration without what says nothing about results: other engines' options, for one."""
-        found = self.config.model_dump(exclude=OPERATIONAL)
-        generation = self.config.generation
-        used = {generation.engine} | ({"vllm"} if generation.engine == "ray" else set())
-        for engine in {"server", "vllm", "ray"} - used:
-            found["generation"].pop(engine, None)
-        if self.config.launch and self.config.launch.mode == "process":
-            found.pop("launch")
-        return found
 
     @property
     def _threads(self) -> dict[str, Any]:
         return {"threads": self.config.threads}
 
-    def _tokenizer(self, policy: str) -> Any:
-        from optune.checkpoints import load_tokenizer
+    def _kl_to(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
+        from optune.reference import kl_estimate
 
-        return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
+        return kl_estimate(self.config, sft, self.answering.tokenizer(sft), measured)
 
-    def _score(
-        self, prompts: Iterable[Prompt], fresh: Iterable[Response], raw: list[float] | None = None
-    ) -> Iterator[Response]:
-        """Responses with their rewards, a chunk of them at a time; they stand in the prompts' order.
-
-        `raw` gets the rewards as they are without a length penalty.
-        """
-        score, asked = None, iter(prompts)
-        by_id: dict[str, Prompt] = {}
-        for chunk in chunks(fresh, ROWS):
-            score = score or self._scorer(raw)
-            for response in chunk:
-                while response.prompt_id not in by_id:
-                    if (prompt := next(asked, None)) is None:
-                        raise UserError(f"A response to {response.prompt_id!r} stands out of the prompts' order.")
-                    by_id[prompt.prompt_id] = prompt
-            rewards = score([by_id[r.prompt_id] for r in chunk], chunk)
-            yield from (replace(r, reward=float(value)) for r, value in zip(chunk, rewards, strict=True))
-            last = chunk[-1].prompt_id  # the only one of these prompts that may have more responses
-            by_id = {last: by_id[last]}
-
-    def _scorer(self, raw: list[float] | None = None) -> Callable[[Sequence[Prompt], list[Response]], list[float]]:
-        """The run's reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite.
-
-        A length penalty is taken off here, so that it holds for all that rewards are for; `raw` gets them without it.
-        """
-        reward, penalty = self.parts["reward"](self.config.reward), self.config.reward.length_penalty
-
-        def score(prompts: Sequence[Prompt], responses: list[Response]) -> list[float]:
-            rewards = reward.score(prompts, responses, self.config.seed)
-            if raw is not None:
-                raw.extend(float(value) for value in rewards)
-            rewards = rewards if penalty is None else penalised(rewards, responses, penalty)
-            for response, value in zip(responses, rewards, strict=True):
-                if not math.isfinite(value):
-                    raise UserError(
-                        f"Reward {value} for prompt {response.prompt_id!r}, response {response.index}: "
-                        "a reward must be a finite number; nothing was trained on it."
-                    )
-            return rewards
-
-        return score
-
-    def _training_rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
+    def _rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
         own = pairs / "prompts.parquet"
-        asked = load_prompts(own if own.exists() else prompts / "prompts.parquet")
-        ids, _ = encode_prompts(self._tokenizer(policy), asked, self.config.prompts.max_tokens)
-        prompt_ids = dict(zip((p.prompt_id for p in asked), ids, strict=True))
-        columns = ["prompt_id", "chosen_token_ids", "rejected_token_ids", "score_chosen", "score_rejected"]
-        sampled = SAMPLED if self.config.training.fresh_reference else []
-        rows = pq.read_table(pairs / "pairs.parquet", columns=columns + sampled).to_pylist()
-        if self.config.loss.name == "dpo":  # weighs all alike, so that offline pairs need no scores
-            rows = [row | {name: row[name] or 0.0 for name in columns[3:]} for row in rows]
-        elif any(row["score_chosen"] is None or row["score_rejected"] is None for row in rows):
-            raise UserError(
-                f"{self.config.pairs.offline}: loss {self.config.loss.name!r} needs score_chosen and score_rejected in "
-                "every row; give them, or take loss dpo."
-            )
-        return [
-            {
-                "prompt_ids": prompt_ids[row["prompt_id"]],
-                "chosen_ids": row["chosen_token_ids"],
-                "rejected_ids": row["rejected_token_ids"],
-                "score_chosen": row["score_chosen"],
-                "score_rejected": row["score_rejected"],
-                **(_sampled_logprobs(row, t) if sampled else {}),
-            }
-            for row in rows
-        ]
+        asked = own if own.exists() else prompts / "prompts.parquet"
+        return preference_rows(self.config, self.answering.tokenizer(policy), asked, pairs / "pairs.parquet", t)
+
+    def _offline_pairs(self, online: dict[str, Prompt]) -> OfflinePairs:
+        return offline_pairs_beside(online, self.config, self.answering.tokenizer(self.config.policy.model))
 
     def _earlier_prompts(self, now: Artefact) -> list[Artefact]:
         """The prompt sets of earlier iterations, each once, without those equal to this one's."""
         return list({artefact.digest: artefact for artefact in self.asked if artefact.digest != now.digest}.values())
-
-    def _offline_pairs(self, online: dict[str, Prompt]) -> OfflinePairs:
-        """The pairs of the file that fit. Raises UserError where one of its prompts has the id of another prompt."""
-        config = self.config
-        limits = config.prompts.max_tokens, config.generation.max_new_tokens
-        found = read_offline_pairs(config.pairs.offline, self._tokenizer(config.policy.model), *limits)
-        for prompt_id, prompt in found.prompts.items():
-            if online.get(prompt_id, prompt).chat != prompt.chat:
-                raise UserError(
-                    f"{config.pairs.offline}: prompt_id {prompt_id!r} is another prompt in {config.prompts.path}; "
-                    "give one of them another id."
-                )
-        return found
-
-    def _kl(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
-        from transformers import AutoModelForCausalLM
-
-        from optune.checkpoints import load_model
-        from optune.reference import sequence_logprobs
-
-        config, tokenizer = self.config, self._tokenizer(sft)
-        ids, _ = encode_prompts(tokenizer, [prompt for prompt, _ in measured], config.prompts.max_tokens)
-        remote = config.policy.trust_remote_code
-        model = load_model(AutoModelForCausalLM, sft, dtype=config.generation.dtype, trust_remote_code=remote)
-        rows = [(prompt, list(response.token_ids)) for prompt, (_, response) in zip(ids, measured, strict=True)]
-        under_sft = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, 4 * config.training.micro_batch_size)
-        return fmean(r.logprob - logprob for (_, r), logprob in zip(measured, under_sft, strict=True))
-
-    def _sample(
-        self,
-        policy: str,
-        asked: Iterable[Prompt],
-        count: int,
-        settings: SamplingSettings,
-        seed: int,
-        t: int,
-        tell: bool = True,
-    ) -> Iterator[Response]:
-        """Responses to `count` prompts, sampled for so many prompts at a time that the responses fit into memory."""
-        done = 0
-
-        def on_progress(sampled: int, of: int) -> None:
-            if tell and self.on_progress:
-                self.on_progress(done + sampled, count * settings.n)
-
-        for chunk in chunks(asked, ROWS):
-            yield from self.parts["engine"](policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
-            done += len(chunk) * settings.n
-
-
-def read_manifest(run_dir: Path) -> dict[str, Any]:
-    """`config` and `stages` of a run. Raises UserError naming the file where it cannot be such a list."""
-    manifest = read_object(run_dir / "manifest.json", "config", "stages")
-    if not isinstance(manifest["config"], dict) or not isinstance(manifest["stages"], list):
-        raise UserError(f"{run_dir / 'manifest.json'}: damaged; restore it, or move it away to have it made again.")
-    return manifest
-
-
-def _parts(config: RunConfig) -> dict[str, Any]:
-    """The pluggable parts by their names; a name that stands for nothing fails here, before anything is computed."""
-    named = {
-        "source": (SOURCES, config.prompts.source, "prompt source"),
-        "strategy": (STRATEGIES, config.selection.strategy, "selection strategy"),
-        "engine": (ENGINES, config.generation.engine, "engine"),
-        "reward": (REWARDS, config.reward.kind, "reward"),
-        "pairing": (PAIRINGS, config.pairs.pairing, "pairing"),
-        "loss": (LOSSES, config.loss.name, "loss"),
-        "learner": (LEARNERS, config.training.learner or DEFAULT, "learner"),
-    }
-    return {part: resolve(*where) for part, where in named.items()}
-
-
-def _check_training(config: RunConfig) -> None:
-    """What training will not have is told before hours are spent on sampling."""
-    if config.launch:
-        from optune.launch import check
-
-        check(config.launch, config.training)
-    if config.training.optimizer.endswith("_8bit"):
-        from optune.trainer import optimizer_of
-
-        optimizer_of(config.training)
-
-
-def _sampled_logprobs(row: dict[str, Any], t: int) -> dict[str, float | None]:
-    """log pi(y|x) of both responses as their sampler told it; None where one is not of iteration t, or it did not."""
-    return {
-        f"sampled_{side}_logps": row[f"{side}_logprob"] if row[f"{side}_iteration"] == t else None
-        for side in ("chosen", "rejected")
-    }
-
-
-def _source_hash(part: Any) -> str | None:
-    """What a part from outside the package consists of, so that an edited one is not taken for the old one."""
-    module = inspect.getmodule(part)
-    if module is None or module.__name__.split(".")[0] == "optune" or not getattr(module, "__file__", None):
-        return None
-    return sha256_of(Path(module.__file__))
 
 
 def _together(artefacts: list[Artefact]) -> dict[str, Prompt]:
@@ -644,28 +358,3 @@ def _beside(folder: Path, prompts: list[Prompt]) -> Path:
 
 def _files(history: History) -> dict[str, str]:
     return {f"history_{t}": content_hash(path) for t, path in enumerate(history.files)}
-
-
-def _without_paths(settings: dict[str, Any]) -> dict[str, Any]:
-    """A model's content hash is among the inputs; where it lies changes nothing."""
-    return {name: value for name, value in settings.items() if name != "model"}
-
-
-class _Lengths:
-    """Counts the tokens of responses that pass by."""
-
-    def __init__(self) -> None:
-        self.responses = self.tokens = self.truncated = 0
-
-    def see(self, response: Response) -> Response:
-        self.responses += 1
-        self.tokens += len(response.token_ids)
-        self.truncated += response.finish_reason == "length"
-        return response
-
-    def counts(self) -> dict[str, Any]:
-        counts: dict[str, Any] = {"responses": self.responses, "tokens": self.tokens}
-        if self.responses:
-            counts["response_length_mean"] = self.tokens / self.responses
-            counts["truncated_share"] = self.truncated / self.responses
-        return counts

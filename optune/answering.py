@@ -1,0 +1,141 @@
+"""A run's engine and reward at work: responses to prompts, sampled and rewarded a chunk at a time, so that they fit
+into memory however many there are; and what decides them, for a stage's key.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from optune import sandbox
+from optune.artefacts import content_hash
+from optune.config import RunConfig, SamplingSettings
+from optune.generate import encode_prompts, identity
+from optune.history import ROWS, chunks
+from optune.reward.length_penalty import penalised
+from optune.types import Prompt, Response, UserError
+
+OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
+Score = Callable[[Sequence[Prompt], list[Response]], list[float]]
+
+
+class Answering:
+    """The engine and the reward of `parts` (see `parts_of`), with the configuration's options and seed."""
+
+    def __init__(self, config: RunConfig, parts: Mapping[str, Any], on_progress: OnProgress | None = None):
+        self.config = config
+        self.engine, self.reward = parts["engine"], parts["reward"]
+        self.on_progress = on_progress
+
+    def tokenizer(self, policy: str) -> Any:
+        """The policy's own; imported and loaded only here."""
+        from optune.checkpoints import load_tokenizer
+
+        return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
+
+    def fitting(self, policy: str, prompts: Sequence[Prompt], max_tokens: int) -> tuple[list[Prompt], int]:
+        """The prompts of at most `max_tokens` as the policy sees them, and how many are longer: they are never cut."""
+        too_long = set(encode_prompts(self.tokenizer(policy), prompts, max_tokens)[1])
+        return [p for p in prompts if p.prompt_id not in too_long], len(too_long)
+
+    def sample(
+        self,
+        policy: str,
+        prompts: Iterable[Prompt],
+        count: int,
+        settings: SamplingSettings,
+        seed: int,
+        t: int,
+        tell: bool = True,
+    ) -> Iterator[Response]:
+        """Responses of iteration `t` to `prompts`, of which there are `count`; `tell`: `on_progress` hears of it."""
+        done = 0
+
+        def on_progress(sampled: int, of: int) -> None:
+            if tell and self.on_progress:
+                self.on_progress(done + sampled, count * settings.n)
+
+        for chunk in chunks(prompts, ROWS):
+            yield from self.engine(policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
+            done += len(chunk) * settings.n
+
+    def score(
+        self, prompts: Iterable[Prompt], fresh: Iterable[Response], raw: list[float] | None = None
+    ) -> Iterator[Response]:
+        """Responses with their rewards; they stand in the prompts' order.
+
+        `raw` gets the rewards as they are without a length penalty.
+        """
+        score, asked = None, iter(prompts)
+        by_id: dict[str, Prompt] = {}
+        for chunk in chunks(fresh, ROWS):
+            score = score or self.scorer(raw)
+            for response in chunk:
+                while response.prompt_id not in by_id:
+                    if (prompt := next(asked, None)) is None:
+                        raise UserError(f"A response to {response.prompt_id!r} stands out of the prompts' order.")
+                    by_id[prompt.prompt_id] = prompt
+            rewards = score([by_id[r.prompt_id] for r in chunk], chunk)
+            yield from (replace(r, reward=float(value)) for r, value in zip(chunk, rewards, strict=True))
+            last = chunk[-1].prompt_id  # the only one of these prompts that may have more responses
+            by_id = {last: by_id[last]}
+
+    def scorer(self, raw: list[float] | None = None) -> Score:
+        """The reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite.
+
+        A length penalty is taken off here, so that it holds for all that rewards are for; `raw` gets them without it.
+        """
+        reward, penalty = self.reward(self.config.reward), self.config.reward.length_penalty
+
+        def score(prompts: Sequence[Prompt], responses: list[Response]) -> list[float]:
+            rewards = reward.score(prompts, responses, self.config.seed)
+            if raw is not None:
+                raw.extend(float(value) for value in rewards)
+            rewards = rewards if penalty is None else penalised(rewards, responses, penalty)
+            for response, value in zip(responses, rewards, strict=True):
+                if not math.isfinite(value):
+                    raise UserError(
+                        f"Reward {value} for prompt {response.prompt_id!r}, response {response.index}: "
+                        "a reward must be a finite number; nothing was trained on it."
+                    )
+            return rewards
+
+        return score
+
+    def identity(self, settings: SamplingSettings) -> dict[str, Any]:
+        """What decides rewarded answers, but for seed, policy, prompts and reward model."""
+        return {"generation": identity(settings), "reward": self.reward_identity, "threads": self.config.threads}
+
+    @property
+    def reward_identity(self) -> dict[str, Any]:
+        """The reward's options; its model's content is among the inputs, and where it lies changes nothing."""
+        return {name: value for name, value in self.config.reward.model_dump().items() if name != "model"}
+
+    @property
+    def reward_inputs(self) -> dict[str, str]:
+        """The content of what rewards: a model, or the sandbox's gold."""
+        if self.config.reward.kind == "gold":
+            return {"reward_model": sandbox.content_hash()}
+        return {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
+
+
+class Lengths:
+    """Counts the tokens of responses that pass by."""
+
+    def __init__(self) -> None:
+        self.responses = self.tokens = self.truncated = 0
+
+    def see(self, response: Response) -> Response:
+        self.responses += 1
+        self.tokens += len(response.token_ids)
+        self.truncated += response.finish_reason == "length"
+        return response
+
+    def counts(self) -> dict[str, Any]:
+        counts: dict[str, Any] = {"responses": self.responses, "tokens": self.tokens}
+        if self.responses:
+            counts["response_length_mean"] = self.tokens / self.responses
+            counts["truncated_share"] = self.truncated / self.responses
+        return counts

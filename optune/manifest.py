@@ -1,0 +1,54 @@
+"""`manifest.json` of a run: its configuration, and its stages as they finish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from optune.artefacts import read_object, write_json
+from optune.config import OPERATIONAL, RunConfig, differences
+from optune.types import UserError
+
+
+def read_manifest(run_dir: Path) -> dict[str, Any]:
+    """`config` and `stages` of a run. Raises UserError naming the file where it cannot be such a list."""
+    manifest = read_object(run_dir / "manifest.json", "config", "stages")
+    if not isinstance(manifest["config"], dict) or not isinstance(manifest["stages"], list):
+        raise UserError(f"{run_dir / 'manifest.json'}: damaged; restore it, or move it away to have it made again.")
+    return manifest
+
+
+class Manifest:
+    """A run's list of its stages. Raises UserError where `run_dir` holds a run of another configuration."""
+
+    def __init__(self, config: RunConfig, run_dir: Path):
+        self.path, self.config = run_dir / "manifest.json", results_config(config)
+        self.entries: list[dict[str, Any]] = []
+        self.listed = 0  # stages that it had before
+        if not self.path.exists():
+            return
+        before = read_manifest(run_dir)
+        self.listed = len(before["stages"])
+        changed = differences(before["config"], self.config)
+        if changed:
+            raise UserError(
+                f"{run_dir} was made with another configuration ({'; '.join(changed)}): "
+                "nothing was changed; give another run directory, or the old settings."
+            )
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """List one more stage; while a run is being continued, the file does not shrink."""
+        self.entries.append(entry)
+        if len(self.entries) >= self.listed:
+            write_json(self.path, {"config": self.config, "stages": self.entries})
+
+
+def results_config(config: RunConfig) -> dict[str, Any]:
+    """The configuration without what says nothing about results: other engines' options, for one."""
+    found = config.model_dump(exclude=OPERATIONAL)
+    used = {config.generation.engine} | ({"vllm"} if config.generation.engine == "ray" else set())
+    for engine in {"server", "vllm", "ray"} - used:
+        found["generation"].pop(engine, None)
+    if config.launch and config.launch.mode == "process":
+        found.pop("launch")
+    return found

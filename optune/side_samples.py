@@ -1,0 +1,84 @@
+"""What is sampled beside Algorithm 1, once, and stored by its key, in no manifest: answers that a prompt source asks
+for, and the mean rewards that a ranking is centered by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from optune.answering import Answering, Lengths
+from optune.artefacts import Artefact, StageStore, content_hash, stable_hash, stable_seed, write_json
+from optune.history import read_responses, write_responses
+from optune.prompts import SourceTools, stored_prompts
+from optune.types import Prompt, Response
+
+
+def source_tools(answering: Answering, store: StageStore, policy: str, t: int, folder: Path) -> SourceTools:
+    """What a prompt source may use in iteration `t`."""
+    config = answering.config
+
+    def answer(prompts: Sequence[Prompt], n: int, start: bool = False) -> list[Response]:
+        asked = (config.policy.model, 0) if start else (policy, t)
+        return _answers(answering, store, *asked, prompts, n, counts)
+
+    counts: dict[str, Any] = {}
+    return SourceTools(answer, store.root / "writer" / f"replies-seed{config.seed}.jsonl", folder, counts)
+
+
+def _answers(
+    answering: Answering,
+    store: StageStore,
+    policy: str,
+    t: int,
+    prompts: Sequence[Prompt],
+    n: int,
+    counts: dict[str, Any],
+) -> list[Response]:
+    """`n` rewarded responses to each prompt that is not too long; made once, whoever asks.
+
+    Seconds go to `counts`; they are those of the first time.
+    """
+    config = answering.config
+    settings = config.sampling().model_copy(update={"n": n})
+    seed = stable_seed("answers", config.seed)
+
+    def build(folder: Path) -> dict[str, Any]:
+        asked, too_long = answering.fitting(policy, prompts, settings.max_prompt_tokens)
+        lengths = Lengths()
+        drawn = answering.sample(policy, asked, len(asked), settings, seed, t, tell=False)
+        write_responses(folder / "answers.parquet", answering.score(asked, map(lengths.see, drawn)))
+        return {"too_long": too_long, **lengths.counts()}
+
+    asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
+    fields = {**answering.identity(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
+    inputs = {"policy": content_hash(policy), **answering.reward_inputs}
+    made = store.run("answers", build, fields=fields, inputs=inputs)
+    seconds = counts.setdefault("seconds", {})
+    seconds["answers_s"] = seconds.get("answers_s", 0.0) + made.timing["wall_s"]
+    return read_responses(made / "answers.parquet")
+
+
+def reward_offsets(answering: Answering, store: StageStore, prompts: Artefact) -> Artefact:
+    """The mean reward of each prompt under the start policy: what a Bradley-Terry reward leaves free per prompt.
+
+    Sampled once per run, by streams of their own, so that ranking and offset share no noise; not in the ledger.
+    """
+    config = answering.config
+    settings = config.sampling().model_copy(update={"n": config.selection.offset_samples})
+    seed = stable_seed("offsets", config.seed)
+
+    def build(folder: Path) -> dict[str, Any]:
+        asked = stored_prompts(prompts / "prompts.parquet")
+        drawn = answering.sample(config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
+        rewards: dict[str, list[float]] = {}
+        for response in answering.score(stored_prompts(prompts / "prompts.parquet"), drawn):
+            rewards.setdefault(response.prompt_id, []).append(response.reward)
+        write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
+        return {"responses": sum(map(len, rewards.values()))}
+
+    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest}
+    inputs |= {"reward_model": content_hash(config.reward.model)} if config.reward.model else {}
+    return store.run("offsets", build, fields={**answering.identity(settings), "seed": seed}, inputs=inputs)
