@@ -52,7 +52,7 @@ LAYERS = [
         "sandbox",
         "sandbox_mixes",
     },
-    {"batching", "launch", "processes", "reference", "weighted_trainer"},
+    {"batching", "launch", "pair_rows", "processes", "reference", "weighted_trainer"},
     {"pair_scoring"},
     {"grouped_trainer"},
     {"trainer", "sft", "reward_training", "learners", "policy_gradient"},
