@@ -27,6 +27,7 @@ LAYERS = [
         "rewards_file",
         "pairs",
         "offline_pairs",
+        "pair_rows",
         "losses",
         "generate",
         "reward",
