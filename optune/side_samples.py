@@ -79,6 +79,5 @@ def reward_offsets(answering: Answering, store: StageStore, prompts: Artefact) -
         write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
         return {"responses": sum(map(len, rewards.values()))}
 
-    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest}
-    inputs |= {"reward_model": content_hash(config.reward.model)} if config.reward.model else {}
+    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **answering.reward_inputs}
     return store.run("offsets", build, fields={**answering.identity(settings), "seed": seed}, inputs=inputs)
