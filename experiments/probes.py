@@ -16,14 +16,13 @@ import numpy as np
 from eval.benchmark_tasks.suites import SUITES
 from eval.benchmarks import measure_checkpoint
 from experiments.measure import alpaca_eval, answers_of
+from optune.answering import Answering, Lengths
 from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_seed, write_json
 from optune.config import RunConfig
-from optune.generate import ENGINES
 from optune.history import read_responses, write_responses
 from optune.ledger import ledger
+from optune.parts import parts_of
 from optune.prompts import load_prompts
-from optune.registry import resolve
-from optune.reward import REWARDS
 from optune.run import RunResult, run_optune
 from optune.sandbox import gold
 from optune.threads import cpu_threads
@@ -171,21 +170,14 @@ def preferred_rewards(scored: Path) -> dict[str, float]:
 def _second_draw(store: StageStore, config: RunConfig, policy: str, prompts_file: Path, t: int) -> Artefact:
     """As many responses per prompt as the loop draws, by streams of their own, with their rewards."""
     settings, seed = config.sampling(), stable_seed("redraw", config.seed)
+    answering = Answering(config.model_copy(update={"seed": seed}), parts_of(config))
 
     def build(folder: Path) -> dict[str, Any]:
-        from dataclasses import replace
+        prompts, lengths = load_prompts(prompts_file), Lengths()
+        drawn = answering.sample(policy, prompts, len(prompts), settings, seed, t)
+        write_responses(folder / "history.parquet", answering.score(prompts, map(lengths.see, drawn)))
+        return {"responses": lengths.responses}
 
-        prompts = load_prompts(prompts_file)
-        drawn = resolve(ENGINES, settings.engine, "engine")(policy, prompts, settings, seed=seed, iteration=t)
-        by_id = {prompt.prompt_id: prompt for prompt in prompts}
-        reward = resolve(REWARDS, config.reward.kind, "reward")(config.reward)
-        scores = reward.score([by_id[r.prompt_id] for r in drawn], drawn, seed)
-        scored = [replace(r, reward=float(score)) for r, score in zip(drawn, scores, strict=True)]
-        write_responses(folder / "history.parquet", scored)
-        return {"responses": len(drawn)}
-
-    fields = {"generation": settings.model_dump(), "seed": seed, "iteration": t, "threads": config.threads}
-    fields["reward"] = {name: value for name, value in config.reward.model_dump().items() if name != "model"}
-    inputs = {"policy": content_hash(policy), "prompts": content_hash(prompts_file)}
-    inputs |= {"reward_model": content_hash(config.reward.model)} if config.reward.model else {}
+    fields = {**answering.identity(settings), "seed": seed, "iteration": t}
+    inputs = {"policy": content_hash(policy), "prompts": content_hash(prompts_file), **answering.reward_inputs}
     return store.run("redraw", build, fields=fields, inputs=inputs)
