@@ -21,6 +21,7 @@ from torch import Tensor
 from optune import batching
 from optune.losses import wdpo_weight
 from optune.pair_scoring import PADDING, PairScores, add_pair_head, pack, place, score_pairs
+from optune.processes import leave_precision_to_autocast
 from optune.types import UserError
 from optune.weighted_trainer import SCORES, WeightedDPOTrainer
 
@@ -74,6 +75,7 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         add_pair_head(self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model)
+        leave_precision_to_autocast(self.accelerator)
 
     def get_train_dataloader(self) -> Any:
         """Every process sees every update, and takes its own part of it in the collator."""
@@ -113,7 +115,8 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
 
     def _micro_step(self, model: Any, part: dict[str, Any], scores: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of a micro-batch's losses, and SUMS of it."""
-        found = score_pairs(model, part["packed"])
+        with self.accelerator.autocast():  # accelerate leaves it out where FSDP shards the model
+            found = score_pairs(model, part["packed"])
         references = [part[name] for name in REFERENCES]
         own = [part[name] for name in SCORES]
         logps = (found.chosen_logps, found.rejected_logps)

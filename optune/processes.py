@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, gather_object
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from optune.types import UserError
 
@@ -29,6 +30,20 @@ def this_process() -> PartialState:
 def gathered(own: list[Any]) -> list[Any]:
     """The processes' lists, one after the other."""
     return gather_object(own)
+
+
+def leave_precision_to_autocast(accelerator: Any) -> None:
+    """Let FSDP and DeepSpeed hold, gather and sum in fp32, with autocast alone choosing what is computed in 16 bits.
+
+    As accelerate sets them up they cast everything, sums included: the policy would not be scored as its reference was.
+    """
+    fsdp = getattr(accelerator.state, "fsdp_plugin", None)
+    if fsdp is not None and fsdp.fsdp_version == 2:
+        fsdp.mixed_precision_policy = MixedPrecisionPolicy()
+    deepspeed = accelerator.state.deepspeed_plugin
+    if deepspeed is not None and accelerator.mixed_precision == "bf16":
+        autocast = {"enabled": True, "dtype": "bfloat16", "lower_precision_safe_modules": []}
+        deepspeed.deepspeed_config |= {"bf16": {"enabled": False}, "torch_autocast": autocast}
 
 
 def whole_weights(trainer: Any) -> dict[str, torch.Tensor] | None:

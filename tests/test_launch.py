@@ -78,6 +78,43 @@ def test_two_processes_train_the_policy_of_one_within_rounding(random_llama, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "dtype", "within"),
+    [
+        ("fsdp", "float32", 0.01),
+        ("zero3", "float32", 0.01),
+        ("ddp", "bfloat16", 0.03),
+        ("fsdp", "bfloat16", 0.03),
+        ("zero3", "bfloat16", 0.03),
+    ],
+)
+def test_a_policy_in_shards_is_trained_as_a_whole_one_is(random_llama, tmp_path, monkeypatch, kind, dtype, within):
+    """FSDP and DeepSpeed themselves, two gloo processes; scored as the reference was, so the loss starts where it did.
+
+    Only what accelerate allows on a CPU is another, in the processes' own script; users are refused it there.
+    Measured, as shares of the movement: fp32 below 1e-6; bf16 0.6% (DDP, FSDP), 1.2% (ZeRO-3).
+    """
+    if kind == "zero3":
+        pytest.importorskip("deepspeed", reason="pip install deepspeed: an option, and compiled at its first use")
+        monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setattr(launch, "check", lambda *_: None)
+    settings = SETTINGS.model_copy(update={"dtype": dtype, "gradient_checkpointing": True})
+    starter = launch.command(TWO.model_copy(update={"config": kind}))[:-3]
+    script = [] if kind == "ddp" else [str(Path(__file__).with_name("sharded_on_cpu.py"))]
+    shards = TWO.model_copy(update={"config": kind, "command": " ".join([*starter, *script])})
+    results = [
+        train(launched, random_llama, rows(21), tmp_path / name, settings=settings)
+        for name, launched in (("one", None), ("two", shards))
+    ]
+    assert results[1]["loss_first"] == pytest.approx(results[0]["loss_first"], abs=1e-5 if dtype == "float32" else 5e-3)
+    start, one, two = (load_file(p / "model.safetensors") for p in (random_llama, tmp_path / "one", tmp_path / "two"))
+    assert {name: weights.shape for name, weights in one.items()} == {n: w.shape for n, w in two.items()}
+    assert all(weights.dtype == torch.float32 for weights in two.values())
+    moved, apart = (sum(float((one[n] - other[n]).abs().sum()) for n in one) for other in (start, two))
+    assert moved > 0 and apart <= within * moved
+
+
+@pytest.mark.slow
 def test_a_run_launched_on_two_processes_continues_and_says_what_made_it(config, tmp_path):
     changes = {"launch": {"mode": "accelerate", "processes": 2}, "training.batching": "length_grouped"}
     config = config.with_overrides(changes | {"iterations": 0})
