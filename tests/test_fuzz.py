@@ -1,14 +1,15 @@
 """Hostile input to every reader and parser: a result that holds, or one sentence that names the file. Never a crash.
 
-`make test` tries 10,000 cases, `make fuzz` a million (`OPTUNE_FUZZ_CASES`). The cases are the same each time. Texts of
-the first 10,000 come from hypothesis, which makes a failing one short; everything else comes from plain seeded
-generators, which cost a tenth.
+`make test` tries about 10,000 cases, `make fuzz` a million (`OPTUNE_FUZZ_CASES`), and records them. The cases are the
+same each time. Texts of the first 10,000 come from hypothesis, which makes a failing one short; everything else comes
+from plain seeded generators, which cost a tenth.
 """
 
 from __future__ import annotations
 
 import copy
 import csv
+import functools
 import inspect
 import io
 import json
@@ -18,6 +19,7 @@ import random
 import re
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,11 +47,30 @@ from optune.types import UserError
 
 CASES = int(os.environ.get("OPTUNE_FUZZ_CASES", "10000"))
 BY_HYPOTHESIS = 10_000
+TRIED = Counter()  # by test
+
+
+@pytest.fixture(autouse=True)
+def counted(request: pytest.FixtureRequest, record_property: Callable) -> Iterator[None]:
+    """Each test's report says how many cases it has tried."""
+    yield
+    record_property("cases", TRIED[request.node.originalname])
+
+
+def once_more(test: Callable) -> Callable:
+    """The test of a single case, counted."""
+
+    @functools.wraps(test)
+    def case(*arguments: Any, **named: Any) -> None:
+        TRIED[test.__name__] += 1
+        test(*arguments, **named)
+
+    return case
 
 
 def cases(share: float) -> Callable:
     """So many of the first 10,000 cases, always the same ones; a failing case is shrunk as usual."""
-    return settings(
+    some = settings(
         max_examples=max(1, round(share * min(CASES, BY_HYPOTHESIS))),
         derandomize=True,
         database=None,
@@ -57,18 +78,21 @@ def cases(share: float) -> Callable:
         suppress_health_check=list(HealthCheck),
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
     )
+    return lambda test: some(once_more(test))
 
 
 def seeded(share: float, first: int = 0) -> Callable:
     """The test once for each generator of its share of the cases from `first` on; a failure names the seed."""
 
     def decorate(test: Callable) -> Callable:
+        case = once_more(test)
+
         def all_seeds(**fixtures: Any) -> None:
             if first >= CASES:
                 pytest.skip(f"fewer than {first} cases")
             for seed in range(max(1, round(share * (CASES - first)))):
                 try:
-                    test(**fixtures, rng=random.Random(seed))
+                    case(**fixtures, rng=random.Random(seed))
                 except Exception as error:
                     error.add_note(f"{test.__name__}: seed {seed}")
                     raise
