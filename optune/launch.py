@@ -27,7 +27,7 @@ from optune.artefacts import sha256_of, write_json
 from optune.command import one_line
 from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
 from optune.generate.process import end_group, keep_log, package_environment, tail
-from optune.pair_rows import PairRows
+from optune.preference_rows import PreferenceRows
 from optune.types import UserError
 
 READY = PRESETS / "accelerate"  # ddp.yaml, fsdp.yaml, zero3.yaml
@@ -63,7 +63,7 @@ def train(
     }
     machine = {"host": socket.gethostname(), "threads": max(1, torch.get_num_threads() // launch.processes)}
     write_json(job_dir / "job.json", {"arguments": arguments, **machine})
-    pq.write_table(PairRows.of(rows).table, job_dir / "rows.parquet")
+    pq.write_table(PreferenceRows.of(rows).table, job_dir / "rows.parquet")
     try:
         with _alive(job_dir / "alive"):
             _run(command(launch, job_dir), job_dir, on_log)

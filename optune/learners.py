@@ -34,7 +34,7 @@ class Step:
     policy: str
     reference: str
     prompts: Sequence[Prompt]
-    pairs: Callable[[], list[dict[str, Any]]]
+    pairs: Callable[[], Sequence[dict[str, Any]]]
     reward: Callable[[], Callable[[Sequence[Prompt], list[Response]], list[float]]]
     beta_2: float
     seed: int

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune import batching
-from optune.pair_rows import PairRows
+from optune.preference_rows import PreferenceRows
 from optune.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
@@ -35,7 +35,7 @@ def place(row: dict[str, Any], shared: bool) -> tuple[int, int]:
     return _place(*(len(row[name]) for name in PARTS), shared)
 
 
-def places(rows: PairRows, shared: bool) -> list[tuple[int, int]]:
+def places(rows: PreferenceRows, shared: bool) -> list[tuple[int, int]]:
     """`place` of every row."""
     return [_place(*lengths, shared) for lengths in zip(*map(rows.lengths, PARTS), strict=True)]
 
@@ -171,7 +171,7 @@ def pair_reference_columns(
     reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, shared: bool, **limits: int | None
 ) -> list[dict[str, float]]:
     """`reference.reference_columns` by the same forward pass as training; `limits` are those of `batching.plan`."""
-    rows = PairRows.of(rows)
+    rows = PreferenceRows.of(rows)
     taken = places(rows, shared)
     columns: list[dict[str, float]] = [{}] * len(rows)
     for batch in batching.plan([width for width, _ in taken], [size for _, size in taken], **limits):
@@ -190,7 +190,7 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
     False for a model that reads its places otherwise (a recurrent one, a sliding window shorter than the row, an
     attention kernel without masks), and where a prompt is empty.
     """
-    rows = PairRows.of(rows)
+    rows = PreferenceRows.of(rows)
     if model.config.get_text_config()._attn_implementation != "sdpa" or 0 in rows.lengths("prompt_ids"):
         return False
     taken = places(rows, True)

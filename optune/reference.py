@@ -15,10 +15,9 @@ from trl.trainer.utils import selective_log_softmax
 from optune.checkpoints import load_model
 from optune.config import RunConfig
 from optune.generate import encode_prompts
-from optune.pair_rows import PairRows
+from optune.preference_rows import SIDES, PreferenceRows
 from optune.types import Prompt, Response
 
-SIDES = ("chosen", "rejected")
 TRIED = 64  # pairs whose sampler's log-probabilities are computed again
 
 
@@ -75,7 +74,7 @@ def from_sampler(
     The others are computed, and of the known ones TRIED, to tell how far sampler and trainer disagree on a response
     (nats): one decodes token by token, perhaps in another precision, the other reads whole rows.
     """
-    rows = PairRows.of(rows)
+    rows = PreferenceRows.of(rows)
     names = {f"ref_{side}_logps": f"sampled_{side}_logps" for side in SIDES}
     sampled = rows.table.select(list(names.values())).to_pylist()
     known = [i for i, row in enumerate(sampled) if None not in row.values()]
@@ -94,7 +93,7 @@ def reference_columns(
     reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, batch_size: int
 ) -> list[dict[str, float]]:
     """log pi_ref(y_w|x) and log pi_ref(y_l|x) of each pair, in the columns that TRL's trainer reads."""
-    rows = PairRows.of(rows)
+    rows = PreferenceRows.of(rows)
     prompts = rows.lengths("prompt_ids")
     lengths = [a + b for side in SIDES for a, b in zip(prompts, rows.lengths(f"{side}_ids"), strict=True)]
 

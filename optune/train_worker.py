@@ -44,7 +44,7 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
     import torch
 
     from optune.config import LossConfig, TrainingConfig
-    from optune.pair_rows import PairRows
+    from optune.preference_rows import PreferenceRows
     from optune.processes import this_process
     from optune.trainer import train_dpo
 
@@ -53,7 +53,7 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
     arguments = job["arguments"]
     arguments["loss"] = LossConfig(**arguments["loss"])
     arguments["settings"] = TrainingConfig(**arguments["settings"])
-    rows = PairRows(pq.read_table(job_dir / "rows.parquet"))
+    rows = PreferenceRows(pq.read_table(job_dir / "rows.parquet"))
     with open(job_dir / "updates.jsonl" if main_process else os.devnull, "a", encoding="utf-8") as updates:
 
         def on_log(metrics: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ from trl import DPOConfig, DPOTrainer
 from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import LossConfig, TrainingConfig
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
-from optune.pair_rows import PairRows
 from optune.pair_scoring import add_pair_head, pair_reference_columns, shares_prompts
+from optune.preference_rows import PreferenceRows
 from optune.processes import gathered, this_process, whole_weights
 from optune.quiet import quiet_libraries
 from optune.reference import from_sampler, reference_columns
@@ -106,13 +106,13 @@ def train_dpo(
 ) -> dict[str, Any]:
     """One preference step from `policy`, against `reference`, saved to `out_dir` as a `transformers` folder.
 
-    rows (PairRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With
+    rows (PreferenceRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With
     `settings.lora` the weights are the merged ones, and the adapter lies in `out_dir/adapter`. `on_log` is told each
     update's metrics. Returns TRL's metrics averaged over the step's updates (`first` and `last` loss too) and `seconds`
     for reference and training.
     """
     quiet_libraries()
-    process, rows = this_process(), PairRows.of(rows)
+    process, rows = this_process(), PreferenceRows.of(rows)
     tokenizer = load_tokenizer(policy, trust_remote_code=trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -157,7 +157,7 @@ def train_dpo(
 
 
 def _reference(
-    judge: Any, rows: PairRows, pad_id: int, settings: TrainingConfig, process: PartialState
+    judge: Any, rows: PreferenceRows, pad_id: int, settings: TrainingConfig, process: PartialState
 ) -> tuple[list[dict[str, float]], UpdateCollator | None, dict[str, Any]]:
     """The reference columns of `rows`, how updates are cut, where that is asked, and what there is to tell of both."""
     if settings.batching is None:
@@ -179,7 +179,7 @@ def _reference(
 
 def _shared_out(
     judge: Any,
-    rows: PairRows,
+    rows: PreferenceRows,
     *,
     pad_id: int,
     shared: bool,
