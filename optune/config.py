@@ -487,25 +487,28 @@ def load_config(
     return parse_config(data, str(file or preset or "configuration"))
 
 
-def recipe_settings(name: str, preset: str | None = None) -> dict[str, Any]:
+def recipe_settings(name: str, preset: str | None = None, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """What a recipe sets: its `method`, and over it what it has for this preset in `scales`; all over its `base`.
 
     `base` names another recipe to start from. `name` is that of a file in `optune/presets/recipes`, or the path of a
-    `.yaml` file of one's own. Raises UserError.
+    `.yaml` file of one's own. `above`: the recipes that it is the base of. Raises UserError.
     """
     path = Path(name) if str(name).endswith(".yaml") else RECIPES / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.yaml")))
         raise UserError(f"Unknown recipe {name!r}; known: {known}; or the path of a .yaml file.")
+    chain = (*above, path)
+    if path.resolve() in [one.resolve() for one in above]:
+        raise UserError(f"{' -> '.join(map(str, chain))}: a circle of `base`; one of these recipes must do without.")
     recipe = _read_yaml(path)
     method, scales = recipe.pop("method", None) or {}, recipe.pop("scales", None) or {}
     base = recipe.pop("base", None)
-    if recipe or not isinstance(method, dict) or not isinstance(scales, dict) or base == name:
+    if recipe or not isinstance(method, dict) or not isinstance(scales, dict):
         raise UserError(f"{path}: a recipe has `method` and `scales`, mappings both; see optune/presets/recipes.")
     for scale in scales:
         preset_path(scale)
     settings = _merge(method, scales.get(preset) or {})
-    return _merge(recipe_settings(base, preset), settings) if base else settings
+    return _merge(recipe_settings(base, preset, chain), settings) if base else settings
 
 
 def set_option(data: dict[str, Any], override: str) -> None:

@@ -74,6 +74,16 @@ def test_a_bad_recipe_is_told_in_one_sentence(tmp_path, content, sentence):
         load_config("nano", recipe=str(path))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_circle_of_recipes_is_told_with_its_files(tmp_path, count):
+    paths = [tmp_path / f"recipe-{i}.yaml" for i in range(count)]
+    for path, base in zip(paths, [*paths[1:], paths[0]], strict=True):
+        path.write_text(f"base: {base}\n")
+    named = " -> ".join(map(str, [*paths, paths[0]]))
+    with pytest.raises(UserError, match=f"^{re.escape(named)}: a circle of `base`"):
+        load_config("nano", recipe=str(paths[0]))
+
+
 def test_an_unknown_recipe_names_the_known_ones(tmp_path):
     with pytest.raises(UserError, match=r"Unknown recipe 'optun'; known: .*optune.*vanilla"):
         load_config("nano", recipe="optun")
