@@ -18,7 +18,7 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from optune.artefacts import read_json, stable_hash, write_json
+from optune.artefacts import NOT_JSON, read_json, stable_hash, write_bytes, write_json
 from optune.chat_client import ChatClient, ChatRequest, read_completion
 from optune.reply_log import Reply, ReplyLog
 from optune.types import UserError
@@ -108,15 +108,20 @@ class _Batches:
                     await asyncio.sleep(self.poll_seconds)
 
     async def _collect(self, entry: dict[str, Any], batch: Any) -> None:
-        """Log what a finished batch answered; calls without an answer are logged as failures and may be asked again."""
+        """Log what a finished batch answered; calls without an answer are logged as failures and may be asked again.
+
+        Raises UserError for a line that cannot be read, once the others count and its file lies beside the state.
+        """
         replies = {key: Reply(key, None, error=f"batch {batch.status}") for key in entry["keys"]}
-        for file_id in (batch.error_file_id, batch.output_file_id):
+        broken: list[str] = []
+        for kind, file_id in (("errors", batch.error_file_id), ("output", batch.output_file_id)):
             if file_id:
                 content = await self.api.files.content(file_id)
-                for line in content.text.split("\n"):  # texts hold U+2028 and U+0085 too
-                    reply = _read_line(line)
-                    if reply and reply.key in replies:
-                        replies[reply.key] = reply
+                found, wrong = _read_lines(content.text)
+                replies |= {reply.key: reply for reply in found if reply.key in replies}
+                if wrong:
+                    kept = self.path.with_name(f"{self.path.stem}-{entry['submission']}-{kind}.jsonl")
+                    broken += [f"{write_bytes(kept, content.content)}, line {number}" for number in wrong]
         with ReplyLog(self.client.log_path) as log:
             for reply in replies.values():
                 log.append(replace(reply, error=reply.error and self.client.tell(reply.error)))
@@ -127,6 +132,12 @@ class _Batches:
             reasons = [e.message for e in (batch.errors.data if batch.errors else None) or []]
             raise UserError(
                 f"Batch {batch.id} failed: {self.client.tell(reasons[0] if reasons else 'no reason given')}"
+            )
+        if broken:
+            more = f" (and {len(broken) - 1} more)" if broken[1:] else ""
+            raise UserError(
+                f"{broken[0]}{more}: the provider's batch file cannot be read there; its other replies are kept, and "
+                "the same command asks again for what is missing."
             )
 
     def _open(self) -> list[dict[str, Any]]:
@@ -154,15 +165,27 @@ def _chunks(keys: list[str], line: Any) -> Iterable[list[str]]:
         yield chunk
 
 
-def _read_line(line: str) -> Reply | None:
-    """One line of a batch's output or error file; None for a blank one."""
-    if not line.strip():
-        return None
+def _read_lines(text: str) -> tuple[list[Reply], list[int]]:
+    """The replies in a batch's output or error file, and the numbers of the lines that hold none."""
+    found, wrong = [], []
+    for number, line in enumerate(text.split("\n"), start=1):  # texts hold U+2028 and U+0085 too
+        if line.strip():
+            try:
+                found.append(_read_line(line))
+            except (*NOT_JSON, KeyError, TypeError, AttributeError):
+                wrong.append(number)
+    return found, wrong
+
+
+def _read_line(line: str) -> Reply:
+    """One line; raises one of several errors where it is not in the form that batches have."""
     row = json.loads(line)
     key, response = row["custom_id"], row.get("response") or {}
+    if not isinstance(key, str):
+        raise TypeError("custom_id is not text")
     if response.get("status_code") == 200:
         try:
-            return read_completion(key, response["body"])
+            return read_completion(key, response.get("body") or {})
         except ValueError as error:
             return Reply(key, None, error=str(error))
     return Reply(key, None, error=json.dumps(row.get("error") or response.get("body"))[:300])

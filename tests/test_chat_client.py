@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -416,10 +417,11 @@ def test_calls_per_second_reach_nine_tenths_of_concurrency_over_latency(tmp_path
 class BatchProvider:
     """The Batch API in process: files, batches, and their results after `polls` looks."""
 
-    def __init__(self, polls: int = 1, die_after_create: bool = False):
+    def __init__(self, polls: int = 1, die_after_create: bool = False, broken: Sequence[str] = ()):
         self.files: dict[str, bytes] = {}
         self.batches: list[dict] = []
         self.polls, self.die = polls, die_after_create
+        self.broken = list(broken)  # the first lines of the first results, in the place of answers
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         path = request.url.path.removeprefix("/v1")
@@ -449,7 +451,9 @@ class BatchProvider:
             {"custom_id": x["custom_id"], "response": {"status_code": 200, "body": completion("8 9")}}
             for x in lines[:-1]
         ] + [{"custom_id": lines[-1]["custom_id"], "response": None, "error": {"message": "expired"}}]
-        return httpx2.Response(200, content="\n".join(map(json.dumps, reversed(done))).encode())
+        lines = list(map(json.dumps, reversed(done)))
+        lines[: len(self.broken)], self.broken = self.broken, []
+        return httpx2.Response(200, content="\n".join(lines).encode())
 
     @property
     def calls_submitted(self) -> int:
@@ -463,6 +467,21 @@ def test_batches_are_submitted_once_and_collected(tmp_path):
     assert sum(r.answered for r in replies.values()) == 9 and len(provider.batches) == 1
     again = ask_in_batches(asker, requests(9), tmp_path / "batches.json", poll_seconds=0.01)
     assert all(r.answered for r in again.values()) and len(provider.batches) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ['{"custom_id": "', "[]", "{}", '{"custom_id": ["a"]}', '{"custom_id": "a", "response": 3}', "[" * 10**5]
+)
+def test_a_line_of_a_batch_file_that_cannot_be_read_is_told_and_costs_no_other_reply(tmp_path, line):
+    provider = BatchProvider(broken=[line, line])
+    asker, state = client(tmp_path, httpx2.MockTransport(provider)), tmp_path / "batches.json"
+    with pytest.raises(UserError, match=r"batches-\w+-output\.jsonl, line 1 \(and 1 more\): the provider's batch file"):
+        ask_in_batches(asker, requests(10), state, poll_seconds=0.01)
+    (kept,) = tmp_path.glob("batches-*-output.jsonl")
+    assert kept.read_text().split("\n")[0] == line
+    replies = ask_in_batches(asker, requests(10), state, poll_seconds=0.01)
+    assert provider.calls_submitted == 10 + 2 and len(provider.batches) == 2
+    assert sum(r.answered for r in replies.values()) == 9
 
 
 def test_a_submission_cut_off_and_then_answered_otherwise_is_not_sent_empty(tmp_path):
