@@ -21,7 +21,7 @@ from typing import Any
 
 from eval.verdicts import win_score
 from experiments.compute import RESULTS, RUNS, base_of, resolve
-from experiments.records import Stopwatch, record
+from experiments.records import Start, record
 from experiments.results import facts, raw_path
 from optune.artefacts import read_json, read_object, stable_hash
 from optune.audit import audit_run
@@ -151,7 +151,7 @@ def _audit(options: argparse.Namespace) -> int:
     files = options.files or sorted((RESULTS / options.preset / "raw").glob("*/seed*.json"))
     if not files:
         raise UserError(f"{RESULTS / options.preset / 'raw'} holds no results.")
-    problems, behind, watch = 0, 0, Stopwatch()
+    problems, behind, start = 0, 0, Start()
     for file in files:
         found = audit_raw(file.resolve())
         if options.runs and (run := audit_run_behind(file)) is not None:
@@ -167,7 +167,7 @@ def _audit(options: argparse.Namespace) -> int:
     print(found)
     if options.preset == "tiny" and not options.files:
         counts = {"raw_results": len(files), "runs": behind, "problems": problems, "seeds_of_mixed_builds": len(mixed)}
-        record(f"make audit{' ARGS=--runs' if options.runs else ''}", found, counts, watch)
+        record(f"make audit{' ARGS=--runs' if options.runs else ''}", found, counts, start)
     return 1 if problems else 0
 
 

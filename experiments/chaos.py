@@ -25,7 +25,7 @@ from typing import Any
 
 from experiments import compute
 from experiments.arms import arm
-from experiments.records import Stopwatch, record
+from experiments.records import Start, record
 from experiments.results import facts, raw_path
 from optune.artefacts import hash_files, read_json, stable_hash
 from optune.audit import audit_run
@@ -196,14 +196,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def run() -> int:
-        watch = Stopwatch()
+        start = Start()
         found = chaos(options.kills, options.seed, options.folder)
         print(found)
         if options.kills >= WHOLE:
             usual = (options.kills, options.seed) == (WHOLE, 0)
             command = "make chaos" + ("" if usual else f' ARGS="--kills {options.kills} --seed {options.seed}"')
             counts = {"kills": dict(found.kills), "runs": found.trials, "differing": len(found.differing)}
-            record(command, str(found), counts, watch)
+            record(command, str(found), counts, start)
         for sentence in found.differing:
             print(f"differs: {sentence}", file=sys.stderr)
         return 1 if found.differing else 0

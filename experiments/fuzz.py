@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from experiments.records import Stopwatch, record
+from experiments.records import Start, record
 from experiments.results import ROOT
 from optune.command import exit_status
 from optune.types import UserError
@@ -41,7 +41,7 @@ class Outcome:
 def fuzz(cases: int) -> int:
     """Try about so many cases; returns 1 where a test fails. Raises UserError where pytest cannot run them."""
     os.environ["OPTUNE_FUZZ_CASES"] = str(cases)
-    outcome, watch = Outcome(), Stopwatch()
+    outcome, start = Outcome(), Start()
     status = pytest.main(["-q", str(ROOT / "tests" / "test_fuzz.py")], plugins=[outcome])
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
@@ -50,7 +50,7 @@ def fuzz(cases: int) -> int:
     print(outcome)
     if cases >= WHOLE:
         counts = {"cases": outcome.cases, "failed": outcome.failed}
-        record("make fuzz" if cases == WHOLE else f"make fuzz CASES={cases}", str(outcome), counts, watch)
+        record("make fuzz" if cases == WHOLE else f"make fuzz CASES={cases}", str(outcome), counts, start)
     return 1 if outcome.failed else 0
 
 

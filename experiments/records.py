@@ -22,19 +22,23 @@ from optune.artefacts import read_json, write_json
 RECORDS = ROOT / "results" / "robustness"
 
 
-class Stopwatch:
-    """Seconds since it was made: of the clock, and of the processor in this process and in those it has waited for."""
+class Start:
+    """When a check started, and from which commit."""
 
     def __init__(self) -> None:
-        self.start = time.monotonic(), _processor_seconds()
+        self.commit = commit()
+        self.clock, self.processor = time.monotonic(), processor_seconds()
 
     def seconds(self) -> dict[str, float]:
-        clock, processor = self.start
-        found = {"seconds": time.monotonic() - clock, "processor_seconds": _processor_seconds() - processor}
+        """Seconds since then: of the clock, and of the processor in this process and in those it has waited for."""
+        found = {
+            "seconds": time.monotonic() - self.clock,
+            "processor_seconds": processor_seconds() - self.processor,
+        }
         return {name: round(value, 1) for name, value in found.items()}
 
 
-def record(command: str, found: str, counts: dict[str, Any], watch: Stopwatch) -> Path:
+def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:
     """Write what came of `make chaos` and the like, in a sentence and in counts, and the README's table; the file."""
     path = RECORDS / f"{command.split()[1]}.json"
     write_json(
@@ -43,9 +47,9 @@ def record(command: str, found: str, counts: dict[str, Any], watch: Stopwatch) -
             "command": command,
             "found": found,
             "counts": counts,
-            **watch.seconds(),
+            **start.seconds(),
             "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit(),
+            "commit": start.commit,
             "machine": machine(),
         },
     )
@@ -78,6 +82,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _processor_seconds() -> float:
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
