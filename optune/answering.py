@@ -14,6 +14,7 @@ from optune.artefacts import content_hash
 from optune.config import RunConfig, SamplingSettings
 from optune.generate import encode_prompts, identity
 from optune.history import ROWS, chunks
+from optune.reward import identity as reward_identity
 from optune.reward.length_penalty import penalised
 from optune.types import Prompt, Response, UserError
 
@@ -110,8 +111,8 @@ class Answering:
 
     @property
     def reward_identity(self) -> dict[str, Any]:
-        """The reward's options; its model's content is among the inputs, and where it lies changes nothing."""
-        return {name: value for name, value in self.config.reward.model_dump().items() if name != "model"}
+        """Of the reward's options those that decide a reward; the content of its model is among the inputs."""
+        return reward_identity(self.config.reward)
 
     @property
     def reward_inputs(self) -> dict[str, str]:

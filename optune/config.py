@@ -42,6 +42,7 @@ OPERATIONAL: dict[str, Any] = {
         "vllm": {"python", "gpu_memory_utilization"},
         "ray": {"address"},
     },
+    "reward": {"workers"},
 }
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
@@ -91,9 +92,14 @@ class RewardConfig(Section):
     trust_remote_code: bool = False
     noise: float = Field(0.0, ge=0, description="`gold` only: standard deviation added to each score")
     length_penalty: float | None = Field(None, ge=0, description="taken off for each character of a response", **LATER)
+    workers: int | None = Field(
+        None, ge=1, description="`sequence_classifier` only: processes, each with a GPU of its own", **LATER
+    )
 
     @model_validator(mode="after")
     def _check(self) -> RewardConfig:
+        if self.workers and self.kind != "sequence_classifier":
+            raise ValueError(f"workers are of kind sequence_classifier, not {self.kind}")
         if self.kind == "sequence_classifier" and not self.model:
             raise ValueError("kind 'sequence_classifier' needs a model: a folder or hub name in reward.model")
         return self

@@ -1,12 +1,14 @@
 """What a reward promises: its own template, order kept, padding without effect, and no silent nonsense."""
 
+from pathlib import Path
 from random import Random
 from types import SimpleNamespace
 
 import pytest
 
+from optune.config import OPERATIONAL, RewardConfig, load_config
 from optune.registry import resolve
-from optune.reward import REWARDS
+from optune.reward import REWARDS, identity
 from optune.types import Prompt, Response, UserError
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}"
@@ -46,8 +48,7 @@ def make(tmp_path_factory):
             model.score.weight.data.fill_(bias)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        defaults = {"batch_size": 2, "max_length": 64, "dtype": "float32", "trust_remote_code": False, "noise": 0.0}
-        return SimpleNamespace(model=str(folder), **(defaults | settings))
+        return RewardConfig(model=str(folder), **{"batch_size": 2, "max_length": 64} | settings)
 
     return build
 
@@ -63,7 +64,7 @@ TEXTS = ["a", "b c d", "e f", "a b c d e f g h", "h"]
 @pytest.mark.parametrize("pad", [True, False])
 def test_scores_keep_their_order_and_do_not_depend_on_batches_or_padding(make, classifier, pad):
     settings = make(pad=pad)
-    together = classifier(SimpleNamespace(**vars(settings) | {"batch_size": 64}))
+    together = classifier(settings.model_copy(update={"batch_size": 64}))
     prompts, responses = _prompts(TEXTS[::-1]), _responses(TEXTS)
     scores = together.score(prompts, responses, seed=0)
     alone = [together.score([p], [r], seed=0)[0] for p, r in zip(prompts, responses, strict=True)]
@@ -121,3 +122,52 @@ def test_gold_noise_depends_on_seed_and_content_alone():
     assert scores == noisy.score(prompts[::-1], responses[::-1], seed=0)[::-1]
     assert scores != noisy.score(prompts, responses, seed=1)
     assert all(a != b for a, b in zip(scores, exact, strict=True))
+
+
+def test_workers_are_of_the_classifier_and_no_part_of_a_rewards_identity():
+    """They may change when a run is continued, and artefacts made without them are found again."""
+    plain = load_config("paper", overrides=["reward.workers=null"])
+    assert "workers" not in plain.model_dump()["reward"]
+    shared = plain.with_overrides({"reward.workers": 2})
+    assert identity(shared.reward) == identity(plain.reward)
+    assert "workers" not in shared.model_dump(exclude=OPERATIONAL)["reward"]
+    with pytest.raises(UserError, match="workers are of kind sequence_classifier, not gold"):
+        load_config("nano").with_overrides({"reward.kind": "gold", "reward.workers": 2})
+
+
+@pytest.mark.slow
+def test_two_workers_give_exactly_the_single_processs_rewards(make, classifier):
+    """Chunk after chunk by the same two processes, which end with the reward; one thread each, as the process has."""
+    import torch
+
+    settings, threads = make(), torch.get_num_threads()
+    texts = [" ".join("abcdefgh"[i % 8 : i % 8 + 1 + i % 5]) for i in range(23)]
+    prompts, responses = _prompts(texts[::-1]), _responses(texts)
+    torch.set_num_threads(1)
+    try:
+        alone = classifier(settings)
+        shared = classifier(settings.model_copy(update={"workers": 2}))
+        seen = []
+        for some in (slice(0, 14), slice(14, 23), slice(0, 1), slice(0, 0)):
+            assert shared.score(prompts[some], responses[some], 0) == alone.score(prompts[some], responses[some], 0)
+            seen.append(_workers())
+        assert len(seen[0]) == 2 and seen == [seen[0]] * 4
+        del shared
+        assert not _workers()
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_is_one_sentence_and_ends_the_others(make, classifier):
+    reward = classifier(make(labels=2, workers=2))
+    with pytest.raises(UserError, match=r"reward worker ended with status 1 .*2 labels.*its log is") as error:
+        reward.score(_prompts(TEXTS), _responses(TEXTS), 0)
+    assert not _workers()
+    Path(str(error.value).split("its log is ")[1].rstrip(".")).unlink()
+
+
+def _workers() -> list[Path]:
+    """The reward workers that this process has started."""
+    children = Path("/proc/thread-self/children").read_text().split()
+    return [p for c in children if b"optune.reward.workers" in (p := Path(f"/proc/{c}/cmdline")).read_bytes()]

@@ -1,4 +1,4 @@
-"""Processes that an engine starts: each leads a session of its own, so that it ends with all that it started."""
+"""Processes that engines and rewards start: each leads a session of its own, so that it ends with all it started."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from optune.types import UserError
@@ -25,8 +27,32 @@ def run_workers(
 
     Raises UserError where one fails, naming its log; all are ended in any case. `what` they are, for that sentence.
     """
+    with started(commands, environments, folder, what) as running:
+        while left := running():
+            on_poll()
+            try:
+                left[0].wait(0.5)
+            except subprocess.TimeoutExpired:
+                continue
+        on_poll()
+
+
+@contextmanager
+def started(
+    commands: Sequence[Sequence[str | Path]], environments: Sequence[Mapping[str, str]], folder: Path, what: str
+) -> Iterator[Callable[[], list[subprocess.Popen]]]:
+    """Workers for the length of a block, their logs in `folder`; all are ended with it.
+
+    The block gets a function that gives those still running, and raises UserError where one has failed.
+    """
     logs = [folder / f"worker-{rank}.log" for rank in range(len(commands))]
     processes: list[subprocess.Popen] = []
+
+    def running() -> list[subprocess.Popen]:
+        left = [process for process in processes if process.poll() is None]
+        _check(processes, logs, what)
+        return left
+
     try:
         for command, environment, log in zip(commands, environments, logs, strict=True):
             with open(log, "w", encoding="utf-8") as file:
@@ -39,15 +65,7 @@ def run_workers(
                         start_new_session=True,  # it is ended with all that it starts
                     )
                 )
-        while running := [process for process in processes if process.poll() is None]:
-            _check(processes, logs, what)
-            on_poll()
-            try:
-                running[0].wait(0.5)
-            except subprocess.TimeoutExpired:
-                continue
-        _check(processes, logs, what)
-        on_poll()
+        yield running
     finally:
         for process in processes:
             end_group(process)
@@ -82,6 +100,33 @@ def worker_devices(workers: int, each: int, what: str) -> list[dict[str, str]]:
     if workers * each > len(known):
         raise UserError(f"{what}: {workers} x {each} GPUs are more than the {len(known)} here.")
     return [{"CUDA_VISIBLE_DEVICES": ",".join(known[r * each : (r + 1) * each])} for r in range(workers)]
+
+
+def module_workers(module: str, workers: int, folder: Path, what: str) -> tuple[list[list[str]], list[dict[str, str]]]:
+    """Commands and environments of workers `python -m module FOLDER RANK`, each with a GPU where there are some.
+
+    Raises UserError where there are too few; `what` says which option asks for them.
+    """
+    commands = [[sys.executable, "-m", module, str(folder), str(rank)] for rank in range(workers)]
+    return commands, [package_environment() | own for own in worker_devices(workers, 1, what)]
+
+
+def worker_threads(workers: int) -> int:
+    """CPU threads of a worker: as many as this process has, so that sums have the same bits, but no more than cores."""
+    import torch
+
+    return max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
+
+
+def end_with_parent() -> Callable[[], None]:
+    """A function that a worker calls now and then: it ends the process once nobody is there to read its answers."""
+    parent = os.getppid()
+
+    def check() -> None:
+        if os.getppid() != parent:
+            sys.exit(1)
+
+    return check
 
 
 def free_memory() -> None:

@@ -8,7 +8,6 @@ have computed: the tokens and, on like devices with as many threads, every bit o
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 
 from optune.artefacts import read_json, write_json, write_text
 from optune.generate import in_batches, prepare
-from optune.generate.process import free_memory, package_environment, run_workers, worker_devices
+from optune.generate.process import end_with_parent, free_memory, module_workers, run_workers, worker_threads
 from optune.history import read_responses, write_responses
 from optune.types import Prompt, Response
 
@@ -38,12 +37,12 @@ def sample_in_processes(
     """What `hf` samples in one process, by `settings.workers` of them; the contract is in `optune.generate`."""
     shards = deal(in_batches(prepare(model, prompts, settings).ids, settings), settings.workers)
     rows = len(prompts) * settings.n
-    environments = [package_environment() | own for own in worker_devices(len(shards), 1, "generation.workers")]
     with tempfile.TemporaryDirectory(prefix="optune-hf-") as temporary:
         folder = Path(temporary)
+        commands, environments = module_workers(__name__, len(shards), folder, "generation.workers")
         alone = settings.model_copy(update={"workers": None}).model_dump()
         job = {"model": str(model), "settings": alone, "seed": seed, "iteration": iteration}
-        job["threads"] = _threads(len(shards))
+        job["threads"] = worker_threads(len(shards))
         write_json(folder / "job.json", job)
         for rank, places in enumerate(shards):
             text = json.dumps([asdict(prompts[i]) for i in places], ensure_ascii=True)
@@ -54,7 +53,6 @@ def sample_in_processes(
             if on_progress:
                 on_progress(sum(int(path.read_text("utf-8")) for path in folder.glob("done-*")), rows)
 
-        commands = [[sys.executable, "-m", __name__, str(folder), str(rank)] for rank in range(len(shards))]
         run_workers(commands, environments, folder, "hf worker", tell)
         answers = [read_responses(folder / f"responses-{rank}.parquet") for rank in range(len(shards))]
     return in_order(shards, answers, settings.n)
@@ -82,15 +80,14 @@ def main(folder: Path, rank: int) -> None:
     from optune.config import SamplingSettings
     from optune.generate.hf import sample
 
-    job, parent, told = read_json(folder / "job.json"), os.getppid(), 0.0
+    job, check_parent, told = read_json(folder / "job.json"), end_with_parent(), 0.0
     torch.set_num_threads(job["threads"])
     rows = read_json(folder / f"prompts-{rank}.json")
     prompts = [Prompt(**row | {"messages": tuple(row["messages"])}) for row in rows]
 
     def tell(done: int, of: int) -> None:
         nonlocal told
-        if os.getppid() != parent:  # who would read the answers is gone
-            sys.exit(1)
+        check_parent()
         if time.monotonic() - told > TELL_EVERY_S or done == of:
             told = time.monotonic()
             write_text(folder / f"done-{rank}", str(done))
@@ -98,13 +95,6 @@ def main(folder: Path, rank: int) -> None:
     settings = SamplingSettings(**job["settings"])
     found = sample(job["model"], prompts, settings, seed=job["seed"], iteration=job["iteration"], on_progress=tell)
     write_responses(folder / f"responses-{rank}.parquet", found)
-
-
-def _threads(workers: int) -> int:
-    """CPU threads of a worker: as many as this process has, so that sums have the same bits, but no more than cores."""
-    import torch
-
-    return max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
 
 
 if __name__ == "__main__":

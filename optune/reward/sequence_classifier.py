@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
 from optune.checkpoints import load_model, load_tokenizer
 from optune.types import Prompt, Response, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Rows = list[list[int]]  # token ids
 
 
 class SequenceClassifier:
@@ -19,20 +24,12 @@ class SequenceClassifier:
     def __init__(self, settings: Any) -> None:
         self.settings = settings
         self.tokenizer = load_tokenizer(settings.model, trust_remote_code=settings.trust_remote_code)
-        self.model = load_model(
-            AutoModelForSequenceClassification,
-            settings.model,
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-        )
-        labels = self.model.config.num_labels
-        if labels != 1:
-            raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
-        # The model finds a row's last token by looking for what is not padding, so both must mean the same id; a model
-        # without one reads a row's very last token, so that the end token, which rows end with, cannot be the padding.
-        if self.model.config.pad_token_id is None:
-            known = (self.tokenizer.pad_token_id, self.tokenizer.unk_token_id, 0, 1)
-            self.model.config.pad_token_id = next(i for i in known if i not in (None, self.tokenizer.eos_token_id))
+        if settings.workers:
+            from optune.reward.workers import Workers
+
+            self.logits = Workers(settings)
+        else:
+            self.logits = Network(settings, self.tokenizer)
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:
         """One reward per response. UserError for a text above `max_length` (never cut) and a reward not finite."""
@@ -44,15 +41,17 @@ class SequenceClassifier:
                     f"are more than reward.max_length ({self.settings.max_length}); raise it."
                 )
         scores = [0.0] * len(ids)
-        for batch in _batches(ids, self.settings.batch_size):
-            for i, value in zip(batch, self._forward([ids[i] for i in batch]), strict=True):
+        batches = list(_batches(ids, self.settings.batch_size))
+        found = self.logits([[ids[i] for i in batch] for batch in batches])
+        for batch, values in zip(batches, found, strict=True):
+            for i, value in zip(batch, values, strict=True):
                 scores[i] = value
         for value, response in zip(scores, responses, strict=True):
             if not math.isfinite(value):
                 raise UserError(f"Prompt {response.prompt_id!r}, response {response.index}: the reward is {value}.")
         return scores
 
-    def encode(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> list[list[int]]:
+    def encode(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Rows:
         """Token ids as the reward model sees them: its own chat template, or plain concatenation if it has none."""
         pairs = list(zip(prompts, responses, strict=True))
         if not pairs:
@@ -65,8 +64,31 @@ class SequenceClassifier:
             texts = [p.text + r.text for p, r in pairs]
         return self.tokenizer(texts, add_special_tokens=not templated)["input_ids"]
 
+
+class Network:
+    """The model alone, on this process's device: batches of rows in, the logit of each row out."""
+
+    def __init__(self, settings: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.model = load_model(
+            AutoModelForSequenceClassification,
+            settings.model,
+            dtype=settings.dtype,
+            trust_remote_code=settings.trust_remote_code,
+        )
+        labels = self.model.config.num_labels
+        if labels != 1:
+            raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
+        # The model finds a row's last token by looking for what is not padding, so both must mean the same id; a model
+        # without one reads a row's very last token, so that the end token, which rows end with, cannot be the padding.
+        if self.model.config.pad_token_id is None:
+            known = (tokenizer.pad_token_id, tokenizer.unk_token_id, 0, 1)
+            self.model.config.pad_token_id = next(i for i in known if i not in (None, tokenizer.eos_token_id))
+
+    def __call__(self, batches: Iterable[Rows]) -> Iterator[list[float]]:
+        return map(self._forward, batches)
+
     @torch.inference_mode()
-    def _forward(self, rows: Sequence[Sequence[int]]) -> list[float]:
+    def _forward(self, rows: Rows) -> list[float]:
         """The logit of each row, padded on the right."""
         width = max(map(len, rows))
         pad = self.model.config.pad_token_id

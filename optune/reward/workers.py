@@ -1,0 +1,120 @@
+"""A sequence classifier's batches dealt out over processes: rewards from all GPUs of a machine, or several processors.
+
+Each worker is a process with a device of its own. It loads the model once, answers batches for as long as its caller
+has any, and ends, with its hold on memory, when that caller goes. Batches are those of one process, so that a worker
+computes what that process would have computed: on like devices with as many threads, every bit of it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optune.artefacts import read_json, write_json, write_text
+from optune.config import RewardConfig
+from optune.generate.process import end_with_parent, free_memory, module_workers, started, worker_threads
+
+if TYPE_CHECKING:
+    from optune.reward.sequence_classifier import Rows
+
+LOOK_EVERY_S = 0.02
+
+
+class Workers:
+    """`Network` by `settings.workers` processes; at most as many as the first call has batches, started by it.
+
+    They end with this object, as a model's memory is freed with the model, and where anything fails.
+    """
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+        self._stack = ExitStack()
+        self._end = weakref.finalize(self, self._stack.close)
+        self._parts = count()
+        self._workers = 0
+
+    def __call__(self, batches: Sequence[Rows]) -> list[list[float]]:
+        """The logit of each row of each batch. Raises UserError where a worker fails, naming its log."""
+        if not batches:
+            return []
+        try:
+            if not self._workers:
+                self._start(min(self._settings.workers, len(batches)))
+            return self._answers(batches, next(self._parts))
+        except BaseException:
+            self._end()
+            raise
+
+    def _start(self, workers: int) -> None:
+        self._workers = workers
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="optune-reward-")))
+        commands, environments = module_workers(__name__, workers, self._folder, "reward.workers")
+        alone = self._settings.model_copy(update={"workers": None}).model_dump()
+        write_json(self._folder / "job.json", {"settings": alone, "threads": worker_threads(workers)})
+        free_memory()
+        self._check = self._stack.enter_context(started(commands, environments, self._folder, "reward worker"))
+
+    def _answers(self, batches: Sequence[Rows], part: int) -> list[list[float]]:
+        for rank in range(self._workers):
+            write_text(self._folder / _asked(part, rank), json.dumps(batches[rank :: self._workers]))
+        found: list[list[float]] = [[]] * len(batches)
+        for rank in range(self._workers):
+            answer = self._folder / _answered(part, rank)
+            _wait_for(answer, self._check)
+            found[rank :: self._workers] = _take(answer)
+        return found
+
+
+def main(folder: Path, rank: int) -> None:
+    """One worker: answer part after part of `rank`, until it is ended or its caller is gone."""
+    import torch
+
+    from optune.checkpoints import load_tokenizer
+    from optune.reward.sequence_classifier import Network
+
+    check_parent = end_with_parent()
+    job = read_json(folder / "job.json")
+    torch.set_num_threads(job["threads"])
+    settings = RewardConfig(**job["settings"])
+    network = Network(settings, load_tokenizer(settings.model, trust_remote_code=settings.trust_remote_code))
+    for part in count():
+        asked = folder / _asked(part, rank)
+        _wait_for(asked, check_parent)
+        answers = []
+        for values in network(_take(asked)):
+            check_parent()
+            answers.append(values)
+        write_text(folder / _answered(part, rank), json.dumps(answers))
+
+
+def _asked(part: int, rank: int) -> str:
+    return f"batches-{part}-{rank}.json"
+
+
+def _answered(part: int, rank: int) -> str:
+    return f"logits-{part}-{rank}.json"
+
+
+def _wait_for(path: Path, check: Callable[[], Any]) -> None:
+    while not path.exists():
+        check()
+        time.sleep(LOOK_EVERY_S)
+
+
+def _take(path: Path) -> Any:
+    """What a file says, which is no longer needed then."""
+    value = read_json(path)
+    path.unlink()
+    return value
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
