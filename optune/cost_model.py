@@ -160,7 +160,8 @@ def spread_of(config: RunConfig) -> Spread:
         sampling = each * (generation.ray.workers if generation.ray else 1)
     else:
         sampling = generation.workers or 1
-    return Spread(generation=sampling, training=config.launch.processes if config.launch else 1)
+    training = config.launch.processes if config.launch else 1
+    return Spread(generation=sampling, rewarding=config.reward.workers or 1, training=training)
 
 
 def tensor_parallel(config: RunConfig) -> int:

@@ -160,7 +160,6 @@ def _assumptions(config: RunConfig, machine: Machine, lengths: Lengths) -> str:
         passes.append("no reference pass for fresh pairs")
     if settings.lora:
         passes.append("a LoRA, whose other weights need no gradient")
-    idle = "; so far it runs on one GPU, whatever there are" if config.reward.model else ""
     offline = offline_pairs(config)
     lines = [
         f"Assumed: a mean prompt of {lengths.prompt:.0f} and a mean response of {lengths.response:.0f} tokens "
@@ -168,7 +167,7 @@ def _assumptions(config: RunConfig, machine: Machine, lengths: Lengths) -> str:
         f"{machine.forward_efficiency:.0%} in forward passes; {machine.bandwidth_efficiency:.0%} of the memory "
         "bandwidth in decoding; each stage's work spread evenly over its GPUs.",
         f"Sampling: {spread.generation} GPU(s) (engine vllm, ray or generation.workers). Rewarding: "
-        f"{spread.rewarding}{idle}. Training: {spread.training}, {', '.join(passes)}; it "
+        f"{spread.rewarding} (reward.workers, on one machine). Training: {spread.training}, {', '.join(passes)}; it "
         f"takes {memory / 1e9:.0f} GB and {fits} on one {machine.name}.",
     ]
     if config.launch:

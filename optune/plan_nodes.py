@@ -1,7 +1,7 @@
 """The GPUs that a run is told to use, and the commands that start it there, on one machine or on several.
 
 Nothing is started here. Several machines see the run's folder, this environment and the models under the same paths;
-Ray shards sampling over them, accelerate training.
+Ray shards sampling over them, accelerate training; rewarding stays on the first one's GPUs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def fitted(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
 
     Raises UserError where it cannot.
     """
-    wanted = {**_sampling(config, nodes, gpus), **_training(config, nodes, gpus)}
+    wanted = {**_sampling(config, nodes, gpus), **_rewarding(config, gpus), **_training(config, nodes, gpus)}
     return {name: value for name, value in wanted.items() if _option(config, name) != value}
 
 
@@ -40,6 +40,13 @@ def _sampling(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
     if own.engine == "vllm":
         return {"generation.vllm.data_parallel_size": gpus // each}
     return {"generation.workers": gpus} if own.engine == "hf" else {}
+
+
+def _rewarding(config: RunConfig, gpus: int) -> dict[str, Any]:
+    """On the run's own machine alone: its processes are not spread over several."""
+    if config.reward.kind != "sequence_classifier" or spread_of(config).rewarding == gpus:
+        return {}
+    return {"reward.workers": gpus if gpus > 1 else None}
 
 
 def _training(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:

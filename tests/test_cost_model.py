@@ -166,16 +166,17 @@ def plan_own(config):
 
 
 def test_every_stage_is_on_the_gpus_that_the_configuration_uses(paper):
-    assert spread_of(paper) == Spread(generation=8, rewarding=1, training=8)
-    assert {s.stage: s.gpus for s in plan_own(paper)} == {"generation": 8, "rewarding": 1, "training": 8}
+    assert spread_of(paper) == Spread.even(8)
+    assert {s.stage: s.gpus for s in plan_own(paper)} == {"generation": 8, "rewarding": 8, "training": 8}
     assert spread_of(load_config("small")) == Spread()
-    changes = ["generation.engine=hf", "generation.workers=3", "launch=process"]
-    assert spread_of(load_config("paper", overrides=changes)) == Spread(3, 1, 1)
+    changes = ["generation.engine=hf", "generation.workers=3", "reward.workers=2", "launch=process"]
+    own = load_config("paper", overrides=changes)
+    assert spread_of(own) == Spread(3, 2, 1)
     ray = ["generation.engine=ray", "generation.ray.workers=4", "generation.vllm.tensor_parallel_size=2"]
     assert spread_of(load_config("paper", overrides=ray)).generation == 8
     even = {(s.iteration, s.stage): s.seconds for s in stages(paper, "vllm", 256)}
     start = MACHINES["a100"].start_s
-    for s in plan_own(paper):
+    for s in plan_own(paper.with_overrides({"reward.workers": 3})):
         assert s.seconds - start == pytest.approx((even[s.iteration, s.stage] - start) * 8 / s.gpus)
 
 
@@ -216,6 +217,7 @@ def test_the_readme_says_what_selection_gains_with_plain_generation_and_with_vll
         gains = speedups(paper_shares(paper, engine, batch))
         assert gains == sorted(gains, reverse=True) and min(gains) > 1
         assert ", ".join(f"{gain:.2f}" for gain in gains) in readme
+    assert f"{shares(plan_own(paper))['rewarding']:.1%} of the paper preset's planned time" in readme
 
 
 def test_a_plan_prints_what_starts_the_run_and_its_training(paper):
@@ -236,12 +238,12 @@ def test_a_plan_prints_what_starts_the_run_and_its_training(paper):
     ("preset", "changes", "gpus", "expected"),
     [
         ("paper", [], 8, ""),
-        ("paper", [], 4, " generation.vllm.data_parallel_size=4 launch.processes=4"),
-        ("paper", [], 1, " generation.vllm.data_parallel_size=1 launch=null"),
+        ("paper", [], 4, " generation.vllm.data_parallel_size=4 reward.workers=4 launch.processes=4"),
+        ("paper", [], 1, " generation.vllm.data_parallel_size=1 reward.workers=null launch=null"),
         ("small", [], 1, ""),
-        ("small", ["training.lora={r: 4}"], 2, " generation.vllm.data_parallel_size=2 launch.mode=accelerate "
-         "launch.processes=2 launch.config=ddp"),
-        ("small", ["generation.engine=hf", "training.learner=rloo"], 2, " generation.workers=2"),
+        ("small", ["training.lora={r: 4}"], 2, " generation.vllm.data_parallel_size=2 reward.workers=2 "
+         "launch.mode=accelerate launch.processes=2 launch.config=ddp"),
+        ("small", ["generation.engine=hf", "training.learner=rloo"], 2, " generation.workers=2 reward.workers=2"),
     ],
 )  # fmt: skip
 def test_other_gpus_get_the_options_that_use_them(preset, changes, gpus, expected):
@@ -250,7 +252,9 @@ def test_other_gpus_get_the_options_that_use_them(preset, changes, gpus, expecte
     assert line.endswith(f"--preset {preset}{expected}")
     words = expected.split()
     used = spread_of(load_config(preset, overrides=[*changes, *words]))
-    assert used.generation == gpus and used.training == (1 if "training.learner=rloo" in changes else gpus)
+    assert used.generation == used.rewarding == gpus and used.training == (
+        1 if "training.learner=rloo" in changes else gpus
+    )
 
 
 def test_several_nodes_get_commands_that_their_programs_take(paper):
@@ -274,7 +278,7 @@ def test_several_nodes_get_commands_that_their_programs_take(paper):
     words = shlex.split(told.splitlines()[-1].split("optune run ")[1])
     assert load_config("paper", overrides=words[2:]) == run.model_copy(update={"seed": 1})
     assert (run.generation.ray.workers, run.launch.processes, run.launch.command) == (24, 24, "sh train.sh")
-    assert spread_of(run) == Spread(24, 1, 24)
+    assert spread_of(run) == Spread(24, 8, 24)
     split = paper.with_overrides({"generation.vllm.tensor_parallel_size": 4, "generation.engine": "vllm"})
     assert fitted(split, 3, 8)["generation.ray.workers"] == 6
     with pytest.raises(UserError, match="no multiple of generation"):

@@ -139,6 +139,7 @@ def small(policy, reward_model, ultrachat) -> RunConfig:
             "policy.model": str(policy),
             "reward.model": str(reward_model),
             "reward.max_length": 256,
+            "reward.workers": 2,
             "prompts.path": str(ultrachat),
             "prompts.limit": 16,
             "prompts.max_tokens": 128,
@@ -157,7 +158,7 @@ def test_only_paths_and_sizes_are_overridden(small):
     changed = {line.split(":")[0] for line in differences(load_config("paper").model_dump(), small.model_dump())}
     sizes = {"iterations", "threads", "prompts.limit", "prompts.max_tokens", "reward.max_length"}
     sizes |= {"generation.max_new_tokens", "generation.batch_size", "training.batch_size"}
-    sizes |= {"launch.processes"}
+    sizes |= {"reward.workers", "launch.processes"}
     of_gpus = {"generation.engine", "launch.config"}  # vLLM is tried below; FSDP spreads a policy over GPUs alone
     assert changed == {"policy.model", "reward.model", "prompts.path", *of_gpus, *sizes}
 
@@ -201,7 +202,7 @@ def test_a_reward_model_without_padding_is_read_at_its_rows_last_token(reward_mo
 
     prompts = [Prompt(f"p{i}", question) for i, question in enumerate(QUESTIONS[:6])]
     responses = [Response(p.prompt_id, 0, 0, (), "It is. " * (i + 1), "stop") for i, p in enumerate(prompts)]
-    settings = small.reward.model_copy(update={"dtype": "float32"})
+    settings = small.reward.model_copy(update={"dtype": "float32", "workers": None})
     reward = SequenceClassifier(settings)
     model = AutoModelForSequenceClassification.from_pretrained(reward_model)
     with torch.inference_mode():
@@ -209,10 +210,11 @@ def test_a_reward_model_without_padding_is_read_at_its_rows_last_token(reward_mo
     assert reward.score(prompts, responses, seed=0) == pytest.approx(alone, abs=1e-4)
 
 
-def test_the_presets_for_gpus_sample_with_vllm_the_papers_on_eight():
+def test_the_presets_for_gpus_sample_with_vllm_the_papers_on_eight_where_it_rewards_too():
     small, paper = load_config("small"), load_config("paper")
     assert (small.generation.engine, paper.generation.engine) == ("vllm", "vllm")
     assert small.generation.vllm is None and paper.generation.vllm.data_parallel_size == 8
+    assert small.reward.workers is None and paper.reward.workers == 8
 
 
 def test_the_papers_preset_trains_sharded_on_eight_gpus(monkeypatch):
