@@ -28,6 +28,7 @@ def test_the_stages_measured_are_the_loops_own(folder):
     assert TASKS["select"](N, folder)["selected"] == N // 2
     found = TASKS["pair"](N, folder)
     assert (found["pairs"], found["reused"]) == (N, N // 2)
+    assert TASKS["rows"](N, folder)["rows"] == N
     assert TASKS["resume"](N, folder)["reused"]
 
 

@@ -25,7 +25,7 @@ from optune.artefacts import read_json, write_json
 from optune.command import exit_status
 from optune.types import UserError
 
-ARRAYS, STAGES = ("argpartition", "select_set", "rank"), ("score", "select", "pair", "resume")
+ARRAYS, STAGES = ("argpartition", "select_set", "rank"), ("score", "select", "pair", "rows", "resume")
 WHAT = {
     "argpartition": "numpy.argpartition alone",
     "select_set": "the lowest half, as a set on arrays",
@@ -33,6 +33,7 @@ WHAT = {
     "score": "stage score (history), without a model",
     "select": "stage select (history, view, order)",
     "pair": "stage pairs",
+    "rows": "rows of the preference step",
     "resume": "finding these stages finished",
 }
 SIZES = {"arrays": (10**4, 10**5, 10**6, 10**7), "stages": (10**4, 10**5, 10**6)}
@@ -112,9 +113,9 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     from experiments.style import grid, save, stamp
 
     figure, both = plt.subplots(1, 2, figsize=(7.2, 4.2))
-    colours = ("#999999", "#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7")
+    colours = ("#999999", "#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000")
     for axes, name, unit in ((both[0], "seconds", 1.0), (both[1], "peak", 1e-6)):
-        for (task, label), colour, marker in zip(WHAT.items(), colours, "xos^DvP", strict=True):
+        for (task, label), colour, marker in zip(WHAT.items(), colours, "xos^DvP*", strict=True):
             rows = [row for row in data["rows"] if row["task"] == task]
             axes.plot(
                 [r["n"] for r in rows], [r[name] * unit for r in rows], color=colour, marker=marker, ms=4, label=label

@@ -144,6 +144,22 @@ def pair(n: int, folder: Path) -> dict[str, Any]:
     return {**seconds, "pairs": made.counts["pairs"], "reused": made.counts["reused"]}
 
 
+def rows(n: int, folder: Path) -> dict[str, Any]:
+    """What the preference step of iteration 1 learns from: prompts encoded, every row read once."""
+    from optune.preference_rows import preference_rows
+    from optune.sandbox_models import word_tokenizer
+
+    stages, prompts, history = _run(folder)
+    pairs, tokenizer = stages.pairs(1, prompts, history), word_tokenizer()
+
+    def read() -> int:
+        found = preference_rows(stages.config, tokenizer, prompts / "prompts.parquet", pairs / "pairs.parquet", 1)
+        return sum(1 for _ in found)
+
+    made, seconds = _timed(read)
+    return {**seconds, "rows": made}
+
+
 def resume(n: int, folder: Path) -> dict[str, Any]:
     """Finding `score`, `select` and `pairs` finished: their inputs' and their own files are hashed."""
     stages, prompts, history = _run(folder)
@@ -194,7 +210,7 @@ def _timed(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
 
 
 MODULE = "experiments.scale.tasks"
-TASKS = {f.__name__: f for f in (argpartition, select_set, rank, prepare, select, score, pair, resume)}
+TASKS = {f.__name__: f for f in (argpartition, select_set, rank, prepare, select, score, pair, rows, resume)}
 
 
 def peak_bytes() -> int:
