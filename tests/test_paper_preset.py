@@ -260,7 +260,9 @@ def test_the_paper_preset_runs_with_its_own_engine(small, real_python, tmp_path)
 def test_the_paper_preset_runs_from_end_to_end_on_stand_ins(small, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from optune.reward.sequence_classifier import SequenceClassifier
     from optune.run import run_optune
+    from optune.threads import cpu_threads
 
     result = run_optune(small, tmp_path)
     counts = {(e["iteration"], e["stage"]): e["counts"] for e in result.stages}
@@ -279,3 +281,12 @@ def test_the_paper_preset_runs_from_end_to_end_on_stand_ins(small, tmp_path):
     assert policy.config.model_type == "mistral" and AutoTokenizer.from_pretrained(result.policies[-1]).chat_template
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["config"]["preset"] == "paper"
+    alone, again = small.with_overrides({"reward.workers": None}), []
+    run_optune(alone, tmp_path, on_stage=again.append)  # how many processes reward is no part of what is made
+    assert len(again) == len(result.stages) and all(entry["reused"] for entry in again)
+    asked = {p.prompt_id: p for p in load_prompts(small.prompts.path)}
+    with cpu_threads(1):
+        for file in result.history.files:
+            fresh = read_responses(file)
+            rewards = SequenceClassifier(alone.reward).score([asked[r.prompt_id] for r in fresh], fresh, seed=0)
+            assert rewards == [r.reward for r in fresh]
