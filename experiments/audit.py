@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -114,17 +114,22 @@ def audit_run_behind(path: Path) -> list[str] | None:
     return problems
 
 
-def mixed_builds(files: Sequence[Path]) -> list[str]:
-    """Seeds whose results rest on more than one build of their baseline, as two machines make: no pairs to compare."""
+def builds(results: Iterable[dict[str, Any]]) -> list[tuple[int, list[list[str]]]]:
+    """Each seed of each world, with the arms of each build of its baseline that they rest on; two machines make two."""
     by_world: dict[tuple[int, str], dict[str, list[str]]] = {}
-    for raw in map(read_json, files):
+    for raw in results:
         if raw.get("baseline", {}).get("gold"):
             world = (raw["seed"], stable_hash(raw["sandbox"], raw["config"]["evaluation"]))
             by_world.setdefault(world, {}).setdefault(stable_hash(raw["baseline"]["gold"]), []).append(raw["arm"])
+    return [(seed, list(arms.values())) for (seed, _), arms in sorted(by_world.items())]
+
+
+def mixed_builds(found: Iterable[tuple[int, list[list[str]]]]) -> list[str]:
+    """Seeds whose results rest on more than one build: no pairs to compare."""
     return [
-        f"seed {seed}: {' / '.join(f'{len(arms)} arms such as {min(arms)}' for arms in builds.values())}"
-        for (seed, _), builds in sorted(by_world.items())
-        if len(builds) > 1
+        f"seed {seed}: {' / '.join(f'{len(arms)} arms such as {min(arms)}' for arms in of)}"
+        for seed, of in found
+        if len(of) > 1
     ]
 
 
@@ -159,7 +164,7 @@ def _audit(options: argparse.Namespace) -> int:
         for problem in found:
             print(f"does not hold: {file}: {problem}")
         problems += len(found)
-    mixed = mixed_builds(files)
+    mixed = mixed_builds(builds(map(read_json, files)))
     for told in mixed:
         print(f"note: results of different builds of one world, whose differences are not those of arms alone: {told}.")
     runs = f", {behind} of them with the runs behind them" if options.runs else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import inspect
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,16 +17,18 @@ from typing import Any
 
 from experiments import readme_results
 from experiments.arms import REPORT_SEEDS, Arm
+from experiments.audit import builds
 from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
 from experiments.figures import FIGURES, NEIGHBOURS, figure_of
+from experiments.machine import machine_told
 from experiments.readme import update_readme
+from experiments.report_numbers import filled
 from experiments.report_page import page
 from experiments.results import ROOT, read_raw
 from experiments.verdicts import judge_claims
 from optune.artefacts import read_json, write_json, write_text
 from optune.command import exit_status
-from optune.types import UserError
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
     ("worlds", "When does selection by low reward pay?", ""),
@@ -53,12 +54,12 @@ sample, whether reuse costs quality, whether the weight helps, and how much of a
 regression to the mean. It says so with ten seeds and five independent builds, which the paper's scale hardly
 allows, and by rules written down first.
 
-It cannot say how large an effect is for a 7B model on real prompts. Responses here have about six tokens, so
-sampling takes a small part of the time, and speedups are small by arithmetic; real prompts differ in ways that
-families do not; a large reward model may rank prompts better than ours does; and a policy that starts far below its
-ceiling may profit more from fresh samples. A claim *contradicted* here is one that does not hold in general; it may
-still hold at scale. A claim *replicated* here holds in a world that was not built for it. The code is the same at
-every scale: `PRESET=paper` runs the paper's own models, prompts and settings where there are GPUs.
+It cannot say how large an effect is for a 7B model on real prompts. Responses here have {tokens-per-response} tokens
+in the mean, so sampling takes a small part of the time, and speedups are small by arithmetic; real prompts differ in
+ways that families do not; a large reward model may rank prompts better than ours does; and a policy that starts far
+below its ceiling may profit more from fresh samples. A claim *contradicted* here is one that does not hold in
+general; it may still hold at scale. A claim *replicated* here holds in a world that was not built for it. The code is
+the same at every scale: `PRESET=paper` runs the paper's own models, prompts and settings where there are GPUs.
 """
 
 HOW_TO_READ = """
@@ -151,7 +152,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield from _advice(preset, "recommendation.md", verdicts)
     if preset == "tiny":
         yield "## What this can say, and what it cannot\n"
-        yield WHAT_IT_CAN_SAY.strip() + "\n"
+        yield filled(WHAT_IT_CAN_SAY.strip(), verdicts, preset) + "\n"
     yield from _unsettled(verdicts)
     yield from _paper_checks()
     yield "## Figure by figure\n"
@@ -163,7 +164,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
 def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Our own words on what was found, with the verdicts' numbers filled in."""
     advice = RESULTS / preset / file
-    yield filled(advice.read_text("utf-8"), verdicts) if advice.exists() else "No recommendation yet.\n"
+    yield filled(advice.read_text("utf-8"), verdicts, preset) if advice.exists() else "No recommendation yet.\n"
 
 
 def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -183,28 +184,6 @@ def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
         f"({margin:.2f}) is larger, so by the same rule never regenerating is on a par with ratio 1, too. In the "
         "family mixes below more is at stake."
     )
-
-
-def filled(text: str, verdicts: Sequence[dict[str, Any]]) -> str:
-    """`{claim:outcome}` as that contrast's estimate and interval, `{claim}` as its verdict: no number is typed by hand.
-
-    Raises UserError for a claim or outcome that is not among the verdicts: recommendation.md, which_recipe.md.
-    """
-    rows = {row["claim"]: row for row in verdicts}
-
-    def value(found: re.Match[str]) -> str:
-        claim, outcome = found[1], found[2]
-        if claim not in rows or (outcome and outcome not in rows[claim]["outcomes"]):
-            raise UserError(
-                f"There is no {found[0]} among the verdicts, which our words name; name a claim and its outcome."
-            )
-        if not outcome:
-            return rows[claim]["verdict"]
-        test = rows[claim]["outcomes"][outcome]
-        digits = 1 if outcome == "win_score" else 2
-        return f"{test['estimate']:+.{digits}f} [{test['low']:+.{digits}f}, {test['high']:+.{digits}f}]"
-
-    return re.sub(r"\{([a-z0-9.-]+)(?::(\w+))?\}", value, text)
 
 
 def _summary(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -340,19 +319,38 @@ def _provenance(preset: str) -> Iterable[str]:
         yield DISCLOSURE.strip() + "\n"
     raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
     seconds = sum(sum(v for k, v in e.items() if k.endswith("_s")) for r in raw for e in r["timing"]["ledger"])
-    machines = Counter(f"{r['timing']['machine']['cpu']}, {r['timing']['machine']['cores']} cores" for r in raw)
     packages = Counter(", ".join(f"{k} {v}" for k, v in r["packages"].items()) for r in raw)
     yield f"- {len(raw)} raw results (`results/{preset}/raw`), seeds {sorted({r['seed'] for r in raw})}, builds "
     yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
     yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
     yield "  that shares it. Not counted: the worlds' models, answers, judging and other measures."
-    yield f"- Machines: {'; '.join(machines)}. Versions: {'; '.join(packages)}."
+    yield from _machines(raw)
+    yield f"- Versions: {'; '.join(packages)}."
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
         yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
     targets = " ".join(["paper", "beyond", *NEIGHBOURS, "report"])
     yield "- Everything again (each arm on those of the seeds that it has here):"
     yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
+
+
+def _machines(raw: Sequence[Raw]) -> Iterable[str]:
+    """What the results say of where they were made, and how many machines that must have been."""
+    told = Counter(machine_told(one["timing"]["machine"]) for one in raw)
+    yield f"- Machines: {'; '.join(f'{name} ({number} results)' for name, number in told.items())}."
+    unnamed = sum("vectors" not in one["timing"]["machine"] for one in raw)
+    if unnamed:
+        yield f"  {unnamed} of {len(raw)} are older than the record of processors: they name an architecture at most."
+    mixed = [of for _, of in builds(raw) if len(of) > 1]
+    if mixed:
+        across = [claim.key for claim in CLAIMS if any(_builds_of(claim, of) > 1 for of in mixed)]
+        yield f"  There was more than one: {len(mixed)} seeds have results of more than one build of the same sandbox"
+        yield f"  (`make audit`). Claims that compare arms of two builds: {', '.join(across) or 'none'}."
+
+
+def _builds_of(claim: Claim, of: Sequence[Sequence[str]]) -> int:
+    """On how many of one seed's builds, given by their arms, the arms of a claim rest."""
+    return sum(not set(arms).isdisjoint(claim.needs) for arms in of)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -302,13 +302,12 @@ def test_a_raw_result_that_contradicts_itself_is_caught(tmp_path, change, senten
     assert re.search(sentence, "\n".join(audit_raw(path)))
 
 
-def test_results_of_two_builds_of_one_world_are_told_apart(tmp_path):
-    from experiments.audit import mixed_builds
+def test_results_of_two_builds_of_one_world_are_told_apart():
+    from experiments.audit import builds, mixed_builds
 
     sources = [RAW / name / "seed0.json" for name in ("wdpo-lowest_reward-0.5", "wdpo-all-1.0")]
-    assert mixed_builds(sources) == []
-    elsewhere = read_json(sources[1])
+    here, elsewhere = map(read_json, sources)
+    assert mixed_builds(builds([here, elsewhere])) == []
     elsewhere["baseline"]["gold"][0] += 0.5
-    write_json(tmp_path / "seed0.json", elsewhere)
-    (told,) = mixed_builds([sources[0], tmp_path / "seed0.json"])
+    (told,) = mixed_builds(builds([here, elsewhere]))
     assert told == "seed 0: 1 arms such as wdpo-lowest_reward-0.5 / 1 arms such as wdpo-all-1.0"

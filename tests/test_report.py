@@ -79,7 +79,7 @@ def test_contrasts_without_prompts_have_no_bootstrap():
 
 
 def test_the_recommendations_numbers_are_those_of_the_verdicts():
-    from experiments.report import filled
+    from experiments.report_numbers import filled
     from optune.types import UserError
 
     row = next(row for row in committed() if row["claim"] == "fig3-lowest-over-random")
@@ -88,6 +88,7 @@ def test_the_recommendations_numbers_are_those_of_the_verdicts():
     assert told.startswith(f"{test['estimate']:+.2f} [{test['low']:+.2f}, ") and told.endswith(row["verdict"])
     with pytest.raises(UserError, match="no-such-claim"):
         filled("{no-such-claim:gold_mean}", committed())
+    assert filled("{tokens-per-response} tokens", committed()) == "5.9 tokens"
     for file in ("recommendation.md", "which_recipe.md"):
         assert not re.findall(r"\d+\.\d+", (ROOT / "results" / "tiny" / file).read_text("utf-8")), "typed by hand"
 
