@@ -26,7 +26,7 @@ import yaml
 from optune.artefacts import sha256_of, write_json
 from optune.command import one_line
 from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
-from optune.generate.process import end_group, keep_log, package_environment, tail
+from optune.generate.process import end_group, free_memory, keep_log, package_environment, tail
 from optune.preference_rows import PreferenceRows
 from optune.types import UserError
 
@@ -64,6 +64,7 @@ def train(
     machine = {"host": socket.gethostname(), "threads": max(1, torch.get_num_threads() // launch.processes)}
     write_json(job_dir / "job.json", {"arguments": arguments, **machine})
     pq.write_table(PreferenceRows.of(rows).table, job_dir / "rows.parquet")
+    free_memory()  # of this process, which may have held a reward model where the workers will train
     try:
         with _alive(job_dir / "alive"):
             _run(command(launch, job_dir), job_dir, on_log)

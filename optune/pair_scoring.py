@@ -188,8 +188,14 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
     """Whether a pair in one row has the log-probabilities of its two rows, tried on the longest pair and the shortest.
 
     False for a model that reads its places otherwise (a recurrent one, a sliding window shorter than the row, an
-    attention kernel without masks), and where a prompt is empty.
+    attention kernel without masks), and where a prompt is empty. Tried in the precision of the weights: in 16 bits, two
+    ways of computing the same differ by more than a wrong mask may.
     """
+    with torch.autocast(model.device.type, enabled=False):
+        return _shares_prompts(model, rows, pad_id)
+
+
+def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
     rows = PreferenceRows.of(rows)
     if model.config.get_text_config()._attn_implementation != "sdpa" or 0 in rows.lengths("prompt_ids"):
         return False
