@@ -36,7 +36,7 @@ from optune.manifest import Manifest
 from optune.offline_pairs import OfflinePairs, offline_pairs_beside
 from optune.pairs import pair_gaps, training_rows, write_pairs
 from optune.parts import parts_of, source_hashes
-from optune.preference_rows import preference_rows
+from optune.preference_rows import PreferenceRows, preference_rows
 from optune.prompt_writer import written_with
 from optune.prompts import load_prompts, sample_of, stored_prompts, stored_texts, variation, write_prompts
 from optune.selection import select_prompts
@@ -331,7 +331,7 @@ class Stages:
 
         return kl_estimate(self.config, sft, self.answering.tokenizer(sft), measured)
 
-    def _rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> list[dict[str, Any]]:
+    def _rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> PreferenceRows:
         own = pairs / "prompts.parquet"
         asked = own if own.exists() else prompts / "prompts.parquet"
         return preference_rows(self.config, self.answering.tokenizer(policy), asked, pairs / "pairs.parquet", t)
