@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from second_device import SecondDevice, moved
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -234,6 +235,30 @@ def test_prompts_are_shared_in_16_bits_too():
         one, two = (pair_reference_columns(model, rows, 0, shared, max_pairs=8) for shared in (True, False))
         assert max(abs(a["ref_chosen_logps"] - b["ref_chosen_logps"]) for a, b in zip(one, two, strict=True)) > 0.1
         assert shares_prompts(model, rows, 0)
+
+
+def test_a_model_on_another_device_is_scored_there(monkeypatch):
+    """Nothing that a reference or a pair's score is made of stays behind on the CPU."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=VOCABULARY, **shape)).eval()
+    add_pair_head(model)
+    rows = pairs(6)
+
+    def scored() -> list[float]:
+        found = reference_columns(model, rows, 0, 4)
+        for shared in (True, False):
+            found += pair_reference_columns(model, rows, 0, shared, max_pairs=4)
+        return [value for row in found for value in row.values()]
+
+    expected = scored()
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: False)  # which knows no such device
+    with SecondDevice():
+        assert scored() == expected  # a model that is here meets nothing that is there
+        moved(model)
+        assert model.device.type == "meta" and scored() == pytest.approx(expected, abs=1e-4)
+        with pytest.raises(RuntimeError, match="tensors on two devices"):
+            model(torch.ones(1, 2, dtype=torch.long))
 
 
 def test_grouping_is_no_part_of_a_configuration_without_it():
