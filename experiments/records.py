@@ -74,7 +74,8 @@ def committed() -> list[dict[str, Any]]:
 
 def table(records: Sequence[dict[str, Any]]) -> str:
     """A row per record."""
-    lines = ["| command | what came of it | minutes by the clock (of a core's work) | when and where |", "|---|---|---|---|"]
+    lines = ["| command | what came of it | minutes by the clock (of a core's work) | when and where |"]
+    lines.append("|---|---|---|---|")
     for one in records:
         minutes = f"{one['seconds'] / 60:.1f} ({one['processor_seconds'] / 60:.1f})"
         where = f"{one['date']}, commit {one['commit']}, {machine_told(one['machine'])}"
