@@ -247,7 +247,7 @@ def test_the_paper_preset_runs_with_its_own_engine(small, real_python, tmp_path)
     tokenizer.save_pretrained(policy)
     vllm = {"python": real_python, "options": {"enforce_eager": True}}
     own = small.with_overrides(
-        {"policy.model": str(policy), "generation.engine": "vllm", "generation.vllm": vllm, "iterations": 1}
+        {"policy.model": str(policy), "generation.engine": "vllm", "generation.vllm": vllm, "reward.workers": None}
     )
     result = run_optune(own, tmp_path / "run")
     counts = {(e["iteration"], e["stage"]): e["counts"] for e in result.stages}
