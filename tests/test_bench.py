@@ -96,12 +96,14 @@ def test_the_readme_shows_the_committed_measurements():
 
 @pytest.mark.parametrize("path", table.committed(), ids=lambda path: path.stem)
 def test_a_committed_measurement_has_every_measure_and_a_reason_for_every_goal_missed(path):
-    from experiments.bench.__main__ import MEASURES
+    from experiments.bench.__main__ import MEASURES, ON_REQUEST
 
     found = read_json(path)
     assert path.stem == machine.name(found["machine"])
     measures = found["models"]["tiny"]["measures"]
-    assert list(measures) == list(MEASURES)
+    assert [name for name in measures if name not in ON_REQUEST] == [
+        name for name in MEASURES if name not in ON_REQUEST
+    ]
     for measure in measures.values():
         assert measure["rows"]
         for one in measure["rows"]:

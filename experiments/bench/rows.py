@@ -53,7 +53,10 @@ def reaches(value: float, goal: float, side: Side) -> bool:
 def told(found: Row) -> str:
     """One line for the screen."""
     if found["ratio"] is None:
-        return f"  {found['what']} against {found['peer']}: not measured ({found['why']})"
+        value = (
+            f"{number(found['ours']['median'])} {found['unit']}" if found["ours"] else f"not measured ({found['why']})"
+        )
+        return f"  {found['what']}{' against ' + found['peer'] if found['why'] else ''}: {value}"
     goal = "" if found["goal"] is None else f"; goal {goal_told(found)}: {'met' if found['met'] else 'not met'}"
     values = "; ".join(
         f"{who} {number(found[key]['median'])} {found['unit']}"

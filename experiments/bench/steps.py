@@ -94,6 +94,7 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
                 output_dir=folder,
                 beta=config.loss.beta_1,
                 learning_rate=training.learning_rate,
+                num_train_epochs=training.epochs,  # as shipped it is three: the same updates are compared
                 per_device_train_batch_size=training.micro_batch_size,
                 gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
                 use_cpu=not torch.cuda.is_available(),

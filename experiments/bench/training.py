@@ -29,7 +29,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
         things |= {peer: lambda p=peer: trl_step(world, pairs, p == "as shipped") for peer in PEERS}
         found = in_turn(things, repetitions)
     speed = {name: rates(turns, "pairs") for name, turns in found.items()}
-    updates = {name: turns[0]["updates"] for name, turns in found.items()}
+    (updates,) = {turn["updates"] for turns in found.values() for turn in turns}  # else the rates say nothing
     training = world.config.training
     mine = f"{training.dtype}, {training.optimizer}, reference log-probabilities beforehand from the one model"
     return [
@@ -42,7 +42,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
             ratios(speed["ours"], speed[peer]),
             GOAL if peer == "as shipped" else None,
             settings={"ours": mine, "peer": settings},
-            note=f"{len(rows)} pairs, {updates['ours']} updates here, {updates[peer]} there",
+            note=f"{len(rows)} pairs, {updates} updates on each side",
             why=WHY,
         )
         for peer, settings in PEERS.items()
