@@ -56,7 +56,8 @@ def told(found: Row) -> str:
         value = (
             f"{number(found['ours']['median'])} {found['unit']}" if found["ours"] else f"not measured ({found['why']})"
         )
-        return f"  {found['what']}{' against ' + found['peer'] if found['why'] else ''}: {value}"
+        against = "" if found["peer"] == "none" else f" against {found['peer']}"
+        return f"  {found['what']}{against}: {value}"
     goal = "" if found["goal"] is None else f"; goal {goal_told(found)}: {'met' if found['met'] else 'not met'}"
     values = "; ".join(
         f"{who} {number(found[key]['median'])} {found['unit']}"

@@ -35,7 +35,7 @@ def table(found: dict[str, Any]) -> str:
 
 def line(one: Row) -> str:
     """A row of the table."""
-    cells = [one["what"], one["peer"]]
+    cells = [one["what"], "" if one["peer"] == "none" else one["peer"]]
     cells += [f"{number(one[side]['median'])} {one['unit']}" if one[side] else "" for side in ("ours", "theirs")]
     cells += [ratio_told(one) if one["ratio"] else "", "" if one["goal"] is None else goal_told(one)]
     cells.append({None: "" if one["goal"] is None else "not measured", True: "yes", False: "**no**"}[one["met"]])
@@ -44,7 +44,8 @@ def line(one: Row) -> str:
 
 def missed(rows: list[Row]) -> list[str]:
     """Why a goal is not met, or a row not measured; nothing where all are."""
-    reasons = [f"- {one['what']} against {one['peer']}: {one['why']}" for one in rows if one["why"]]
+    asked = [one for one in rows if one["why"] and (one["met"] is False or one["ratio"] is None)]
+    reasons = [f"- {one['what']} against {one['peer']}: {one['why']}" for one in asked]
     return ["", "Not met, and why:", "", *dict.fromkeys(reasons)] if reasons else []
 
 
