@@ -47,9 +47,9 @@ OPERATIONAL: dict[str, Any] = {
 # For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
 # directories and recorded results from before stay what they are.
 LATER = {"exclude_if": lambda value: value is None}
-# Where a person's configuration says nothing. Not a default of the option: what was recorded before there was one did
-# without it, and so do the presets whose results are older.
-SAFE = {"pairs": {"without_words": "left_out"}}
+# Where a person's configuration says nothing: safer, and faster. No defaults of the options: what was recorded before
+# there were any did without them, and so do the presets whose results are older.
+RECOMMENDED = {"pairs": {"without_words": "left_out"}, "training": {"batching": "length_grouped"}}
 
 
 def holds_credentials(address: str | None) -> bool:
@@ -481,7 +481,7 @@ def load_config(
     """
     own = _read_yaml(Path(file)) if file is not None else {}
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
-    data = _merge(SAFE, _read_yaml(preset_path(preset)) if preset is not None else {})
+    data = _merge(RECOMMENDED, _read_yaml(preset_path(preset)) if preset is not None else {})
     if recipe is not None:
         data = _merge(data, recipe_settings(recipe, preset))
     named = {name: value for name, value in (("preset", preset), ("recipe", recipe)) if value is not None}

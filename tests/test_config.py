@@ -107,3 +107,11 @@ def test_keep_all_is_the_default_spelt_out():
     assert load_config("nano", overrides=["keep=last"]).keep == "last"
     with pytest.raises(UserError, match="keep"):
         load_config("nano", overrides=["keep=first"])
+
+
+def test_a_persons_configuration_trains_in_micro_batches_of_like_lengths_and_older_presets_as_they_did(tmp_path):
+    (tmp_path / "mine.yaml").write_text("policy: {model: a}\nreward: {kind: gold}\nprompts: {path: b}\n")
+    assert load_config(file=tmp_path / "mine.yaml").training.batching == "length_grouped"
+    for recorded in ("nano", "tiny"):
+        assert load_config(recorded).training.batching is None
+        assert "batching" not in load_config(recorded).model_dump()["training"]

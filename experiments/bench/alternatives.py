@@ -1,7 +1,7 @@
 """What was measured and not chosen: other ways to sample and to train on this machine, beside the presets' own.
 
 Our engine's forward pass compiled, our engine in bf16, transformers' continuous batching and its static cache; micro-
-batches by length or by tokens, and training in bf16. No goals: a ratio above 1 says that the presets' way is faster
+batches by tokens, and training in bf16. No goals: a ratio above 1 says that the presets' way is faster
 here, one below 1 what an option would gain. Compiling takes minutes, so this is measured only when it is asked for.
 """
 
@@ -29,7 +29,6 @@ from optune.threads import cpu_threads
 CONTINUOUS, STATIC = "transformers' continuous batching", "`model.generate` with a static cache"
 ROWS_AT_ONCE, BLOCKS = 512, 4096  # of continuous batching: our engine's rows at once, and room for them
 TRAINING = {
-    "micro-batches of like lengths": {"training.batching": "length_grouped"},
     "micro-batches of 2,048 tokens": {"training.batching": "token_budget", "training.micro_batch_tokens": 2048},
     "bfloat16": {"training.dtype": "bfloat16"},
 }

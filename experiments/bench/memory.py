@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.bench.rows import Row, row
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
 from experiments.bench.timing import in_turn, ratios, spread
-from experiments.bench.worlds import World, world
+from experiments.bench.worlds import VARIANTS, World, variants, world
 from experiments.results import ROOT
 from optune.threads import cpu_threads
 from optune.types import UserError
@@ -31,22 +31,23 @@ def measure(of: World, repetitions: int) -> list[Row]:
     """Against TRL as shipped (the goal), and in our settings; MiB."""
     with cpu_threads(of.config.threads):
         pairs_of(of)  # made before, so that no process makes it
-    found = in_turn({who: lambda w=who: _in_a_process(of, w) for who in ("ours", *PEERS)}, repetitions, warm_up=0)
+    found = in_turn({who: lambda w=who: _in_a_process(of, w) for who in (*VARIANTS, *PEERS)}, repetitions, warm_up=0)
     peak = {who: [turn["mib"] for turn in turns] for who, turns in found.items()}
     return [
         row(
-            "peak memory of training",
+            f"peak memory of training{name}",
             f"TRL DPOTrainer, {peer}",
             "MiB",
-            spread(peak["ours"]),
+            spread(peak[name]),
             spread(peak[peer]),
-            ratios(peak["ours"], peak[peer]),
+            ratios(peak[name], peak[peer]),
             GOAL if peer == "as shipped" else None,
             "at most",
             settings={"ours": "one model; reference log-probabilities as columns", "peer": settings},
             note="above what the process held after its imports",
             why=WHY,
         )
+        for name in VARIANTS
         for peer, settings in PEERS.items()
     ]
 
@@ -72,8 +73,8 @@ def peak_of_one(name: str, threads: int, who: str) -> dict[str, float]:
         rows = our_rows(of, pairs)
         before = _resident()
         _reset_peak()
-        if who == "ours":
-            our_step(of, rows)
+        if who in VARIANTS:
+            our_step(variants(of)[who], rows)
         else:
             trl_step(of, pairs, who == "as shipped")
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak() - before

@@ -9,7 +9,7 @@ from __future__ import annotations
 from experiments.bench.rows import Row, row
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
 from experiments.bench.timing import in_turn, rates, ratios, spread
-from experiments.bench.worlds import World
+from experiments.bench.worlds import World, variants
 from optune.threads import cpu_threads
 
 GOAL = 1.5
@@ -21,11 +21,12 @@ PEERS = {"as shipped": AS_SHIPPED, "our settings": BEST}
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
-    """Against TRL as shipped (the goal), and in our settings."""
+    """Against TRL as shipped (the goal), and in our settings; ours as the preset has it, and in like lengths."""
+    ours = variants(world)
     with cpu_threads(world.config.threads):
         pairs = pairs_of(world)
         rows = our_rows(world, pairs)
-        things = {"ours": lambda: our_step(world, rows)}
+        things = {name: lambda w=of: our_step(w, rows) for name, of in ours.items()}
         things |= {peer: lambda p=peer: trl_step(world, pairs, p == "as shipped") for peer in PEERS}
         found = in_turn(things, repetitions)
     speed = {name: rates(turns, "pairs") for name, turns in found.items()}
@@ -34,16 +35,17 @@ def measure(world: World, repetitions: int) -> list[Row]:
     mine = f"{training.dtype}, {training.optimizer}, reference log-probabilities beforehand from the one model"
     return [
         row(
-            "preference training",
+            f"preference training{name}",
             f"TRL DPOTrainer, {peer}",
             "pairs/s",
-            spread(speed["ours"]),
+            spread(speed[name]),
             spread(speed[peer]),
-            ratios(speed["ours"], speed[peer]),
+            ratios(speed[name], speed[peer]),
             GOAL if peer == "as shipped" else None,
-            settings={"ours": mine, "peer": settings},
+            settings={"ours": f"{mine}; batching: {of.config.training.batching}", "peer": settings},
             note=f"{len(rows)} pairs, {updates} updates on each side",
             why=WHY,
         )
+        for name, of in ours.items()
         for peer, settings in PEERS.items()
     ]

@@ -17,7 +17,7 @@ import torch
 
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
-from experiments.bench.worlds import World
+from experiments.bench.worlds import World, variants
 from optune.quiet import quiet_libraries
 from optune.threads import cpu_threads
 
@@ -37,34 +37,37 @@ SHARE_AS_SHIPPED = 1 / 8  # of the updates: it is slow, and its time is linear i
 
 def measure(world: World, repetitions: int) -> list[Row]:
     """Prompts per second of each, so that fewer updates of the slow one compare."""
+    ours = variants(world)
     with cpu_threads(world.config.threads):
         updates = our_iteration(world)["updates"]
         few = max(1, round(updates * SHARE_AS_SHIPPED))
-        things = {
-            "ours": lambda: our_iteration(world),
+        things = {name: lambda w=of: our_iteration(w) for name, of in ours.items()}
+        things |= {
             "best settings": lambda: trl_iteration(world, updates, as_shipped=False),
             "as shipped": lambda: trl_iteration(world, few, as_shipped=True),
         }
         found = in_turn(things, repetitions)
-    speed = {name: rates(turns, "updates") for name, turns in found.items()}
-    share = spread([turn["phases"]["train"] / turn["seconds"] for turn in found["ours"]])["median"]
-    phases = {name: round(value, 3) for name, value in found["ours"][-1]["phases"].items()}
-    done = {"as shipped": f"; {few} updates of theirs were timed", "best settings": ""}
-    return [
-        row(
-            "a whole vanilla iteration",
-            f"TRL OnlineDPOTrainer, {peer}",
-            "updates/s",
-            spread(speed["ours"]),
-            spread(speed[peer]),
-            ratios(speed["ours"], speed[peer]),
-            goal,
-            settings={"ours": "run_optune, iteration 0, the preset's settings", "peer": SETTINGS[peer]},
-            note=f"{updates} updates of {world.config.training.batch_size} pairs{done[peer]}; our seconds: {phases}",
-            why=WHY.format(share=share),
-        )
-        for peer, goal in GOALS.items()
-    ]
+    return [_row(world, name, peer, found) for name in ours for peer in GOALS]
+
+
+def _row(world: World, name: str, peer: str, found: dict[str, list[Found]]) -> Row:
+    mine, theirs = (rates(found[who], "updates") for who in (name, peer))
+    updates, timed = (found[who][0]["updates"] for who in (name, peer))
+    share = spread([turn["phases"]["train"] / turn["seconds"] for turn in found[name]])["median"]
+    phases = {stage: round(value, 3) for stage, value in found[name][-1]["phases"].items()}
+    few = f"; {timed} updates of theirs were timed" if timed < updates else ""
+    return row(
+        f"a whole vanilla iteration{name}",
+        f"TRL OnlineDPOTrainer, {peer}",
+        "updates/s",
+        spread(mine),
+        spread(theirs),
+        ratios(mine, theirs),
+        GOALS[peer],
+        settings={"ours": f"run_optune, iteration 0, the preset's settings{name}", "peer": SETTINGS[peer]},
+        note=f"{updates} updates of {world.config.training.batch_size} pairs{few}; our seconds: {phases}",
+        why=WHY.format(share=share),
+    )
 
 
 def our_iteration(world: World) -> Found:

@@ -7,7 +7,7 @@ for larger machines: prompts of random words and many end tokens, so that length
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,15 @@ def world(name: str, threads: int) -> World:
     else:
         raise UserError(f"There is no model {name!r}; known: {', '.join((*SANDBOXES, *SIZES))}.")
     return World(name, config, _prompts(config), _parameters(config.policy.model))
+
+
+# Ours as the preset has it, and with what a person's own configuration gets (`config.RECOMMENDED`).
+VARIANTS = {"": {}, ", like lengths": {"training.batching": "length_grouped"}}
+
+
+def variants(world: World) -> dict[str, World]:
+    """The world by what is added to a row's name."""
+    return {name: replace(world, config=world.config.with_overrides(options)) for name, options in VARIANTS.items()}
 
 
 SMALLEST_HEAD = 32  # of those that vLLM's attention on a CPU has kernels for
