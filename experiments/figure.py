@@ -15,9 +15,9 @@ from typing import Any
 from eval.stats import t_interval
 from experiments.arms import PREVIEW_SEEDS, REPORT_SEEDS, Arm
 from experiments.compute import RESULTS, base_of, compute
+from experiments.last_digits import write_if_new
 from experiments.results import ROOT
 from experiments.verdicts import few
-from optune.artefacts import write_json
 from optune.command import exit_status
 from optune.types import UserError
 
@@ -42,7 +42,7 @@ class Figure:
     def update(self, preset: str, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
         """Collect from committed results, write the data file and draw; from another base, all beside it."""
         data = self.collect(base, preset, seeds)
-        write_json(base / preset / f"{self.name}.json", data)
+        write_if_new(base / preset / f"{self.name}.json", data)
         picture = (ROOT / "figures" if base == RESULTS else base) / preset / self.name
         for file in self.draw(data, picture) if self.draw else ():
             print(f"Wrote {Path(file).relative_to(ROOT)}")

@@ -21,13 +21,14 @@ from experiments.audit import builds
 from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
 from experiments.compute import RESULTS
 from experiments.figures import FIGURES, NEIGHBOURS, figure_of
+from experiments.last_digits import write_if_new
 from experiments.machine import machine_told
 from experiments.readme import update_readme
 from experiments.report_numbers import filled
 from experiments.report_page import page
 from experiments.results import ROOT, read_raw
 from experiments.verdicts import judge_claims
-from optune.artefacts import read_json, write_json, write_text
+from optune.artefacts import read_json, write_text
 from optune.command import exit_status
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
@@ -92,7 +93,7 @@ def report(preset: str) -> None:
     """Judge the claims, and write verdicts.json, REPORT.md, report.html and the README's table of results."""
     verdicts = judged(preset)
     folder = RESULTS / preset
-    write_json(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
+    write_if_new(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
     text = "\n".join(markdown(preset, verdicts))
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))

@@ -12,13 +12,13 @@ from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SE
 from experiments.claims import CLAIMS, OUTCOMES
 from experiments.compute import compute
 from experiments.figures import FIGURES, figure_of
+from experiments.last_digits import same
 from experiments.machine import why_results_differ
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.artefacts import write_json
 from optune.config import load_config
 from optune.types import UserError
-from tests.last_digits import same
 
 ROOT = Path(__file__).resolve().parents[1]
 GAIN = {"win_score": 20.0, "gold_mean": 0.8}

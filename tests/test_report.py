@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from experiments.claims import CLAIMS, INTERPOLATED, REAL_ONLY
+from experiments.last_digits import same, write_if_new
 from experiments.readme import written
 from experiments.report import judged, markdown, readme_tables
 from experiments.report_page import page
 from experiments.verdicts import CLASSES, bootstrap_check
 from optune.artefacts import read_json
-from tests.last_digits import same
 from tests.test_experiments import evidence
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -98,3 +98,13 @@ def test_readmes_numbers_outside_the_table_are_those_of_the_sandboxs_report():
     builds = read_json(ROOT / "results" / "tiny" / "sandbox.json")["builds"].values()
     first, second, third = (f"{build['rank_correlation_across_prompts']:.2f}" for build in builds)
     assert f"({first}, {second} and {third} on the three development builds)" in text
+
+
+def test_a_committed_file_stays_where_only_last_digits_would_change(tmp_path):
+    path = tmp_path / "verdicts.json"
+    write_if_new(path, {"gain": 0.1 + 0.2, "arms": [1.0]})
+    before = path.read_bytes()
+    write_if_new(path, {"gain": 0.3, "arms": [1.0]})
+    assert path.read_bytes() == before
+    write_if_new(path, {"gain": 0.30001, "arms": [1.0]})
+    assert read_json(path)["gain"] == 0.30001

@@ -1,9 +1,12 @@
-"""Equality up to the last digits, in which processors' sums differ."""
+"""Equality up to the last digits, in which processors' sums differ: no reason to write a committed file anew."""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
+
+from optune.artefacts import read_json, write_json
 
 
 def same(a: Any, b: Any) -> bool:
@@ -15,3 +18,9 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9)
     return a == b
+
+
+def write_if_new(path: Path, data: Any) -> None:
+    """JSON at `path`, which stays as it is where it says the same but for last digits."""
+    if not (path.exists() and same(read_json(path), data)):
+        write_json(path, data)
