@@ -62,12 +62,14 @@ def reporting(
 
 
 def _tracker(name: str, run_dir: Path, config: RunConfig) -> Any:
+    from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 
     if name not in LOGGER_TYPE_TO_CLASS:
         raise UserError(f"report_to: unknown {name!r}; known: {', '.join(sorted(LOGGER_TYPE_TO_CLASS))}.")
     kind = LOGGER_TYPE_TO_CLASS[name]
     where = {"logging_dir": str(run_dir / "reports")} if kind.requires_logging_directory else {}
+    PartialState()  # most trackers make it themselves; Trackio's only asks for it
     try:
         tracker = kind("optune" if not where else run_dir.name, **where)
         tracker.start()

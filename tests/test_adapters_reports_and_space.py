@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from optune.__main__ import main
 from optune.artefacts import hash_files, read_json, read_yaml
@@ -112,6 +117,25 @@ def test_tensorboards_reader_finds_every_update_and_every_stage_with_rising_step
     (file,) = (run_dir / "reports").rglob("hparams.yml")
     options = read_yaml(file)
     assert options["training.lora.r"] == 4 and options["seed"] == config.seed
+
+
+@pytest.mark.slow
+def test_trackio_has_every_stage_of_a_run_in_a_process_of_its_own(config, tmp_path):
+    """The real package; in a fresh process, where nobody has set accelerate's state before it."""
+    pytest.importorskip("trackio")
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config.model_dump(exclude_none=True)))
+    command = [sys.executable, "-m", "optune", "run", "--config", tmp_path / "mine.yaml", "--run-dir", tmp_path / "run"]
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    done = subprocess.run([*command, "report_to=trackio"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    with sqlite3.connect(tmp_path / "trackio" / "optune.db") as numbers:
+        told = [json.loads(row) for (row,) in numbers.execute("select metrics from metrics")]
+    stages = read_json(tmp_path / "run" / "manifest.json")["stages"]
+    rewards = [entry["counts"]["reward_mean"] for entry in stages if entry["stage"] == "score"]
+    assert [row["score/reward_mean"] for row in told if "score/reward_mean" in row] == pytest.approx(rewards)
+    assert sum("train/learning_rate" in row for row in told) == sum(
+        entry["counts"]["updates"] for entry in stages if entry["stage"] == "train"
+    )
 
 
 def test_an_unknown_tracker_is_told_before_anything_is_computed(config, tmp_path):
