@@ -26,6 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--preset", help="nano, tiny, small or paper")
     run.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>[-<recipe>]-seed<seed>")
+    run.add_argument(
+        "--push-to-hub",
+        metavar="NAME",
+        help="afterwards: the policy to user/name, its pairs to user/name-pairs, private",
+    )
+    run.add_argument("--push-to", type=Path, metavar="DIR", help="write what --push-to-hub would upload to DIR instead")
     run.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     run.set_defaults(function=_run)
 
@@ -77,6 +83,8 @@ def _run(options: argparse.Namespace) -> None:
     from optune.progress import Progress
     from optune.run import run_optune
 
+    if options.push_to and not options.push_to_hub:
+        raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
     config = _config(options)
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
@@ -89,6 +97,11 @@ def _run(options: argparse.Namespace) -> None:
         result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
     policy = export_policy(result.best, result.stages, config, run_dir)
     print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
+    if options.push_to_hub:
+        from optune.hub import push
+
+        name = options.push_to_hub
+        push(run_dir, name, f"{name}-pairs", options.push_to, yes=options.push_to is None)
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

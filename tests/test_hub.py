@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from optune.__main__ import main
 from optune.artefacts import write_json
@@ -65,6 +66,19 @@ def test_the_folders_are_what_would_be_uploaded_and_load_as_they_lie(run_dir, tm
     )
     assert main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_a_run_pushes_what_it_made_when_it_is_done(config, tmp_path, capsys):
+    """`run --push-to-hub`, tried against a folder; the finished run is not made again for it."""
+    mine = config.with_overrides({"prompts.limit": 8, "iterations": 0})
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine.model_dump(exclude_none=True)))
+    command = ["run", "--config", str(tmp_path / "mine.yaml"), "--run-dir", str(tmp_path / "run")]
+    assert main([*command, "--push-to", str(tmp_path / "hub")]) == 2
+    assert "--push-to-hub NAME" in capsys.readouterr().err and not (tmp_path / "run").exists()
+    assert main([*command, "--push-to-hub", "me/policy", "--push-to", str(tmp_path / "hub")]) == 0
+    assert "nothing was uploaded" in capsys.readouterr().out
+    assert (tmp_path / "hub/me/policy/model.safetensors").exists()
+    assert (tmp_path / "hub/me/policy-pairs/data/iteration-0.parquet").exists()
 
 
 def test_repositories_are_private_and_get_the_very_files(run_dir, tmp_path, monkeypatch, capsys):
