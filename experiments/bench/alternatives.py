@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, Generat
 
 from experiments.bench.rows import Row, row
 from experiments.bench.sampling import ours, plain
-from experiments.bench.steps import our_rows, our_step, pairs_of
+from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World
 from optune.checkpoints import load_model
@@ -113,7 +113,7 @@ def continuous(network: Any, world: World, settings: Any) -> Found:
 
 
 def _training(world: World, repetitions: int) -> list[Row]:
-    rows = our_rows(world, pairs_of(world))
+    rows = our_rows(world)
     worlds = {"ours": world}
     for name, options in TRAINING.items():
         worlds[name] = replace(world, config=world.config.with_overrides(options))

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 from experiments.bench import machine
 from experiments.bench.rows import Row, row
 from experiments.bench.sampling import ARITHMETIC, ours
-from experiments.bench.steps import our_rows, our_step, pairs_of
+from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, shares_of, spread
 from experiments.bench.worlds import World
 from optune.checkpoints import load_model
@@ -43,7 +43,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
 
 
 def _training(world: World, peak: float, repetitions: int) -> Row:
-    rows = our_rows(world, pairs_of(world))
+    rows = our_rows(world)
     tokens = sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows)
     found = in_turn({"step": lambda: our_step(world, rows)}, repetitions)["step"]
     flops = 2 * world.parameters * tokens * (1 + 3)  # the reference's pass; forward and twice that backward

@@ -70,7 +70,7 @@ def peak_of_one(name: str, threads: int, who: str) -> dict[str, float]:
     of = world(name, threads)
     with cpu_threads(threads):
         pairs = pairs_of(of)
-        rows = our_rows(of, pairs)
+        rows = our_rows(of)
         before = _resident()
         _reset_peak()
         if who in VARIANTS:

@@ -13,7 +13,7 @@ from experiments.bench.timing import Found
 from experiments.bench.worlds import World
 from experiments.compute import RUNS
 from optune.artefacts import content_hash, stable_hash
-from optune.generate import encode_prompts
+from optune.preference_rows import PreferenceRows, preference_rows
 from optune.quiet import quiet_libraries
 
 AS_SHIPPED = "bf16 autocast, gradient checkpointing, AdamW, second model for reference log-probabilities"
@@ -22,35 +22,27 @@ BEST = "fp32, no gradient checkpointing, RMSProp, reference log-probabilities fr
 
 def pairs_of(world: World) -> Path:
     """The pairs of the loop's own iteration 0, made once."""
+    return _made(world, "pairs")
+
+
+def our_rows(world: World) -> PreferenceRows:
+    """What the loop's own preference step learns from in iteration 0."""
+    from optune.checkpoints import load_tokenizer
+
+    tokenizer = load_tokenizer(world.config.policy.model)
+    return preference_rows(world.config, tokenizer, _made(world, "prompts"), _made(world, "pairs"), 0)
+
+
+def _made(world: World, stage: str) -> Path:
     from optune.run import run_optune
 
     config = world.config.with_overrides({"iterations": 0})
     key = stable_hash(config.model_dump(), content_hash(config.policy.model), torch.__version__)[:12]
     result = run_optune(config, RUNS / "bench" / f"pairs-{world.name}-{key}")
-    return next(Path(entry["path"]) / "pairs.parquet" for entry in result.stages if entry["stage"] == "pairs")
+    return next(Path(entry["path"]) / f"{stage}.parquet" for entry in result.stages if entry["stage"] == stage)
 
 
-def our_rows(world: World, pairs: Path) -> list[dict[str, Any]]:
-    """What `train_dpo` takes."""
-    from optune.checkpoints import load_tokenizer
-
-    asked = {prompt.prompt_id: prompt for prompt in world.prompts}
-    found = pq.read_table(pairs).to_pylist()
-    tokenizer = load_tokenizer(world.config.policy.model)
-    ids, _ = encode_prompts(tokenizer, [asked[row["prompt_id"]] for row in found], world.config.prompts.max_tokens)
-    return [
-        {
-            "prompt_ids": prompt,
-            "chosen_ids": row["chosen_token_ids"],
-            "rejected_ids": row["rejected_token_ids"],
-            "score_chosen": row["score_chosen"],
-            "score_rejected": row["score_rejected"],
-        }
-        for prompt, row in zip(ids, found, strict=True)
-    ]
-
-
-def our_step(world: World, rows: list[dict[str, Any]]) -> Found:
+def our_step(world: World, rows: PreferenceRows) -> Found:
     """Plain DPO by our trainer, reference log-probabilities included."""
     from optune.config import LossConfig
     from optune.trainer import train_dpo

@@ -25,7 +25,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
     ours = variants(world)
     with cpu_threads(world.config.threads):
         pairs = pairs_of(world)
-        rows = our_rows(world, pairs)
+        rows = our_rows(world)
         things = {name: lambda w=of: our_step(w, rows) for name, of in ours.items()}
         things |= {peer: lambda p=peer: trl_step(world, pairs, p == "as shipped") for peer in PEERS}
         found = in_turn(things, repetitions)
