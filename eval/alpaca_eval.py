@@ -29,11 +29,13 @@ from eval.alpaca_annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_length_control import Assets, find_assets, hub_assets, length_controlled, load_package
 from eval.judges import Judge, judge_of, make_judge, sandbox_alpaca
 from eval.win_score import read_outputs
-from optune.artefacts import read_json, run_lock, sha256_of, stable_hash, write_json
 from optune.chat_client import ChatClient
-from optune.command import exit_status
 from optune.config import JudgeConfig
+from optune.store import run_lock
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import sha256_of, stable_hash
 
 # SHA-256 of AlpacaEval's 805 instructions in their order, joined by NUL: the instructions the hub's tables are for.
 ALPACA_EVAL_INSTRUCTIONS = "bfe8c45991f635de0b1f94abeeb1335ef665d58eddd87ddf6fa71b7b0c2ce7a5"

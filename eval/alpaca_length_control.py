@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from optune.artefacts import sha256_of
 from optune.types import UserError
+from optune.utils.hashing import sha256_of
 
 HUB_DATASET = "tatsu-lab/alpaca_eval"
 OFFICIAL_SHA256 = {

@@ -25,10 +25,12 @@ from eval.benchmark_tasks.compare import compare
 from eval.benchmark_tasks.compare import markdown as comparison_markdown
 from eval.benchmark_tasks.results import ModelScores, as_json, markdown, read_results
 from eval.benchmark_tasks.suites import SUITES, Benchmark, write_paper_tasks
-from optune.artefacts import content_hash, read_json, run_lock, sha256_of, write_json, write_text
-from optune.command import exit_status
-from optune.quiet import quiet_libraries
+from optune.store import content_hash, run_lock
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json, write_text
+from optune.utils.hashing import sha256_of
+from optune.utils.quiet import quiet_libraries
 
 WORK = ".work"
 SETTINGS_FILE = "settings.json"

@@ -19,13 +19,14 @@ import yaml
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from optune.artefacts import read_json, read_jsonl, stable_hash, write_json, write_text
-from optune.command import exit_status
 from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
 from optune.prompts import check_characters, load_prompts
-from optune.registry import resolve
 from optune.types import Prompt, UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, read_jsonl, write_json, write_text
+from optune.utils.hashing import stable_hash
+from optune.utils.registry import resolve
 
 SANDBOX_SPLITS = ("test", "lima", "alpaca", "validation")
 HUB = {  # name -> file on the hub, number of prompts

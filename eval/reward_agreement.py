@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from eval.stats import wilson
-from optune.artefacts import read_jsonl
-from optune.command import exit_status
 from optune.config import RewardConfig
-from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.types import Prompt, Response, UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_jsonl
+from optune.utils.registry import resolve
 
 COLUMNS = ("prompt", "chosen", "rejected", "category")
 Row = dict[str, str]

@@ -22,13 +22,15 @@ from typing import Any
 
 from eval.judges import FORMS, Judge, make_judge
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
-from optune.artefacts import NOT_JSON, read_json, read_jsonl, run_lock, stable_hash, write_json, write_text
 from optune.chat_batch import ask_in_batches
 from optune.chat_client import ChatClient, ChatRequest, Estimate
-from optune.command import exit_status
 from optune.config import differences
 from optune.reply_log import Reply
+from optune.store import run_lock
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import NOT_JSON, read_json, read_jsonl, write_json, write_text
+from optune.utils.hashing import stable_hash
 
 Rows = list[dict[str, Any]]
 

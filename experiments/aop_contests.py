@@ -11,7 +11,7 @@ from experiments.aop_probes import CONTESTS
 from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, interval, provenance, told
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 OUTCOMES = {"win": "AOP wins", "lose": "rival wins", "tie": "ties"}
 NAMES = {"W": "win", "T": "tie", "L": "lose", "?": "unparsed"}

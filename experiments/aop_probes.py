@@ -11,11 +11,11 @@ from eval.reward_agreement import agreement, length, reward_of
 from eval.win_score import read_verdicts, win_score
 from experiments.arms import Arm
 from experiments.measure import answers_of, quality
-from optune.artefacts import stable_hash
 from optune.config import RunConfig
 from optune.ledger import ledger
 from optune.run import RunResult, run_optune
 from optune.sandbox import OTHERS, gold, preference_rows, prompts
+from optune.utils.hashing import stable_hash
 
 RIVALS = {"sop": "starts_on_policy", "vsp": "vanilla_synthetic"}  # recipes and their prompt sources
 VOTED = 100  # prompts that people are asked about

@@ -17,7 +17,7 @@ from experiments.aop_probes import AGREEMENT, PREFERENCES
 from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, Figure, main, provenance
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "aop-table1"
 

@@ -23,8 +23,8 @@ from experiments.aop_probes import CONTESTS, VOTED
 from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, Figure, main, provenance
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json, write_json
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
 
 NAME = "aop-table4"
 DRY_RUN = "dry run, simulated raters"

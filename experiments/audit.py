@@ -23,11 +23,12 @@ from eval.verdicts import win_score
 from experiments.compute import RESULTS, RUNS, base_of, resolve
 from experiments.records import Start, record
 from experiments.results import facts, raw_path
-from optune.artefacts import read_json, read_object, stable_hash
 from optune.audit import audit_run
-from optune.command import exit_status
 from optune.config import differences, parse_config
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, read_object
+from optune.utils.hashing import stable_hash
 
 LETTERS = {"win": "W", "tie": "T", "lose": "L", "unparsed": "?"}
 MEASURES = ("win_score", "win", "tie", "lose", "unparsed", "n", "verdicts", "gold_mean", "gold")

@@ -27,10 +27,12 @@ from experiments import compute
 from experiments.arms import arm
 from experiments.records import Start, record
 from experiments.results import facts, raw_path
-from optune.artefacts import hash_files, read_json, stable_hash
 from optune.audit import audit_run
-from optune.command import exit_status
+from optune.store import hash_files
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json
+from optune.utils.hashing import stable_hash
 
 PRESET, ARM, SEED = "nano", arm("wdpo", "lowest_reward", 0.5), 0
 WHOLE = 50  # kills

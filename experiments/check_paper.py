@@ -16,8 +16,8 @@ from typing import Any
 
 from experiments.paper_checks import Paper, benchmarks, costs, human_study, method, protocol
 from experiments.results import ROOT
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 NAME = "check"
 PUBLISHED = ROOT / "results" / "published"

@@ -40,7 +40,7 @@ from experiments.recipe_contrasts import (
     over,
 )
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "compare-recipes"
 ARMS = (*MEMBERS.values(), *CLOCKED.values())

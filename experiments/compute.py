@@ -22,12 +22,14 @@ from tqdm import tqdm
 from experiments.arms import ORACLE, Arm, build_of
 from experiments.machine import machine, why_results_differ
 from experiments.results import ROOT, check_identity, publish, raw_path
-from optune.artefacts import package_versions, read_json, stable_hash, write_json
 from optune.config import RunConfig, load_config
-from optune.registry import resolve as resolve_part
 from optune.stages import VERSIONS
-from optune.threads import cpu_threads
+from optune.store import package_versions
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import stable_hash
+from optune.utils.registry import resolve as resolve_part
+from optune.utils.threads import cpu_threads
 
 RUNS = ROOT / "runs"
 RESULTS = ROOT / "results"

@@ -18,8 +18,8 @@ from experiments.arms import DEVELOPMENT_SEEDS, arm
 from experiments.compute import RESULTS, base_of, compute
 from experiments.development import ON_VALIDATION
 from experiments.results import read_raw
-from optune.artefacts import write_json
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import write_json
 
 FURTHER = ("low_and_varied", "stalest", "retiring", "learnable")
 RATIO = 0.5

@@ -19,8 +19,8 @@ from eval.stats import t_interval
 from experiments.arms import DEVELOPMENT_SEEDS, arm
 from experiments.compute import RESULTS, base_of, compute
 from experiments.results import raw_path
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 ARM = arm("dpo", "all")
 ON_VALIDATION = "evaluation.prompts=sandbox:validation"

@@ -17,10 +17,10 @@ from typing import Any
 
 from experiments.arms import Arm, arm
 from experiments.compute import RUNS, base_of, compute, resolve
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
 from optune.config import RunConfig, load_config
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 STUDY_ARMS = {
     "optune_0.7": arm("wdpo", "lowest_reward", 0.7),

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike
 from experiments.arms import REPORT_SEEDS, arm
 from experiments.figure import Data, Figure, caption, interval, main, preview, provenance, told
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "fig2"
 ARM = arm("dpo", "all").probed("redraw")

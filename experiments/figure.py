@@ -18,8 +18,8 @@ from experiments.compute import RESULTS, base_of, compute
 from experiments.last_digits import write_if_new
 from experiments.results import ROOT
 from experiments.verdicts import few
-from optune.command import exit_status
 from optune.types import UserError
+from optune.utils.command import exit_status
 
 Data = dict[str, Any]
 

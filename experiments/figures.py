@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from experiments.arms import PREVIEW_SEEDS
 from experiments.compute import RESULTS, compute
 from experiments.figure import Figure, main, make
-from optune.command import exit_status
-from optune.registry import resolve
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.registry import resolve
 
 PAPER = {
     "fig1": "experiments.fig1_pipeline:FIGURE",

@@ -13,8 +13,8 @@ import pytest
 
 from experiments.records import Start, record
 from experiments.results import ROOT
-from optune.command import exit_status
 from optune.types import UserError
+from optune.utils.command import exit_status
 
 WHOLE = 1_000_000
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import read_json, write_json
+from optune.utils.files import read_json, write_json
 
 
 def same(a: Any, b: Any) -> bool:

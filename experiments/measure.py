@@ -16,10 +16,12 @@ from typing import Any
 from eval.judges import judge_of
 from eval.outputs import answer_prompts, prompt_set
 from eval.win_score import read_verdicts, win_score
-from optune.artefacts import StageStore, content_hash, exclusive, read_json, stable_hash, write_json
 from optune.config import RunConfig, SamplingSettings
 from optune.sandbox.gold import gold
+from optune.store import StageStore, content_hash
 from optune.types import Prompt
+from optune.utils.files import exclusive, read_json, write_json
+from optune.utils.hashing import stable_hash
 
 
 def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:

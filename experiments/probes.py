@@ -17,7 +17,6 @@ from eval.benchmark_tasks.suites import SUITES
 from eval.benchmarks import measure_checkpoint
 from experiments.measure import alpaca_eval, answers_of
 from optune.answering import Answering, Lengths
-from optune.artefacts import Artefact, StageStore, content_hash, read_json, stable_seed, write_json
 from optune.config import RunConfig
 from optune.history import read_responses, write_responses
 from optune.ledger import ledger
@@ -25,8 +24,11 @@ from optune.parts import parts_of
 from optune.prompts import load_prompts
 from optune.run import RunResult, run_optune
 from optune.sandbox import gold
-from optune.threads import cpu_threads
+from optune.store import Artefact, StageStore, content_hash
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import stable_seed
+from optune.utils.threads import cpu_threads
 
 
 def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:

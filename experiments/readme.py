@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from experiments.results import ROOT
-from optune.artefacts import write_text
 from optune.types import UserError
+from optune.utils.files import write_text
 
 README = ROOT / "README.md"
 WRITTEN_BY = {

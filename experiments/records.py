@@ -17,7 +17,7 @@ from typing import Any
 from experiments.machine import machine, machine_told
 from experiments.readme import update_readme
 from experiments.results import ROOT
-from optune.artefacts import read_json, write_json
+from optune.utils.files import read_json, write_json
 
 RECORDS = ROOT / "results" / "robustness"
 

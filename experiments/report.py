@@ -28,8 +28,8 @@ from experiments.report_numbers import filled
 from experiments.report_page import page
 from experiments.results import ROOT, read_raw
 from experiments.verdicts import judge_claims
-from optune.artefacts import read_json, write_text
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_text
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
     ("worlds", "When does selection by low reward pay?", ""),

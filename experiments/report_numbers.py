@@ -9,8 +9,8 @@ from typing import Any
 
 from experiments.compute import RESULTS
 from experiments.results import raw_path
-from optune.artefacts import read_json
 from optune.types import UserError
+from optune.utils.files import read_json
 
 RATIO_1 = "wdpo-all-1.0"
 

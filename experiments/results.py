@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.arms import Arm
-from optune.artefacts import canonical_json, read_json, write_json
 from optune.config import RunConfig, load_config, recipe_settings
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import canonical_json
 
 ROOT = Path(__file__).resolve().parents[1]
 IDENTITY = ("preset", "config", "sandbox")

@@ -19,7 +19,7 @@ from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, Figure, caption, interval, main, preview, provenance, told
 from experiments.results import ROOT, read_raw
 from experiments.rw_probes import REWARD_MODELS
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "rw-fig3"
 MODELS = {"longer": "length-biased reward model", "bradley_terry": "reward model"}

@@ -19,7 +19,7 @@ from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, Figure, interval, main, provenance, told
 from experiments.results import ROOT, read_raw
 from experiments.rw_probes import CATEGORIES, REWARD_MODELS
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "rw-table1"
 LABELS = {

@@ -21,7 +21,7 @@ from experiments.arms import REPORT_SEEDS
 from experiments.figure import Data, Figure, interval, main, provenance, told
 from experiments.results import ROOT, read_raw
 from experiments.rw_probes import ABLATION, PENALTY
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "rw-table4"
 COLUMNS = {"lc": "LC AlpacaEval", "length": "characters", "win_score": "win score", "gold": "gold"}

@@ -16,11 +16,11 @@ from experiments.arms import DEVELOPMENT_SEEDS
 from experiments.compute import RESULTS, RUNS, base_of, resolve
 from experiments.development import ARM, ON_VALIDATION, gain
 from experiments.results import raw_path
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
 from optune.config import load_config
 from optune.sandbox import VERSION, content_hash
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 
 def measure_world(preset: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from experiments.arms import REPORT_SEEDS, arm, loss_arms
 from experiments.claims import PHASES, on_the_clock, timed
 from experiments.figure import Data, Figure, caption, interval, main, preview, provenance, told
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "table1"
 TIMED = (arm("dpo", "all"), *loss_arms("wdpo"))

@@ -19,7 +19,7 @@ from experiments.arms import REPORT_SEEDS
 from experiments.claims import ALPACA_ARMS
 from experiments.figure import Data, Figure, caption, interval, main, preview, provenance, told
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "table2"
 ARMS = tuple(member.probed("alpaca") for member in ALPACA_ARMS)

@@ -21,7 +21,7 @@ from experiments.arms import REPORT_SEEDS, arm
 from experiments.claims import ALPACA_ARMS
 from experiments.figure import Data, Figure, interval, main, provenance, told
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 NAME = "table3"
 MEMBERS = ALPACA_ARMS  # the paper's rows are those of Table 2

@@ -25,8 +25,8 @@ from experiments.arms import REPORT_SEEDS
 from experiments.evaluate import STUDY_ARMS
 from experiments.figure import Data, Figure, main, provenance
 from experiments.results import ROOT, read_raw
-from optune.artefacts import read_json, write_json
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
 
 NAME = "table4"
 ARMS = tuple(member.probed("study_answers") for member in STUDY_ARMS.values())

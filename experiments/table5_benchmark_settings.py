@@ -18,8 +18,8 @@ import yaml
 from eval.benchmark_tasks.suites import PAPER, SUITES, Benchmark, write_paper_tasks
 from experiments.figure import Data, Figure, main
 from experiments.results import ROOT
-from optune.artefacts import read_json
 from optune.config import load_config
+from optune.utils.files import read_json
 
 NAME = "table5"
 

@@ -29,8 +29,8 @@ from experiments.claims import on_the_clock, seconds_of, timed
 from experiments.compute import RESULTS, base_of, compute
 from experiments.development import ON_VALIDATION
 from experiments.results import read_raw
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 FULL = arm("wdpo", "all")
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optune import quiet  # noqa: F401  (before any library that phones home)
-from optune.command import exit_status
 from optune.types import UserError
+from optune.utils import quiet  # noqa: F401  (before any library that phones home)
+from optune.utils.command import exit_status
 
 if TYPE_CHECKING:
     from optune.config import RunConfig

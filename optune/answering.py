@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from optune import sandbox
-from optune.artefacts import content_hash
 from optune.config import RunConfig, SamplingSettings
 from optune.generate import encode_prompts, identity
 from optune.history import ROWS, chunks
 from optune.reward import identity as reward_identity
 from optune.reward.length_penalty import penalised
+from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
 
 OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
@@ -32,7 +32,7 @@ class Answering:
 
     def tokenizer(self, policy: str) -> Any:
         """The policy's own; imported and loaded only here."""
-        from optune.checkpoints import load_tokenizer
+        from optune.utils.checkpoints import load_tokenizer
 
         return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
 

@@ -18,10 +18,11 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from optune.artefacts import NOT_JSON, read_json, stable_hash, write_bytes, write_json
 from optune.chat_client import ChatClient, ChatRequest, read_completion
 from optune.reply_log import Reply, ReplyLog
 from optune.types import UserError
+from optune.utils.files import NOT_JSON, read_json, write_bytes, write_json
+from optune.utils.hashing import stable_hash
 
 MAX_CALLS = 50_000  # per batch, the provider's limit
 MAX_BYTES = 190_000_000

@@ -29,11 +29,12 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from optune.artefacts import NOT_JSON, stable_hash
-from optune.command import Terminated
 from optune.config import holds_credentials
 from optune.reply_log import Reply, ReplyLog
 from optune.types import Message, UserError
+from optune.utils.command import Terminated
+from optune.utils.files import NOT_JSON
+from optune.utils.hashing import stable_hash
 
 # A 400 with one of these codes is about one request's text; any other is about the run (a parameter, the model).
 TEXT_REFUSED = {"context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length"}

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from optune.artefacts import STAGE_FILE, prune, read_object, run_lock
+from optune.store import STAGE_FILE, prune, run_lock
 from optune.types import UserError
+from optune.utils.files import read_object
 
 
 @dataclass(frozen=True)

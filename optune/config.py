@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from optune.artefacts import parse_yaml, read_yaml
 from optune.types import UserError
+from optune.utils.files import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 RECIPES = PRESETS / "recipes"

@@ -17,12 +17,12 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from optune.artefacts import read_json
 from optune.config import RunConfig
 from optune.prompts import SOURCES, variation
-from optune.registry import resolve
 from optune.selection import selection_count
 from optune.types import UserError
+from optune.utils.files import read_json
+from optune.utils.registry import resolve
 
 PHASES = ("generation", "rewarding", "training")
 # Mean lengths where none are given, as shares of the limits.

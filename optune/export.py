@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import STAGE_FILE, in_one_rename, write_text
 from optune.config import RunConfig
+from optune.store import STAGE_FILE
+from optune.utils.files import in_one_rename, write_text
 
 CARD = "README.md"
 

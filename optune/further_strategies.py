@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from optune.history import HistoryView
-from optune.ranking import ranking
 from optune.types import UserError
+from optune.utils.ranking import ranking
 
 
 def lowest_centered(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from optune.ranking import lowest, ranking
 from optune.types import Response
+from optune.utils.ranking import lowest, ranking
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from optune.artefacts import read_object
 from optune.types import UserError
+from optune.utils.files import read_object
 
 CARD = "README.md"
 

@@ -23,12 +23,13 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from optune.artefacts import sha256_of, write_json
-from optune.command import one_line
 from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
-from optune.generate.process import end_group, free_memory, keep_log, package_environment, tail
 from optune.preference_rows import PreferenceRows
 from optune.types import UserError
+from optune.utils.command import one_line
+from optune.utils.files import write_json
+from optune.utils.hashing import sha256_of
+from optune.utils.worker_processes import end_group, free_memory, keep_log, package_environment, tail
 
 READY = PRESETS / "accelerate"  # ddp.yaml, fsdp.yaml, zero3.yaml
 SHARDED = ("FSDP", "DEEPSPEED")

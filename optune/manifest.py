@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import read_object, write_json
 from optune.config import OPERATIONAL, RunConfig, differences
 from optune.types import UserError
+from optune.utils.files import read_object, write_json
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from optune.history import History, Sampled, read_rows, write_rows
-from optune.registry import resolve
 from optune.types import PreferencePair, Response, UserError
+from optune.utils.registry import resolve
 
 Pairing = Callable[[Sequence[Response]], tuple[Response, Response]]
 

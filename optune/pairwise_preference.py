@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.artefacts import stable_seed
 from optune.sft import Row, TrainingSettings, train_sft
 from optune.types import Message, UserError
+from optune.utils.hashing import stable_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -54,7 +54,7 @@ def prefers_first(model: str | Path, rows: Sequence[tuple[str, str, str]], batch
     import torch
     from transformers import AutoModelForCausalLM
 
-    from optune.checkpoints import load_model, load_tokenizer
+    from optune.utils.checkpoints import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(model)
     verdicts = [tokenizer(word, add_special_tokens=False)["input_ids"] for word in VERDICTS]

@@ -6,16 +6,16 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import sha256_of
 from optune.config import RunConfig
 from optune.generate import ENGINES
 from optune.learners import DEFAULT, LEARNERS
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS
 from optune.prompts import SOURCES
-from optune.registry import resolve
 from optune.reward import REWARDS
 from optune.selection import STRATEGIES
+from optune.utils.hashing import sha256_of
+from optune.utils.registry import resolve
 
 PARTS_OF = {
     "prompts": ("source",),

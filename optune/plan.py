@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import read_json, read_yaml
 from optune.config import RunConfig
 from optune.cost_model import (
     MACHINES,
@@ -26,6 +25,7 @@ from optune.measured_cost import ledger_errors, measured, plan_measured
 from optune.plan_nodes import fitted, named, node_commands, run_command, training_command
 from optune.plan_shares import row, shares_told
 from optune.types import UserError
+from optune.utils.files import read_json, read_yaml
 from optune.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 
 CLOCK = "seconds-"

@@ -18,12 +18,12 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
 
-from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import RunConfig
 from optune.learners import Step
-from optune.quiet import quiet_libraries
 from optune.trainer import LogTeller, common_arguments, save_policy, summary
 from optune.types import Prompt, Response, UserError
+from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
+from optune.utils.quiet import quiet_libraries
 
 
 class _Rewards:

@@ -75,7 +75,7 @@ def _encoded(texts: Sequence[str], model: str) -> np.ndarray:
     import torch
     from transformers import AutoModel
 
-    from optune.checkpoints import load_model, load_tokenizer
+    from optune.utils.checkpoints import load_model, load_tokenizer
 
     tokenizer = load_tokenizer(model)
     encoder = load_model(AutoModel, model, dtype="float32")

@@ -19,11 +19,11 @@ from typing import Any
 
 import httpx2
 
-from optune.artefacts import NOT_JSON
 from optune.chat_client import ChatRequest, ChatSettings, conversation
 from optune.config import SyntheticConfig, WriterConfig
-from optune.registry import resolve
 from optune.types import UserError
+from optune.utils.files import NOT_JSON
+from optune.utils.registry import resolve
 
 SYSTEM = "You write prompts from which a language model learns. You are an expert in finding what it cannot do yet."
 ON_POLICY = (

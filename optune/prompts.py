@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optune.artefacts import NOT_JSON, stable_hash
 from optune.config import PromptsConfig
 from optune.types import Prompt, Response, UserError
+from optune.utils.files import NOT_JSON
+from optune.utils.hashing import stable_hash
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("prompt_id", "prompt", "messages", "category")])
 

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl.trainer.utils import selective_log_softmax
 
-from optune.checkpoints import load_model
 from optune.config import RunConfig
 from optune.generate import encode_prompts
 from optune.preference_rows import SIDES, PreferenceRows
 from optune.types import Prompt, Response
+from optune.utils.checkpoints import load_model
 
 TRIED = 64  # pairs whose sampler's log-probabilities are computed again
 

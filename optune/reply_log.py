@@ -14,8 +14,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import NOT_JSON, lock
 from optune.types import UserError
+from optune.utils.files import NOT_JSON, lock
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.quiet import quiet_libraries
 from optune.sft import Row, TrainingSettings, as_dataset, common_arguments, encode, hold_out, train_and_save
+from optune.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

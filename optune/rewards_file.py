@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_scalar
 
-from optune.artefacts import read_jsonl
 from optune.history import HistoryView
 from optune.selection import select_prompts
 from optune.types import UserError
+from optune.utils.files import read_jsonl
 
 
 def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -> list[str]:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import run_lock
 from optune.config import RunConfig
 from optune.history import History
 from optune.reporting import reporting
 from optune.stages import OnProgress, OnStage, Stages
-from optune.threads import cpu_threads
+from optune.store import run_lock
 from optune.types import UserError
+from optune.utils.threads import cpu_threads
 
 
 @dataclass(frozen=True)

@@ -20,22 +20,14 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
-from optune.artefacts import (
-    STAGE_FILE,
-    exclusive,
-    hash_files,
-    in_one_rename,
-    intact,
-    set_aside,
-    stable_hash,
-    write_json,
-    write_text,
-)
 from optune.config import LossConfig, RewardConfig, SamplingSettings, TrainingConfig
 from optune.reward_training import train_reward_model
 from optune.sft import TrainingSettings, encode, train_sft
-from optune.threads import cpu_threads
+from optune.store import STAGE_FILE, hash_files, intact, set_aside
 from optune.types import Prompt, Response
+from optune.utils.files import exclusive, in_one_rename, write_json, write_text
+from optune.utils.hashing import stable_hash
+from optune.utils.threads import cpu_threads
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

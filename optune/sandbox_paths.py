@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optune.artefacts import exclusive
 from optune.config import RunConfig
 from optune.prompts import write_prompts
 from optune.types import UserError
+from optune.utils.files import exclusive
 
 if TYPE_CHECKING:
     from optune.sandbox_models import BuildSettings

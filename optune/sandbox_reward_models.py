@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from optune import sandbox
-from optune.artefacts import StageStore, content_hash, stable_seed
 from optune.pairwise_preference import train_preference_model
 from optune.reward_training import train_reward_model
 from optune.sandbox_models import BuildSettings, preferences_for, word_tokenizer
-from optune.threads import cpu_threads
+from optune.store import StageStore, content_hash
+from optune.utils.hashing import stable_seed
+from optune.utils.threads import cpu_threads
 
 TAKES_THE_LONGER = 0.3
 """Share of comparisons that are decided by length alone; fixed before any policy was trained on such a reward."""

@@ -14,13 +14,13 @@ from random import Random
 from statistics import fmean
 
 from optune import sandbox
-from optune.artefacts import stable_hash, stable_seed
 from optune.chat_client import ChatSettings
 from optune.chat_endpoint import completions, in_process, listen
-from optune.command import exit_status
 from optune.config import WriterConfig
 from optune.prompt_writer import Shown, Writer, read_back
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.hashing import stable_hash, stable_seed
 
 VERSION = 1  # raised when the same call gets other lines
 WEAK_SHARE = 0.8  # of the prompts, for the half of the categories with the lowest mean reward

@@ -13,11 +13,11 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from optune.artefacts import stable_seed
 from optune.further_strategies import learnable, low_and_varied, lowest_centered, retiring, stalest
 from optune.history import HistoryView
-from optune.registry import resolve
 from optune.types import UserError
+from optune.utils.hashing import stable_seed
+from optune.utils.registry import resolve
 
 Strategy = Callable[[HistoryView, int, np.random.Generator], np.ndarray]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.quiet import quiet_libraries
 from optune.types import Message, UserError
+from optune.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -146,7 +146,7 @@ def train_and_save(trainer: Any, tokenizer: PreTrainedTokenizerBase, n_rows: int
     """
     from transformers import PrinterCallback
 
-    from optune.checkpoints import check_finite
+    from optune.utils.checkpoints import check_finite
 
     trainer.remove_callback(PrinterCallback)
     start = time.perf_counter()

@@ -10,10 +10,12 @@ from statistics import fmean
 from typing import Any
 
 from optune.answering import Answering, Lengths
-from optune.artefacts import Artefact, StageStore, content_hash, stable_hash, stable_seed, write_json
 from optune.history import read_responses, write_responses
 from optune.prompts import SourceTools, stored_prompts
+from optune.store import Artefact, StageStore, content_hash
 from optune.types import Prompt, Response
+from optune.utils.files import write_json
+from optune.utils.hashing import stable_hash, stable_seed
 
 
 def source_tools(answering: Answering, store: StageStore, policy: str, t: int, folder: Path) -> SourceTools:

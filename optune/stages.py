@@ -18,16 +18,6 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from optune.answering import Answering, Lengths, OnProgress
-from optune.artefacts import (
-    Artefact,
-    StageStore,
-    content_hash,
-    prune,
-    read_json,
-    stable_hash,
-    stable_seed,
-    write_json,
-)
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import identity
 from optune.history import History, iter_responses, write_responses
@@ -41,7 +31,10 @@ from optune.prompt_writer import written_with
 from optune.prompts import load_prompts, sample_of, stored_prompts, stored_texts, variation, write_prompts
 from optune.selection import select_prompts
 from optune.side_samples import reward_offsets, source_tools
+from optune.store import Artefact, StageStore, content_hash, prune
 from optune.types import Prompt, Response, UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import stable_hash, stable_seed
 
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
 VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 
-from optune.artefacts import exclusive, stable_hash, stable_seed, write_text
 from optune.chat_client import ChatClient, ChatRequest
 from optune.config import PromptsConfig, SyntheticConfig
 from optune.history import History, write_responses
@@ -33,6 +32,8 @@ from optune.prompt_writer import Shown, make_writer, read_prompts, request_for
 from optune.prompts import SourceTools, fixed, load_prompts, varying
 from optune.reply_log import Reply
 from optune.types import Prompt, Response, UserError
+from optune.utils.files import exclusive, write_text
+from optune.utils.hashing import stable_hash, stable_seed
 
 ROUNDS = 4  # of `draws` calls each, while too few prompts are left
 

@@ -16,10 +16,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from optune import quiet  # noqa: F401  (before any library that phones home)
-from optune.artefacts import write_json
-from optune.command import gave_out
 from optune.types import UserError
+from optune.utils import quiet  # noqa: F401  (before any library that phones home)
+from optune.utils.command import gave_out
+from optune.utils.files import write_json
 
 
 def main(job_dir: Path) -> int:

@@ -23,15 +23,15 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback, set_seed
 from trl import DPOConfig, DPOTrainer
 
-from optune.checkpoints import check_finite, load_model, load_tokenizer
 from optune.config import LossConfig, TrainingConfig
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.pair_scoring import add_pair_head, pair_reference_columns, shares_prompts
 from optune.preference_rows import PreferenceRows
 from optune.processes import gathered, this_process, whole_weights
-from optune.quiet import quiet_libraries
 from optune.reference import from_sampler, reference_columns
 from optune.types import UserError
+from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
+from optune.utils.quiet import quiet_libraries
 from optune.weighted_trainer import WeightedDPOTrainer
 
 EIGHT_BIT = {"rmsprop_8bit": "rmsprop_bnb_8bit", "adamw_8bit": "adamw_bnb_8bit"}

@@ -14,8 +14,8 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from optune.losses import LOSSES, wdpo_weight
-from optune.registry import resolve
 from optune.types import UserError
+from optune.utils.registry import resolve
 
 SCORES = ("score_chosen", "score_rejected")
 # Options of TRL's loss that ours does not have, with the value that leaves them out.

@@ -13,13 +13,14 @@ import pytest
 import yaml
 
 from optune.__main__ import main
-from optune.artefacts import hash_files, read_json, read_yaml
 from optune.audit import audit_run
 from optune.clean_runs import spare
 from optune.config import LossConfig, RunConfig, TrainingConfig, load_config
 from optune.export import export_policy, model_card
 from optune.run import run_optune
+from optune.store import hash_files
 from optune.types import UserError
+from optune.utils.files import read_json, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LORA = TrainingConfig(learning_rate=1e-3, batch_size=4, micro_batch_size=4, lora={"r": 4, "alpha": 8})
@@ -191,7 +192,8 @@ def test_clean_runs_names_what_it_frees_frees_it_when_told_and_loses_no_result(f
 
 
 def test_a_freed_stage_that_is_changed_otherwise_is_still_noticed(tmp_path):
-    from optune.artefacts import StageStore, content_hash, intact, prune, write_text
+    from optune.store import StageStore, content_hash, intact, prune
+    from optune.utils.files import write_text
 
     def build(folder):
         for name in ("model.safetensors", "config.json"):

@@ -20,10 +20,10 @@ from eval.alpaca_annotate import ANNOTATOR, annotate
 from eval.alpaca_eval import annotator_of, evaluate, is_alpaca_eval, main, pair_outputs
 from eval.alpaca_length_control import find_assets, length_controlled, load_package
 from eval.judges import Judge, sandbox_alpaca
-from optune.artefacts import write_json
 from optune.chat_client import ChatSettings
 from optune.config import JudgeConfig
 from optune.types import UserError
+from optune.utils.files import write_json
 
 N = 36  # too few for the jackknife, which is what takes time
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "alpaca_eval"

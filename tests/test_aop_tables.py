@@ -16,10 +16,10 @@ from eval.reward_agreement import agreement, length, main, read_preferences, rew
 from experiments import aop_contests, aop_table1_reward_models, aop_table4_human_votes
 from experiments.aop_probes import AGREEMENT, CONTESTS, contests, reward_agreement
 from optune import sandbox
-from optune.artefacts import read_json, write_json
 from optune.config import RewardConfig, load_config
 from optune.run import run_optune
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = read_json(ROOT / "results" / "published" / "always_on_policy.json")

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optune.artefacts import StageStore, content_hash, read_json, stable_hash, stable_seed, write_json, write_text
+from optune.store import StageStore, content_hash
 from optune.types import UserError
+from optune.utils.files import read_json, write_json, write_text
+from optune.utils.hashing import stable_hash, stable_seed
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)

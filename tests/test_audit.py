@@ -13,9 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from optune.artefacts import hash_files, read_json, stable_hash, write_json
 from optune.audit import audit_run
+from optune.store import hash_files
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import stable_hash
 
 
 @pytest.fixture(scope="module")

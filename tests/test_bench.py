@@ -8,7 +8,7 @@ from experiments.bench import machine, optune_iteration, table
 from experiments.bench.rows import goal_told, reaches, row, told
 from experiments.bench.timing import in_turn, rates, ratios, spread
 from experiments.readme import written
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 SPREAD = {"median": 2.0, "low": 1.0, "high": 3.0, "n": 3}
 

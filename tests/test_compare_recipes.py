@@ -13,7 +13,7 @@ from experiments.compute import arm_config, identity
 from experiments.readme_results import recipes
 from experiments.recipe_contrasts import CLOCKED, MEMBERS
 from experiments.results import raw_path
-from optune.artefacts import write_json
+from optune.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 

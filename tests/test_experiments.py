@@ -16,9 +16,9 @@ from experiments.last_digits import same
 from experiments.machine import why_results_differ
 from experiments.results import facts, publish, raw_path, read_raw
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
-from optune.artefacts import write_json
 from optune.config import load_config
 from optune.types import UserError
+from optune.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 GAIN = {"win_score": 20.0, "gold_mean": 0.8}

@@ -24,12 +24,13 @@ import pytest
 import yaml
 from fault_endpoint import FaultyTransport, completion
 
-from optune import artefacts
+from optune import store as artefacts
 from optune.__main__ import main
-from optune.artefacts import hash_files, read_json, run_lock
 from optune.audit import audit_run
-from optune.command import Terminated, exit_status, gave_out, one_line
+from optune.store import hash_files, run_lock
 from optune.types import Response, UserError
+from optune.utils.command import Terminated, exit_status, gave_out, one_line
+from optune.utils.files import read_json
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -281,7 +282,7 @@ def test_sandbox_models_that_are_no_longer_as_built_are_built_again(tmp_path, mo
 def test_a_checkpoint_cut_off_is_named(random_llama, tmp_path):
     from transformers import AutoModelForCausalLM
 
-    from optune.checkpoints import load_model
+    from optune.utils.checkpoints import load_model
 
     shutil.copytree(random_llama, tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
@@ -299,7 +300,7 @@ JSON_OF_ANOTHER_KIND = ["", "{", "[]", "7", "null", "[" * 100_000, '{"model_type
 )
 def test_a_damaged_generation_config_is_named_and_not_passed_over(random_llama, tmp_path, content):
     """Passed over, it would take its end tokens along, and responses would end elsewhere."""
-    from optune.checkpoints import load_generation_config
+    from optune.utils.checkpoints import load_generation_config
 
     shutil.copytree(random_llama, tmp_path / "model")
     path = tmp_path / "model" / "generation_config.json"
@@ -315,7 +316,7 @@ def test_a_damaged_generation_config_is_named_and_not_passed_over(random_llama, 
 def test_a_checkpoint_whose_json_is_damaged_is_named(random_llama, tmp_path, name, content):
     from transformers import AutoModelForCausalLM
 
-    from optune.checkpoints import load_model, load_tokenizer
+    from optune.utils.checkpoints import load_model, load_tokenizer
 
     shutil.copytree(random_llama, tmp_path / "model")
     (tmp_path / "model" / name).write_text(content)
@@ -351,7 +352,7 @@ def trap(tmp_path: Path) -> Iterator[Path]:
 def test_a_pickle_in_the_place_of_weights_is_never_opened(random_llama, tmp_path, trap, name):
     from transformers import AutoModelForCausalLM
 
-    from optune.checkpoints import load_model
+    from optune.utils.checkpoints import load_model
 
     folder = tmp_path / "foreign"
     shutil.copytree(random_llama, folder)
@@ -368,7 +369,7 @@ def test_a_pickle_in_the_place_of_weights_is_never_opened(random_llama, tmp_path
 def test_code_inside_a_checkpoint_is_refused_unless_asked_for(random_llama, tmp_path, trap):
     from transformers import AutoModelForCausalLM
 
-    from optune.checkpoints import load_model, load_tokenizer
+    from optune.utils.checkpoints import load_model, load_tokenizer
 
     folder = tmp_path / "coded"
     shutil.copytree(random_llama, folder)
@@ -386,7 +387,7 @@ def test_code_inside_a_checkpoint_is_refused_unless_asked_for(random_llama, tmp_
 
 
 def test_a_chat_template_cannot_reach_the_machine(random_llama, tmp_path, trap):
-    from optune.checkpoints import load_tokenizer
+    from optune.utils.checkpoints import load_tokenizer
 
     tokenizer = load_tokenizer(random_llama)
     tokenizer.chat_template = f"{{{{ cycler.__init__.__globals__.os.system('touch {trap}') }}}}"
@@ -632,7 +633,7 @@ def test_a_lock_whose_holder_was_killed_is_free_at_once(tmp_path):
     script = f"""
 import time
 from pathlib import Path
-from optune.artefacts import run_lock
+from optune.store import run_lock
 with run_lock(Path({str(tmp_path)!r})):
     print("held", flush=True)
     time.sleep(60)

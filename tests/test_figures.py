@@ -18,8 +18,8 @@ from experiments.claims import PHASES
 from experiments.figures import PAPER, figure_of
 from experiments.probes import gain_by_half
 from experiments.results import raw_path
-from optune.artefacts import write_json
 from optune.config import load_config
+from optune.utils.files import write_json
 
 SEEDS = (0, 1, 2)
 PROMPTS = 4000

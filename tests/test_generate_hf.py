@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from optune.generate import ENGINES, encode_prompts, stream_key
-from optune.registry import resolve
 from optune.types import Prompt, UserError
+from optune.utils.registry import resolve
 
 VOCABULARY = 60
 EOS = 2

@@ -13,8 +13,8 @@ from completions_endpoint import EOS, Endpoint, tokens_for
 
 from optune.config import ServerConfig, load_config
 from optune.generate import ENGINES, encode_prompts, request_seed
-from optune.registry import resolve
 from optune.types import Prompt, UserError
+from optune.utils.registry import resolve
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
 

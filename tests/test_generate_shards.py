@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from optune.config import SamplingSettings, load_config
 from optune.generate import ENGINES, identity, in_batches
 from optune.generate.shards import deal, in_order
-from optune.registry import resolve
 from optune.types import Prompt, Response, UserError
+from optune.utils.registry import resolve
 
 TEXTS = ["add one and two", "sort cat dog", "list three fruits", "say moon four times please"]
 PROMPTS = [Prompt(f"p{i}", TEXTS[i % 4] + " and one" * (i % 3), category="é") for i in range(22)]

@@ -11,8 +11,8 @@ import pytest
 
 from optune.config import SamplingSettings, load_config
 from optune.generate import ENGINES, encode_prompts, identity, request_seed
-from optune.registry import resolve
 from optune.types import Prompt, UserError
+from optune.utils.registry import resolve
 
 EOS = 1
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
@@ -131,7 +131,7 @@ def _ended(pid: str) -> bool:
 def test_each_worker_gets_gpus_of_its_own(monkeypatch):
     import torch
 
-    from optune.generate.process import worker_devices
+    from optune.utils.worker_processes import worker_devices
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)

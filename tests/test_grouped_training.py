@@ -25,10 +25,10 @@ from optune.config import LossConfig, TrainingConfig, load_config
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.losses import LOSSES
 from optune.pair_scoring import OUTPUTS, add_pair_head, pack, pair_reference_columns, place, score_pairs, shares_prompts
-from optune.quiet import quiet_libraries
 from optune.reference import reference_columns
 from optune.trainer import train_dpo, training_arguments
 from optune.types import UserError
+from optune.utils.quiet import quiet_libraries
 from optune.weighted_trainer import WeightedDPOTrainer
 
 VOCABULARY = 100

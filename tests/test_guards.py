@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from optune.artefacts import read_json, stable_hash
 from optune.config import RunConfig
 from optune.run import run_optune
+from optune.utils.files import read_json
+from optune.utils.hashing import stable_hash
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,7 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
 }
 
-# Variant -> stage -> `key_material`. A change means that all finished stages, and so all runs under way, are made again.
+# Variant -> stage -> `key_material`. A change means that all finished stages are made again, in runs under way, too.
 KEY_MATERIAL = read_json(Path(__file__).with_name("key_material.json"))
 
 # The pre-registration: a change here is a change of what was claimed, and belongs in a commit of its own.

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from optune.__main__ import main
-from optune.artefacts import write_json
 from optune.export import export_policy
+from optune.utils.files import write_json
 
 
 @pytest.fixture(scope="module")

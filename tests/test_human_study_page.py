@@ -11,7 +11,7 @@ from eval.human_study.export import export
 from eval.human_study.page import sealed_texts
 from eval.human_study.ratings import import_ratings, read_ratings
 from eval.human_study.study import Comparison, digest
-from optune.artefacts import stable_seed
+from optune.utils.hashing import stable_seed
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

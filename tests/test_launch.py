@@ -17,11 +17,12 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from safetensors.torch import load_file
 
 from optune import launch
-from optune.artefacts import hash_files, read_json
 from optune.config import LaunchConfig, LossConfig, TrainingConfig, load_config
 from optune.run import run_optune
+from optune.store import hash_files
 from optune.trainer import train_dpo
 from optune.types import UserError
+from optune.utils.files import read_json
 
 SETTINGS = TrainingConfig(learning_rate=1e-4, batch_size=8, micro_batch_size=4, batching="length_grouped")
 TWO = LaunchConfig(mode="accelerate", processes=2)
@@ -151,7 +152,7 @@ def test_a_worker_that_is_killed_is_told_and_leaves_nothing(random_llama, tmp_pa
 PARENT = """
 import sys
 from pathlib import Path
-from optune.command import exit_status
+from optune.utils.command import exit_status
 from optune.config import load_config, parse_config
 from optune.run import run_optune
 import json

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from optune.artefacts import read_json
 from optune.audit import audit_run
 from optune.config import RunConfig, load_config
 from optune.learners import Step
 from optune.ledger import ledger
 from optune.run import run_optune
 from optune.types import UserError
+from optune.utils.files import read_json
 
 
 @pytest.fixture(scope="module")

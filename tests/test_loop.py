@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from optune.artefacts import hash_files, read_json
 from optune.config import RunConfig
 from optune.cost_model import prompts_of
 from optune.history import History, HistoryView
 from optune.prompts import load_prompts, varying
 from optune.run import run_optune
 from optune.stages import Stages
+from optune.store import hash_files
 from optune.types import Prompt, UserError
+from optune.utils.files import read_json
 
 
 def identities(stages: list[dict]) -> list[tuple]:
@@ -164,7 +165,7 @@ def test_a_run_directory_of_another_configuration_is_refused_and_named(finished)
 
 
 def test_a_run_directory_in_use_is_refused_with_its_holder(finished):
-    from optune.artefacts import run_lock
+    from optune.store import run_lock
 
     config, run_dir, _ = finished
     with run_lock(run_dir), pytest.raises(UserError, match=r"in use by process \d+"):

@@ -262,7 +262,7 @@ def test_the_paper_preset_runs_from_end_to_end_on_stand_ins(small, tmp_path):
 
     from optune.reward.sequence_classifier import SequenceClassifier
     from optune.run import run_optune
-    from optune.threads import cpu_threads
+    from optune.utils.threads import cpu_threads
 
     result = run_optune(small, tmp_path)
     counts = {(e["iteration"], e["stage"]): e["counts"] for e in result.stages}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from optune.ranking import lowest, lowest_set, ranking
+from optune.utils.ranking import lowest, lowest_set, ranking
 
 SCORES = st.lists(st.sampled_from([-1.5, -0.0, 0.0, 2.0, float("inf"), float("nan")]), max_size=30)
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optune.artefacts import content_hash, hash_files, read_json, stable_hash, write_json
 from optune.audit import audit_run
 from optune.config import load_config, parse_config, recipe_settings
 from optune.export import export_policy
@@ -21,7 +20,10 @@ from optune.offline_pairs import read_offline_pairs
 from optune.prompts import disjoint, load_prompts
 from optune.reward.length_penalty import penalised
 from optune.run import run_optune
+from optune.store import content_hash, hash_files
 from optune.types import Response, UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import stable_hash
 
 
 def counts(result, stage: str) -> list[dict]:

@@ -9,7 +9,7 @@ import pytest
 
 from experiments import audit, readme, records
 from experiments.fuzz import Outcome
-from optune.artefacts import read_json, write_json
+from optune.utils.files import read_json, write_json
 
 pytest_plugins = "pytester"
 

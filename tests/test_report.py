@@ -15,7 +15,7 @@ from experiments.readme import written
 from experiments.report import judged, markdown, readme_tables
 from experiments.report_page import page
 from experiments.verdicts import CLASSES, bootstrap_check
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 from tests.test_experiments import evidence
 
 ROOT = Path(__file__).resolve().parents[1]

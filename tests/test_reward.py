@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from optune.config import OPERATIONAL, RewardConfig, load_config
-from optune.registry import resolve
 from optune.reward import REWARDS, identity
 from optune.types import Prompt, Response, UserError
+from optune.utils.registry import resolve
 
 TEMPLATE = "{% for m in messages %}<{{ m.role }}> {{ m.content }} </s> {% endfor %}"
 

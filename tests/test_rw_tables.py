@@ -14,11 +14,11 @@ from experiments.rw_probes import ABLATION, CATEGORIES, REWARD_MODELS, correlati
 from experiments.rw_table1_preference_models import FIGURE as TABLE1
 from experiments.rw_table1_preference_models import LABELS
 from experiments.rw_table4_length_penalty import FIGURE as TABLE4
-from optune.artefacts import write_json
 from optune.pairwise_preference import VERDICTS, in_random_order, prefers_first, train_preference_model
 from optune.sandbox import FAMILIES
 from optune.sandbox_reward_models import favour_length
 from optune.types import UserError
+from optune.utils.files import write_json
 
 
 def rows(n: int = 400) -> list[dict[str, str]]:

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optune import sandbox
-from optune.artefacts import read_json, read_jsonl, stable_hash
 from optune.audit import audit_run
 from optune.config import RunConfig, SyntheticConfig, WriterConfig, load_config
 from optune.cost_model import Lengths, expected_lengths
@@ -22,6 +21,8 @@ from optune.run import run_optune
 from optune.sandbox_writer import model_name, reply
 from optune.synthetic_prompts import draw, normalised
 from optune.types import UserError
+from optune.utils.files import read_json, read_jsonl
+from optune.utils.hashing import stable_hash
 from optune.writer_cost import writer_cost
 
 WRITER = make_writer(WriterConfig(name="sandbox"))

@@ -15,8 +15,8 @@ from experiments.arms import build_of
 from experiments.compute import arm_config, world
 from experiments.figures import PAPER, figure_of
 from experiments.results import raw_path
-from optune.artefacts import read_json, write_json
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
 
 
 def put(base: Path, arms, seeds, content) -> Path:

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from optune.config import LossConfig, TrainingConfig
-from optune.quiet import quiet_libraries
 from optune.reference import reference_columns, sequence_logprobs
 from optune.trainer import train_dpo, training_arguments
 from optune.types import UserError
+from optune.utils.quiet import quiet_libraries
 from optune.weighted_trainer import WeightedDPOTrainer
 
 SETTINGS = TrainingConfig(learning_rate=1e-3, batch_size=8, micro_batch_size=8)

@@ -19,8 +19,8 @@ from experiments.when_selection_pays import (
     probe_arm,
     prompt_correlation,
 )
-from optune.artefacts import write_json
 from optune.config import load_config
+from optune.utils.files import write_json
 
 PROMPTS = 600
 FAMILIES = [f"family{i % 6}" for i in range(PROMPTS)]

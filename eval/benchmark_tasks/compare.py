@@ -15,8 +15,8 @@ from scipy.stats import norm
 
 from eval.benchmark_tasks.suites import SUITES, Benchmark
 from eval.stats import Interval, holm, mcnemar, t_interval, t_test
-from optune.artefacts import NOT_JSON
 from optune.types import UserError
+from optune.utils.files import NOT_JSON
 
 _SAMPLES = re.compile(r"samples_(.+)_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl")
 

@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from eval.benchmark_tasks.suites import SUITES, Benchmark, mmlu_subjects
-from optune.artefacts import read_json, stable_hash
 from optune.types import UserError
+from optune.utils.files import read_json
+from optune.utils.hashing import stable_hash
 
 # Where older versions put the same number: (task, key). The files of the first Open LLM Leaderboard use these as well.
 _OLD_KEYS = {

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from eval.benchmark_tasks.suites import Benchmark, local_data, write_task
-from optune.artefacts import write_text
 from optune.sandbox import FAMILIES, Writer, prompts
 from optune.sandbox.gold import answer_of, correctness
 from optune.sandbox.prompts import stable_rng
 from optune.types import Prompt
+from optune.utils.files import write_text
 
 FAMILIES_OF = {
     "sandbox_mc2": ("list", "name", "choose", "describe"),  # many right answers

@@ -11,8 +11,8 @@ from eval.human_study.export import export
 from eval.human_study.ratings import import_ratings
 from eval.human_study.simulate import simulate
 from eval.human_study.study import PAPER_COMPARISONS, Comparison, read_key
-from optune.artefacts import write_json
-from optune.command import exit_status
+from optune.utils.command import exit_status
+from optune.utils.files import write_json
 
 DEFAULT_FOLDER = "runs/human_study"
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from eval.human_study.ratings import read_ratings
 from eval.human_study.study import Study, plain_lines
 from eval.stats import RESAMPLES, Interval
-from optune.artefacts import NOT_JSON
 from optune.types import UserError
+from optune.utils.files import NOT_JSON
 
 OUTCOMES = ("win", "lose", "tie")
 Array = NDArray[np.float64]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.human_study.study import Comparison, Item, Pair, Study, describe, shared_prompts
-from optune.artefacts import stable_hash, stable_seed
 from optune.types import UserError
+from optune.utils.hashing import stable_hash, stable_seed
 
 
 def draw_study(

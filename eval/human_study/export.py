@@ -18,8 +18,8 @@ from eval.human_study.label_studio import CONFIG, write_label_studio
 from eval.human_study.page import TEMPLATE, render_page
 from eval.human_study.spreadsheet import write_csv
 from eval.human_study.study import KEY_FILE, Comparison, Study, digest, read_key, write_key
-from optune.artefacts import write_text
 from optune.types import UserError
+from optune.utils.files import write_text
 
 
 def export(comparisons: Sequence[Comparison], out: str | Path, **settings: int) -> Study:

@@ -11,8 +11,8 @@ from typing import Any
 
 from eval.human_study.study import Study, digest
 from eval.human_study.submission import Row, Submission
-from optune.artefacts import write_json, write_text
 from optune.types import UserError
+from optune.utils.files import write_json, write_text
 
 CONFIG = """<View>
   <Header value="Which answer is more helpful to the person who asked?"/>

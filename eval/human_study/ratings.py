@@ -18,8 +18,10 @@ from eval.human_study.page import RATINGS_FORMAT
 from eval.human_study.spreadsheet import read_csv
 from eval.human_study.study import CHOICES, Choice, Item, Study, read_key
 from eval.human_study.submission import Row, Submission
-from optune.artefacts import NOT_JSON, read_json, run_lock, sha256_of, write_text
+from optune.store import run_lock
 from optune.types import UserError
+from optune.utils.files import NOT_JSON, read_json, write_text
+from optune.utils.hashing import sha256_of
 
 RATINGS_FILE = "ratings.jsonl"
 

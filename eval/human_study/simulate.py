@@ -12,7 +12,8 @@ import numpy as np
 
 from eval.human_study.page import RATINGS_FORMAT
 from eval.human_study.study import Study
-from optune.artefacts import stable_seed, write_json
+from optune.utils.files import write_json
+from optune.utils.hashing import stable_seed
 
 
 def simulate(

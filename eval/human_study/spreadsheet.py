@@ -11,8 +11,8 @@ from pathlib import Path
 
 from eval.human_study.study import Study, digest, plain_lines
 from eval.human_study.submission import Row, Submission
-from optune.artefacts import write_bytes
 from optune.types import UserError
+from optune.utils.files import write_bytes
 
 COLUMNS = ("study", "rater", "item", "question", "answer_1", "answer_2", "rating (1 or 2 or same)")
 FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a spreadsheet may narrow the wide ones

@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from optune.artefacts import read_json, sha256_of, stable_hash, write_json
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import sha256_of, stable_hash
 
 Choice = Literal["1", "2", "same"]
 CHOICES: tuple[Choice, ...] = ("1", "2", "same")

@@ -19,8 +19,8 @@ from eval.judges.form import Form
 from eval.judges.rating import RATING
 from optune.chat_client import ChatSettings
 from optune.config import JudgeConfig
-from optune.registry import resolve
 from optune.types import UserError
+from optune.utils.registry import resolve
 
 FORMS = {"rating": RATING, "choice": CHOICE}
 PRICES = Path(__file__).with_name("prices.yaml")

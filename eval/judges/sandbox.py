@@ -18,11 +18,11 @@ from typing import Any
 from eval.judges import Judge
 from eval.judges.choice import CHOICE, letter
 from eval.judges.rating import RATING
-from optune.artefacts import stable_hash
 from optune.chat_client import ChatSettings
 from optune.chat_endpoint import completions, in_process, listen
 from optune.sandbox import content_hash, gold
 from optune.types import UserError
+from optune.utils.hashing import stable_hash
 
 LOWEST, HIGHEST = 1.0, 10.0
 _NORMAL = NormalDist()

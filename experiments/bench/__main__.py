@@ -32,9 +32,9 @@ from experiments.bench.table import RESULTS, whole
 from experiments.bench.worlds import SANDBOXES, SIZES, World, world
 from experiments.compute import RUNS
 from experiments.readme import update_readme
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
-from optune.quiet import quiet_libraries
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
+from optune.utils.quiet import quiet_libraries
 
 Measure = Callable[[World, int], list[Row]]
 # Repetitions, and the seconds that a measure took with them on two cores (for the first estimate).

@@ -21,10 +21,10 @@ from experiments.bench.sampling import ours, plain
 from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World
-from optune.checkpoints import load_model
-from optune.command import one_line
 from optune.generate import hf, prepare
-from optune.threads import cpu_threads
+from optune.utils.checkpoints import load_model
+from optune.utils.command import one_line
+from optune.utils.threads import cpu_threads
 
 CONTINUOUS, STATIC = "transformers' continuous batching", "`model.generate` with a static cache"
 ROWS_AT_ONCE, BLOCKS = 512, 4096  # of continuous batching: our engine's rows at once, and room for them

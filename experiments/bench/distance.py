@@ -19,9 +19,9 @@ from experiments.bench.sampling import ARITHMETIC, ours
 from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, shares_of, spread
 from experiments.bench.worlds import World
-from optune.checkpoints import load_model
 from optune.generate import prepare
-from optune.threads import cpu_threads
+from optune.utils.checkpoints import load_model
+from optune.utils.threads import cpu_threads
 
 FULL_SIZE = 2048  # of the matrices; less for a try
 

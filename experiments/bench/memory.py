@@ -16,8 +16,8 @@ from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_
 from experiments.bench.timing import in_turn, ratios, spread
 from experiments.bench.worlds import VARIANTS, World, variants, world
 from experiments.results import ROOT
-from optune.threads import cpu_threads
 from optune.types import UserError
+from optune.utils.threads import cpu_threads
 
 GOAL = 0.75
 WHY = (

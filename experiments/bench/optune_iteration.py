@@ -17,7 +17,7 @@ from experiments.bench.timing import Found, in_turn, ratios, spread
 from experiments.bench.worlds import World
 from experiments.compute import RUNS
 from optune.config import RunConfig
-from optune.threads import cpu_threads
+from optune.utils.threads import cpu_threads
 
 GOAL = 0.05
 WHY = (

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, rates, ratios, shares_of, spread
 from experiments.bench.worlds import World
-from optune.checkpoints import load_model
 from optune.generate import prepare
 from optune.generate.hf import answer
-from optune.threads import cpu_threads
+from optune.utils.checkpoints import load_model
+from optune.utils.threads import cpu_threads
 
 GOAL = 2.5
 WHY = (

@@ -25,11 +25,11 @@ from experiments.bench.sampling import ours
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World, with_larger_heads
 from experiments.results import ROOT
-from optune.checkpoints import load_model
 from optune.generate import prepare
-from optune.generate.process import end_group, keep_log, tail
-from optune.threads import cpu_threads
 from optune.types import UserError
+from optune.utils.checkpoints import load_model
+from optune.utils.threads import cpu_threads
+from optune.utils.worker_processes import end_group, keep_log, tail
 
 GOAL = 1.0
 CACHE_GIB = "4"

@@ -12,9 +12,10 @@ import torch
 from experiments.bench.timing import Found
 from experiments.bench.worlds import World
 from experiments.compute import RUNS
-from optune.artefacts import content_hash, stable_hash
 from optune.preference_rows import PreferenceRows, preference_rows
-from optune.quiet import quiet_libraries
+from optune.store import content_hash
+from optune.utils.hashing import stable_hash
+from optune.utils.quiet import quiet_libraries
 
 AS_SHIPPED = "bf16 autocast, gradient checkpointing, AdamW, second model for reference log-probabilities"
 BEST = "fp32, no gradient checkpointing, RMSProp, reference log-probabilities from a second model in each batch"
@@ -27,7 +28,7 @@ def pairs_of(world: World) -> Path:
 
 def our_rows(world: World) -> PreferenceRows:
     """What the loop's own preference step learns from in iteration 0."""
-    from optune.checkpoints import load_tokenizer
+    from optune.utils.checkpoints import load_tokenizer
 
     tokenizer = load_tokenizer(world.config.policy.model)
     return preference_rows(world.config, tokenizer, _made(world, "prompts"), _made(world, "pairs"), 0)

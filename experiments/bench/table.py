@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.bench.rows import Row, goal_told, number, ratio_told
 from experiments.results import ROOT
-from optune.artefacts import read_json
+from optune.utils.files import read_json
 
 RESULTS = ROOT / "results" / "bench"
 

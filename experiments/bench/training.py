@@ -10,7 +10,7 @@ from experiments.bench.rows import Row, row
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
 from experiments.bench.timing import in_turn, rates, ratios, spread
 from experiments.bench.worlds import World, variants
-from optune.threads import cpu_threads
+from optune.utils.threads import cpu_threads
 
 GOAL = 1.5
 WHY = (

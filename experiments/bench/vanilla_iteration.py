@@ -18,8 +18,8 @@ import torch
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World, variants
-from optune.quiet import quiet_libraries
-from optune.threads import cpu_threads
+from optune.utils.quiet import quiet_libraries
+from optune.utils.threads import cpu_threads
 
 GOALS = {"as shipped": 10.0, "best settings": 3.0}
 WHY = (

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compute import RUNS, resolve
-from optune.artefacts import exclusive, stable_hash
 from optune.config import RunConfig, load_config
 from optune.prompts import load_prompts, write_prompts
 from optune.types import Prompt, UserError
+from optune.utils.files import exclusive
+from optune.utils.hashing import stable_hash
 
 # The sandbox's presets that are measured, and what is changed in them: every loop here has a reward model.
 SANDBOXES = {"tiny": (), "nano": ("reward.kind=sequence_classifier", "reward.model=sandbox:reward")}
@@ -123,7 +124,7 @@ def with_larger_heads(world: World) -> World:
 
 def _prompts(config: RunConfig) -> list[Prompt]:
     from optune.prompts import SOURCES
-    from optune.registry import resolve as part
+    from optune.utils.registry import resolve as part
 
     source = part(SOURCES, config.prompts.source, "prompt source")
     return source(config.prompts, iteration=0, policy=config.policy.model, history=None, seed=config.seed)

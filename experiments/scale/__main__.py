@@ -21,9 +21,9 @@ from typing import Any
 
 from experiments.bench import machine
 from experiments.results import ROOT
-from optune.artefacts import read_json, write_json
-from optune.command import exit_status
 from optune.types import UserError
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
 
 ARRAYS, STAGES = ("argpartition", "select_set", "rank"), ("score", "select", "pair", "rows", "resume")
 WHAT = {

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from optune.artefacts import Artefact, content_hash
 from optune.config import parse_config
 from optune.history import SCHEMA, History, write_rows
 from optune.prompts import SCHEMA as PROMPTS
-from optune.ranking import lowest_set, ranking
 from optune.stages import Stages
+from optune.store import Artefact, content_hash
 from optune.types import Prompt, Response
+from optune.utils.ranking import lowest_set, ranking
 
 RESPONSE_TOKENS = 32
 TURNS = 5  # of what is short enough to be timed more than once, in turn with what it is compared with

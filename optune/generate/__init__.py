@@ -50,7 +50,7 @@ class Prepared:
 
 def prepare(model: str | Path, prompts: Sequence[Prompt], settings: Any) -> Prepared:
     """The prompts as the checkpoint `model` takes them. Raises UserError where it cannot take one."""
-    from optune.checkpoints import load_generation_config, load_tokenizer
+    from optune.utils.checkpoints import load_generation_config, load_tokenizer
 
     trust = settings.trust_remote_code
     tokenizer = load_tokenizer(model, trust_remote_code=trust)

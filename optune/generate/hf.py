@@ -20,9 +20,9 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from optune.checkpoints import load_model
 from optune.generate import Prepared, in_batches, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
+from optune.utils.checkpoints import load_model
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
 COMPACT_AT = 0.15

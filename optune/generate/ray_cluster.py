@@ -18,10 +18,10 @@ from typing import Any
 
 from optune.config import RayConfig
 from optune.generate import ENGINES, in_batches, prepare
-from optune.generate.process import free_memory, package_environment
 from optune.generate.shards import deal, in_order
-from optune.registry import resolve
 from optune.types import Prompt, Response, UserError
+from optune.utils.registry import resolve
+from optune.utils.worker_processes import free_memory, package_environment
 
 
 def options_of(settings: Any) -> RayConfig:

@@ -27,12 +27,12 @@ from typing import Any
 import httpx2
 import openai
 
-from optune.artefacts import NOT_JSON
 from optune.chat_client import ChatSettings, open_client
 from optune.config import ServerConfig
 from optune.generate import prepare, request_seed, temperature_of
-from optune.generate.process import end_group, keep_log, tail
 from optune.types import Prompt, Response, UserError
+from optune.utils.files import NOT_JSON
+from optune.utils.worker_processes import end_group, keep_log, tail
 
 # Endpoints have defaults of their own for these; the policy is to be sampled as it is. Fields unknown to an endpoint
 # are ignored by those named above.

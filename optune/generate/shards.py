@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optune.artefacts import read_json, write_json, write_text
 from optune.generate import in_batches, prepare
-from optune.generate.process import end_with_parent, free_memory, module_workers, run_workers, worker_threads
 from optune.history import read_responses, write_responses
 from optune.types import Prompt, Response
+from optune.utils.files import read_json, write_json, write_text
+from optune.utils.worker_processes import end_with_parent, free_memory, module_workers, run_workers, worker_threads
 
 TELL_EVERY_S = 0.5
 

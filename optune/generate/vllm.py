@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from optune.config import VllmConfig
 from optune.generate import prepare, request_seed, temperature_of
-from optune.generate.process import free_memory, run_workers, worker_devices
 from optune.types import Prompt, Response, UserError
+from optune.utils.worker_processes import free_memory, run_workers, worker_devices
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 # A part is this many full batches: progress is seen, and little is lost where a part's last rows run alone.

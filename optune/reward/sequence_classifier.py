@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from optune.checkpoints import load_model, load_tokenizer
 from optune.types import Prompt, Response, UserError
+from optune.utils.checkpoints import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

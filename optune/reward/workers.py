@@ -18,9 +18,9 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.artefacts import read_json, write_json, write_text
 from optune.config import RewardConfig
-from optune.generate.process import end_with_parent, free_memory, module_workers, started, worker_threads
+from optune.utils.files import read_json, write_json, write_text
+from optune.utils.worker_processes import end_with_parent, free_memory, module_workers, started, worker_threads
 
 if TYPE_CHECKING:
     from optune.reward.sequence_classifier import Rows
@@ -77,8 +77,8 @@ def main(folder: Path, rank: int) -> None:
     """One worker: answer part after part of `rank`, until it is ended or its caller is gone."""
     import torch
 
-    from optune.checkpoints import load_tokenizer
     from optune.reward.sequence_classifier import Network
+    from optune.utils.checkpoints import load_tokenizer
 
     check_parent = end_with_parent()
     job = read_json(folder / "job.json")

@@ -10,8 +10,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
-from optune.quiet import quiet_libraries
 from optune.types import UserError
+from optune.utils.quiet import quiet_libraries
 
 # What transformers raises for files that are damaged, or are JSON of another shape than it expects.
 UNREADABLE = (

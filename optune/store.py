@@ -1,4 +1,4 @@
-"""Files that can be believed: atomic writes, content hashes, stages that are skipped when their key matches, a lock.
+"""Stages that are skipped when their key matches, the content hashes of their folders, and the lock of a run directory.
 
 A *stage* turns inputs into one folder of files. Its key is the hash of everything that could change the result: the
 configuration fields it reads, its inputs' content hashes, the seed, its own version and the versions of the packages
@@ -10,14 +10,8 @@ outside every hash.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import importlib.metadata
-import json
-import math
 import os
-import re
-import shutil
 import socket
 import sys
 import time
@@ -25,38 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
-
-import yaml
+from typing import Any
 
 from optune.types import UserError
+from optune.utils.files import exclusive, in_one_rename, lock, read_json, read_object, write_json
+from optune.utils.hashing import sha256_of, stable_hash
 
 PACKAGES = ("torch", "transformers", "trl", "numpy", "pyarrow")
 STAGE_FILE = "stage.json"
-
-
-# --- hashes ----------------------------------------------------------------------------------------------------------
-
-
-def canonical_json(value: Any) -> str:
-    """The one text of a JSON value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def stable_hash(*parts: Any) -> str:
-    """SHA-256 (hex) of JSON values; the same on every machine and in every process."""
-    return hashlib.sha256(canonical_json(parts).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def stable_seed(*parts: Any) -> int:
-    """A 63-bit seed for a random stream that depends on `parts` alone."""
-    return int(stable_hash(*parts)[:16], 16) >> 1
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of one file's bytes."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -81,127 +51,6 @@ def _content_hash(path: Path, state: tuple[tuple[Path, int, int], ...]) -> str:
         return sha256_of(path)
     pruned = _pruned(path)  # what a stage consisted of stays its identity
     return pruned["digest"] if pruned else stable_hash(hash_files(path))
-
-
-# --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:  # a full disk is not left fuller
-        temporary.unlink(missing_ok=True)
-    return path
-
-
-@contextlib.contextmanager
-def in_one_rename(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `folder` as the block ends; after a failure `folder` is as it was.
-
-    What an earlier, killed attempt left of it goes first.
-    """
-    unfinished = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    yield unfinished
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(unfinished, folder)
-
-
-_NUMBERS = re.compile(r"\[\n\s+(?:-?\d[\d.eE+-]*,?\n\s+)+\]")  # over lines, which no JSON string is
-
-
-def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` for text, as UTF-8."""
-    return write_bytes(path, text.encode("utf-8"))
-
-
-def write_json(path: str | Path, value: Any) -> Path:
-    """Write readable JSON, lists of numbers on one line; NaN and infinity become null, since JSON has neither."""
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    return write_text(path, _NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), text) + "\n")
-
-
-# What `json.loads` raises for a text that is no JSON, or is nested deeper than anything we write.
-NOT_JSON = (ValueError, RecursionError)
-
-
-def read_json(path: str | Path) -> Any:
-    """Read JSON; raises UserError naming the file where it is not JSON."""
-    try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except NOT_JSON as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from None
-
-
-def read_object(path: str | Path, *names: str) -> dict[str, Any]:
-    """Read a JSON object that has `names`; raises UserError naming the file, and the name it lacks."""
-    value = read_json(path)
-    absent = [name for name in names if name not in value] if isinstance(value, dict) else ["a JSON object"]
-    if absent:
-        raise UserError(f"{path}: damaged, as it lacks {absent[0]}; restore it, or move it away to have it made again.")
-    return value
-
-
-def parse_yaml(text: str) -> Any:
-    """A YAML text's plain values: no tag makes an object. Raises ValueError, in one line, for what is no such text."""
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # by tag and nesting
-        raise ValueError(" ".join(str(error).split())) from None
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Read YAML; raises UserError naming the file where it cannot be read."""
-    try:
-        return parse_yaml(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except ValueError as error:
-        raise UserError(f"{path}: not valid YAML ({error}).") from None
-
-
-def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
-    """The values of a JSONL file with their line numbers; blank lines are skipped. UserError names a line not JSON."""
-    try:
-        lines = Path(path).read_text("utf-8").split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text.") from None
-    values = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                values.append((number, json.loads(line)))
-            except NOT_JSON:
-                raise UserError(f"{path}, row {number}: not valid JSON.") from None
-    return values
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
-
-
-# --- stages ----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -329,27 +178,6 @@ def _pruned(folder: Path) -> dict[str, Any] | None:
         return read_object(folder / STAGE_FILE, "digest", "pruned")
     except UserError:  # a folder that is no such stage
         return None
-
-
-def lock(file: IO[Any], wait: bool) -> bool:
-    """Take an advisory lock on an open file; False where another process has it and we do not wait.
-
-    It ends with the file's closing or with the process: a dead holder's lock is free at once.
-    """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock; waits for another holder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w") as file:
-        lock(file, wait=True)
-        yield
 
 
 @contextlib.contextmanager
