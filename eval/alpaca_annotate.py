@@ -16,8 +16,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from eval.alpaca_length_control import load_package
-from optune.chat_client import ChatClient, ChatRequest
-from optune.reply_log import Reply
+from optune.chat.client import ChatClient, ChatRequest
+from optune.chat.reply_log import Reply
 from optune.types import Message, UserError
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"

@@ -29,7 +29,7 @@ from eval.alpaca_annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_length_control import Assets, find_assets, hub_assets, length_controlled, load_package
 from eval.judges import Judge, judge_of, make_judge, sandbox_alpaca
 from eval.win_score import read_outputs
-from optune.chat_client import ChatClient
+from optune.chat.client import ChatClient
 from optune.config import JudgeConfig
 from optune.store import run_lock
 from optune.types import UserError

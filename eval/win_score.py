@@ -22,10 +22,10 @@ from typing import Any
 
 from eval.judges import FORMS, Judge, make_judge
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
-from optune.chat_batch import ask_in_batches
-from optune.chat_client import ChatClient, ChatRequest, Estimate
+from optune.chat.batch import ask_in_batches
+from optune.chat.client import ChatClient, ChatRequest, Estimate
+from optune.chat.reply_log import Reply
 from optune.config import differences
-from optune.reply_log import Reply
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status

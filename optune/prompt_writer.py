@@ -19,7 +19,7 @@ from typing import Any
 
 import httpx2
 
-from optune.chat_client import ChatRequest, ChatSettings, conversation
+from optune.chat.client import ChatRequest, ChatSettings, conversation
 from optune.config import SyntheticConfig, WriterConfig
 from optune.types import UserError
 from optune.utils.files import NOT_JSON

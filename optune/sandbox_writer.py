@@ -14,8 +14,8 @@ from random import Random
 from statistics import fmean
 
 from optune import sandbox
-from optune.chat_client import ChatSettings
-from optune.chat_endpoint import completions, in_process, listen
+from optune.chat.client import ChatSettings
+from optune.chat.endpoint import completions, in_process, listen
 from optune.config import WriterConfig
 from optune.prompt_writer import Shown, Writer, read_back
 from optune.types import UserError

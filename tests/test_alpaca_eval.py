@@ -20,7 +20,7 @@ from eval.alpaca_annotate import ANNOTATOR, annotate
 from eval.alpaca_eval import annotator_of, evaluate, is_alpaca_eval, main, pair_outputs
 from eval.alpaca_length_control import find_assets, length_controlled, load_package
 from eval.judges import Judge, sandbox_alpaca
-from optune.chat_client import ChatSettings
+from optune.chat.client import ChatSettings
 from optune.config import JudgeConfig
 from optune.types import UserError
 from optune.utils.files import write_json

@@ -18,9 +18,9 @@ import httpx2
 import pytest
 from fault_endpoint import FaultyTransport, completion
 
-from optune.chat_batch import ask_in_batches
-from optune.chat_client import ChatClient, ChatRequest, ChatSettings, conversation, retry_after
-from optune.reply_log import Reply, ReplyLog
+from optune.chat.batch import ask_in_batches
+from optune.chat.client import ChatClient, ChatRequest, ChatSettings, conversation, retry_after
+from optune.chat.reply_log import Reply, ReplyLog
 from optune.types import UserError
 
 FAST = {"backoff": 0.01, "max_backoff": 0.05}
@@ -202,7 +202,8 @@ def test_one_process_at_a_time(tmp_path):
 def test_a_full_disk_stops_the_run_and_keeps_what_was_answered(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(
-        "optune.reply_log.os.write", lambda fd, data: write(fd, data[:50]) if b"text 7" in data else write(fd, data)
+        "optune.chat.reply_log.os.write",
+        lambda fd, data: write(fd, data[:50]) if b"text 7" in data else write(fd, data),
     )
     with pytest.raises(UserError, match="disk is full"):
         client(tmp_path, FaultyTransport(), concurrency=1).ask(requests(10))

@@ -425,7 +425,7 @@ def test_a_key_is_nowhere_after_a_judged_run_that_failed_and_went_on(tmp_path, m
     import httpx2
 
     from eval.judges import Judge
-    from optune.chat_client import ChatSettings
+    from optune.chat.client import ChatSettings
 
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     rows = [{"instruction": f"question {i}", "output": f"answer {i}"} for i in range(40)]
@@ -459,7 +459,7 @@ def _judge(rows, judge, run_dir):
 
 
 def test_a_key_inside_an_address_is_refused_without_being_told(capsys):
-    from optune.chat_client import ChatSettings
+    from optune.chat.client import ChatSettings
 
     def command():
         ChatSettings("m", base_url=f"https://user:{SECRET}@example.org/v1")

@@ -37,11 +37,11 @@ from eval.human_study.study import CHOICES, Comparison, Study
 from eval.judges.parser import parse_scores
 from eval.outputs import prompt_set
 from eval.win_score import read_outputs, read_reviews
-from optune.chat_client import read_completion
+from optune.chat.client import read_completion
+from optune.chat.reply_log import ReplyLog
 from optune.config import RunConfig, load_config, parse_config
 from optune.generate.server import read_choice
 from optune.prompts import load_prompts, write_prompts
-from optune.reply_log import ReplyLog
 from optune.rewards_file import read_rewards
 from optune.types import UserError
 

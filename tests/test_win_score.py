@@ -16,8 +16,8 @@ from eval.judges.calibrate import calibrate, distance, shares
 from eval.judges.sandbox import JudgeNoise, SandboxJudge, rate
 from eval.verdicts import from_scores, summarize, verdict_of
 from eval.win_score import match, read_verdicts, win_score
-from optune.chat_client import ChatSettings
-from optune.chat_endpoint import on_loopback
+from optune.chat.client import ChatSettings
+from optune.chat.endpoint import on_loopback
 from optune.types import UserError
 
 WIN, TIE, LOSE = (9.0, 8.0), (8.0, 8.0), (7.0, 8.0)

@@ -17,7 +17,7 @@ import yaml
 from eval.judges.choice import CHOICE
 from eval.judges.form import Form
 from eval.judges.rating import RATING
-from optune.chat_client import ChatSettings
+from optune.chat.client import ChatSettings
 from optune.config import JudgeConfig
 from optune.types import UserError
 from optune.utils.registry import resolve

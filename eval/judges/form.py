@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from optune.chat_client import conversation
+from optune.chat.client import conversation
 from optune.types import Message
 
 FIELDS = ("question", "answer_1", "answer_2")

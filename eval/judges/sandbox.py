@@ -18,8 +18,8 @@ from typing import Any
 from eval.judges import Judge
 from eval.judges.choice import CHOICE, letter
 from eval.judges.rating import RATING
-from optune.chat_client import ChatSettings
-from optune.chat_endpoint import completions, in_process, listen
+from optune.chat.client import ChatSettings
+from optune.chat.endpoint import completions, in_process, listen
 from optune.sandbox import content_hash, gold
 from optune.types import UserError
 from optune.utils.hashing import stable_hash

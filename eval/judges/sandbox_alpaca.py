@@ -14,8 +14,8 @@ from typing import Any
 from eval.alpaca_annotate import prompt_template
 from eval.judges import Judge
 from eval.judges.sandbox import SandboxJudge
-from optune.chat_client import ChatSettings
-from optune.chat_endpoint import Respond, in_process, refused
+from optune.chat.client import ChatSettings
+from optune.chat.endpoint import Respond, in_process, refused
 from optune.sandbox.preferences import SHARPNESS
 from optune.types import UserError
 

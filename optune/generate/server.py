@@ -27,7 +27,7 @@ from typing import Any
 import httpx2
 import openai
 
-from optune.chat_client import ChatSettings, open_client
+from optune.chat.client import ChatSettings, open_client
 from optune.config import ServerConfig
 from optune.generate import prepare, request_seed, temperature_of
 from optune.types import Prompt, Response, UserError

@@ -29,8 +29,8 @@ import httpx2
 import openai
 from tqdm import tqdm
 
+from optune.chat.reply_log import Reply, ReplyLog
 from optune.config import holds_credentials
-from optune.reply_log import Reply, ReplyLog
 from optune.types import Message, UserError
 from optune.utils.command import Terminated
 from optune.utils.files import NOT_JSON

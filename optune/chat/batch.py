@@ -18,8 +18,8 @@ from typing import Any
 import openai
 from tqdm import tqdm
 
-from optune.chat_client import ChatClient, ChatRequest, read_completion
-from optune.reply_log import Reply, ReplyLog
+from optune.chat.client import ChatClient, ChatRequest, read_completion
+from optune.chat.reply_log import Reply, ReplyLog
 from optune.types import UserError
 from optune.utils.files import NOT_JSON, read_json, write_bytes, write_json
 from optune.utils.hashing import stable_hash
