@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
-from optune.prompts import check_characters, load_prompts
+from optune.prompts.files import check_characters, load_prompts
 from optune.types import Prompt, UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, read_jsonl, write_json, write_text

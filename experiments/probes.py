@@ -21,7 +21,7 @@ from optune.config import RunConfig
 from optune.history import read_responses, write_responses
 from optune.ledger import ledger
 from optune.parts import parts_of
-from optune.prompts import load_prompts
+from optune.prompts.files import load_prompts
 from optune.run import RunResult, run_optune
 from optune.sandbox import gold
 from optune.store import Artefact, StageStore, content_hash

@@ -11,8 +11,9 @@ from typing import Any
 
 from optune import sandbox
 from optune.config import RunConfig, SamplingSettings
-from optune.generate import encode_prompts, identity
+from optune.generate import identity
 from optune.history import ROWS, chunks
+from optune.prompts.tokens import encode_prompts
 from optune.reward import identity as reward_identity
 from optune.reward.length_penalty import penalised
 from optune.store import content_hash

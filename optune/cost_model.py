@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from optune.config import RunConfig
-from optune.prompts import SOURCES, variation
+from optune.prompts.sources import SOURCES, variation
 from optune.selection import selection_count
 from optune.types import UserError
 from optune.utils.files import read_json

@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from optune.config import RunConfig
-from optune.generate import encode_prompts
 from optune.pairs import SCHEMA
-from optune.prompts import check_characters, parse_prompt, rows_of
+from optune.prompts.files import check_characters, parse_prompt, rows_of
+from optune.prompts.tokens import encode_prompts
 from optune.types import PreferencePair, Prompt, Response, UserError
 
 BEFORE_ALL = -1

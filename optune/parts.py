@@ -11,7 +11,7 @@ from optune.generate import ENGINES
 from optune.learners import DEFAULT, LEARNERS
 from optune.losses import LOSSES
 from optune.pairs import PAIRINGS
-from optune.prompts import SOURCES
+from optune.prompts.sources import SOURCES
 from optune.reward import REWARDS
 from optune.selection import STRATEGIES
 from optune.utils.hashing import sha256_of

@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optune.config import RunConfig
-from optune.generate import encode_prompts
 from optune.history import chunks
-from optune.prompts import stored_prompts
+from optune.prompts.files import stored_prompts
+from optune.prompts.tokens import encode_prompts
 from optune.types import UserError
 
 SIDES = ("chosen", "rejected")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optune.config import RunConfig
-from optune.prompts import write_prompts
+from optune.prompts.files import write_prompts
 from optune.types import UserError
 from optune.utils.files import exclusive
 

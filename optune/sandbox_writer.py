@@ -17,7 +17,7 @@ from optune import sandbox
 from optune.chat.client import ChatSettings
 from optune.chat.endpoint import completions, in_process, listen
 from optune.config import WriterConfig
-from optune.prompt_writer import Shown, Writer, read_back
+from optune.prompts.writer import Shown, Writer, read_back
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.hashing import stable_hash, stable_seed

@@ -11,7 +11,8 @@ from typing import Any
 
 from optune.answering import Answering, Lengths
 from optune.history import read_responses, write_responses
-from optune.prompts import SourceTools, stored_prompts
+from optune.prompts.files import stored_prompts
+from optune.prompts.sources import SourceTools
 from optune.store import Artefact, StageStore, content_hash
 from optune.types import Prompt, Response
 from optune.utils.files import write_json

@@ -27,8 +27,9 @@ from optune.offline_pairs import OfflinePairs, offline_pairs_beside
 from optune.pairs import pair_gaps, training_rows, write_pairs
 from optune.parts import parts_of, source_hashes
 from optune.preference_rows import PreferenceRows, preference_rows
-from optune.prompt_writer import written_with
-from optune.prompts import load_prompts, sample_of, stored_prompts, stored_texts, variation, write_prompts
+from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
+from optune.prompts.sources import sample_of, variation
+from optune.prompts.writer import written_with
 from optune.selection import select_prompts
 from optune.side_samples import reward_offsets, source_tools
 from optune.store import Artefact, StageStore, content_hash, prune

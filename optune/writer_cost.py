@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from optune.config import RunConfig
 from optune.cost_model import Lengths, Machine, generation_seconds, rewarding_seconds, shape_of
-from optune.prompt_writer import make_writer
+from optune.prompts.writer import make_writer
 
 # Around a record (its JSON), around all of them (the instruction), and around a written prompt, in tokens.
 RECORD_TOKENS, INSTRUCTION_TOKENS, LINE_TOKENS = 25, 250, 15

@@ -56,7 +56,7 @@ def random_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 sandbox training prompts as Parquet."""
-    from optune.prompts import write_prompts
+    from optune.prompts.files import write_prompts
     from optune.sandbox.prompts import prompts
 
     path = tmp_path_factory.mktemp("prompts") / "train.parquet"

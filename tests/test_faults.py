@@ -204,7 +204,7 @@ def test_a_sample_of_a_file_with_repeated_prompts_says_how_many_there_were(confi
     ],
 )
 def test_text_that_no_file_can_hold_is_refused_by_row(tmp_path, row, sentence):
-    from optune.prompts import load_prompts
+    from optune.prompts.files import load_prompts
 
     with pytest.raises(UserError, match=sentence):
         load_prompts(jsonl(tmp_path / "p.jsonl", [row]))
@@ -396,7 +396,7 @@ def test_a_chat_template_cannot_reach_the_machine(random_llama, tmp_path, trap):
 
 
 def test_a_folder_with_a_script_or_an_archive_is_no_prompt_set(tmp_path, trap):
-    from optune.prompts import load_prompts
+    from optune.prompts.files import load_prompts
 
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "set.py").write_text(f"open({str(trap)!r}, 'w')\n")

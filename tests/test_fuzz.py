@@ -41,7 +41,7 @@ from optune.chat.client import read_completion
 from optune.chat.reply_log import ReplyLog
 from optune.config import RunConfig, load_config, parse_config
 from optune.generate.server import read_choice
-from optune.prompts import load_prompts, write_prompts
+from optune.prompts.files import load_prompts, write_prompts
 from optune.rewards_file import read_rewards
 from optune.types import UserError
 

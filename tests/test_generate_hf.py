@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from optune.generate import ENGINES, encode_prompts, stream_key
+from optune.generate import ENGINES
+from optune.generate.prepare import stream_key
+from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
 from optune.utils.registry import resolve
 

@@ -12,7 +12,9 @@ import pytest
 from completions_endpoint import EOS, Endpoint, tokens_for
 
 from optune.config import ServerConfig, load_config
-from optune.generate import ENGINES, encode_prompts, request_seed
+from optune.generate import ENGINES
+from optune.generate.prepare import request_seed
+from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
 from optune.utils.registry import resolve
 

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optune.config import SamplingSettings, load_config
-from optune.generate import ENGINES, identity, in_batches
+from optune.generate import ENGINES, identity
+from optune.generate.prepare import in_batches
 from optune.generate.shards import deal, in_order
 from optune.types import Prompt, Response, UserError
 from optune.utils.registry import resolve
@@ -82,7 +83,7 @@ def test_two_workers_give_exactly_the_single_workers_rows(random_llama):
     ]
     assert two == one
     assert seen == sorted(seen) and seen[-1] == (44, 44)
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"optune.generate.shards" in _read(p)]
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"optune.generate.hf_worker" in _read(p)]
 
 
 @pytest.mark.slow

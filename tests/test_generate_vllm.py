@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from optune.config import SamplingSettings, load_config
-from optune.generate import ENGINES, encode_prompts, identity, request_seed
+from optune.generate import ENGINES, identity
+from optune.generate.prepare import request_seed
+from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
 from optune.utils.registry import resolve
 

@@ -12,7 +12,8 @@ import pytest
 from optune.config import RunConfig
 from optune.cost_model import prompts_of
 from optune.history import History, HistoryView
-from optune.prompts import load_prompts, varying
+from optune.prompts.files import load_prompts
+from optune.prompts.sources import varying
 from optune.run import run_optune
 from optune.stages import Stages
 from optune.store import hash_files

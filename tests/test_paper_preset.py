@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from optune.config import RunConfig, differences, load_config
-from optune.generate import encode_prompts
 from optune.history import read_responses
-from optune.prompts import load_prompts
+from optune.prompts.files import load_prompts
+from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, Response, UserError
 
 QUESTIONS = [

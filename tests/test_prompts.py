@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optune.config import PromptsConfig
-from optune.prompts import fixed, load_prompts, write_prompts
+from optune.prompts.files import load_prompts, write_prompts
+from optune.prompts.sources import fixed
 from optune.types import Prompt, UserError
 
 CHAT = [

@@ -17,7 +17,8 @@ from optune.config import load_config, parse_config, recipe_settings
 from optune.export import export_policy
 from optune.ledger import ledger
 from optune.offline_pairs import read_offline_pairs
-from optune.prompts import disjoint, load_prompts
+from optune.prompts.files import load_prompts
+from optune.prompts.sources import disjoint
 from optune.reward.length_penalty import penalised
 from optune.run import run_optune
 from optune.store import content_hash, hash_files
@@ -43,7 +44,7 @@ def holds(run_dir: Path) -> bool:
 @pytest.fixture(scope="module")
 def small(config, tmp_path_factory):
     """The test run, as small as it gets: 32 prompts, validated on 16 others."""
-    from optune.prompts import write_prompts
+    from optune.prompts.files import write_prompts
     from optune.sandbox import prompts
 
     folder = tmp_path_factory.mktemp("validation")

@@ -170,4 +170,4 @@ def test_a_worker_that_fails_is_one_sentence_and_ends_the_others(make, classifie
 def _workers() -> list[Path]:
     """The reward workers that this process has started."""
     children = Path("/proc/thread-self/children").read_text().split()
-    return [p for c in children if b"optune.reward.workers" in (p := Path(f"/proc/{c}/cmdline")).read_bytes()]
+    return [p for c in children if b"optune.reward.worker" in (p := Path(f"/proc/{c}/cmdline")).read_bytes()]

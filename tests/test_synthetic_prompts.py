@@ -14,12 +14,12 @@ from optune.audit import audit_run
 from optune.config import RunConfig, SyntheticConfig, WriterConfig, load_config
 from optune.cost_model import Lengths, expected_lengths
 from optune.ledger import ledger
-from optune.prompt_diversity import embed, later_of_each, near_duplicates
-from optune.prompt_writer import Shown, make_writer, read_back, read_prompts, request_for
-from optune.prompts import load_prompts, write_prompts
+from optune.prompts.files import load_prompts, write_prompts
+from optune.prompts.near_duplicates import embed, later_of_each, near_duplicates
+from optune.prompts.synthetic import draw, normalised
+from optune.prompts.writer import Shown, make_writer, read_back, read_prompts, request_for
 from optune.run import run_optune
 from optune.sandbox_writer import model_name, reply
-from optune.synthetic_prompts import draw, normalised
 from optune.types import UserError
 from optune.utils.files import read_json, read_jsonl
 from optune.utils.hashing import stable_hash

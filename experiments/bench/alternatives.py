@@ -21,7 +21,8 @@ from experiments.bench.sampling import ours, plain
 from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World
-from optune.generate import hf, prepare
+from optune.generate import hf
+from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
 from optune.utils.command import one_line
 from optune.utils.threads import cpu_threads

@@ -19,7 +19,7 @@ from experiments.bench.sampling import ARITHMETIC, ours
 from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, shares_of, spread
 from experiments.bench.worlds import World
-from optune.generate import prepare
+from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
 from optune.utils.threads import cpu_threads
 

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, rates, ratios, shares_of, spread
 from experiments.bench.worlds import World
-from optune.generate import prepare
 from optune.generate.hf import answer
+from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
 from optune.utils.threads import cpu_threads
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from experiments.compute import RUNS, resolve
 from optune.config import RunConfig, load_config
-from optune.prompts import load_prompts, write_prompts
+from optune.prompts.files import load_prompts, write_prompts
 from optune.types import Prompt, UserError
 from optune.utils.files import exclusive
 from optune.utils.hashing import stable_hash
@@ -123,7 +123,7 @@ def with_larger_heads(world: World) -> World:
 
 
 def _prompts(config: RunConfig) -> list[Prompt]:
-    from optune.prompts import SOURCES
+    from optune.prompts.sources import SOURCES
     from optune.utils.registry import resolve as part
 
     source = part(SOURCES, config.prompts.source, "prompt source")

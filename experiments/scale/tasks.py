@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from optune.config import parse_config
 from optune.history import SCHEMA, History, write_rows
-from optune.prompts import SCHEMA as PROMPTS
+from optune.prompts.files import SCHEMA as PROMPTS
 from optune.stages import Stages
 from optune.store import Artefact, content_hash
 from optune.types import Prompt, Response

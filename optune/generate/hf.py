@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from optune.generate import Prepared, in_batches, prepare, stream_key, temperature_of
+from optune.generate.prepare import Prepared, in_batches, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 from optune.utils.checkpoints import load_model
 

@@ -17,16 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from optune.config import RayConfig
-from optune.generate import ENGINES, in_batches, prepare
+from optune.generate import ENGINES
+from optune.generate.prepare import in_batches, options_of, prepare
 from optune.generate.shards import deal, in_order
 from optune.types import Prompt, Response, UserError
 from optune.utils.registry import resolve
 from optune.utils.worker_processes import free_memory, package_environment
-
-
-def options_of(settings: Any) -> RayConfig:
-    """The section `generation.ray`, or its defaults."""
-    return settings.ray or RayConfig()
 
 
 def sample(

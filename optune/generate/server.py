@@ -29,7 +29,7 @@ import openai
 
 from optune.chat.client import ChatSettings, open_client
 from optune.config import ServerConfig
-from optune.generate import prepare, request_seed, temperature_of
+from optune.generate.prepare import prepare, request_seed, temperature_of
 from optune.types import Prompt, Response, UserError
 from optune.utils.files import NOT_JSON
 from optune.utils.worker_processes import end_group, keep_log, tail

@@ -8,21 +8,19 @@ have computed: the tokens and, on like devices with as many threads, every bit o
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optune.generate import in_batches, prepare
-from optune.history import read_responses, write_responses
+from optune.generate.prepare import in_batches, prepare
+from optune.history import read_responses
 from optune.types import Prompt, Response
-from optune.utils.files import read_json, write_json, write_text
-from optune.utils.worker_processes import end_with_parent, free_memory, module_workers, run_workers, worker_threads
+from optune.utils.files import write_json, write_text
+from optune.utils.worker_processes import free_memory, module_workers, run_workers, worker_threads
 
-TELL_EVERY_S = 0.5
+WORKER = "optune.generate.hf_worker"
 
 
 def sample_in_processes(
@@ -39,7 +37,7 @@ def sample_in_processes(
     rows = len(prompts) * settings.n
     with tempfile.TemporaryDirectory(prefix="optune-hf-") as temporary:
         folder = Path(temporary)
-        commands, environments = module_workers(__name__, len(shards), folder, "generation.workers")
+        commands, environments = module_workers(WORKER, len(shards), folder, "generation.workers")
         alone = settings.model_copy(update={"workers": None}).model_dump()
         job = {"model": str(model), "settings": alone, "seed": seed, "iteration": iteration}
         job["threads"] = worker_threads(len(shards))
@@ -71,31 +69,3 @@ def in_order(shards: Sequence[Sequence[int]], answers: Sequence[Sequence[Respons
         for j, place in enumerate(places)
     }
     return [response for place in sorted(found) for response in found[place]]
-
-
-def main(folder: Path, rank: int) -> None:
-    """One worker: answer `prompts-<rank>.json` as `job.json` says, into `responses-<rank>.parquet`."""
-    import torch
-
-    from optune.config import SamplingSettings
-    from optune.generate.hf import sample
-
-    job, check_parent, told = read_json(folder / "job.json"), end_with_parent(), 0.0
-    torch.set_num_threads(job["threads"])
-    rows = read_json(folder / f"prompts-{rank}.json")
-    prompts = [Prompt(**row | {"messages": tuple(row["messages"])}) for row in rows]
-
-    def tell(done: int, of: int) -> None:
-        nonlocal told
-        check_parent()
-        if time.monotonic() - told > TELL_EVERY_S or done == of:
-            told = time.monotonic()
-            write_text(folder / f"done-{rank}", str(done))
-
-    settings = SamplingSettings(**job["settings"])
-    found = sample(job["model"], prompts, settings, seed=job["seed"], iteration=job["iteration"], on_progress=tell)
-    write_responses(folder / f"responses-{rank}.parquet", found)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

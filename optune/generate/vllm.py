@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optune.config import VllmConfig
-from optune.generate import prepare, request_seed, temperature_of
+from optune.generate.prepare import prepare, request_seed, temperature_of
 from optune.types import Prompt, Response, UserError
 from optune.utils.worker_processes import free_memory, run_workers, worker_devices
 

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from optune.reward.workers import Rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Rows = list[list[int]]  # token ids
 
 
 class SequenceClassifier:

@@ -8,7 +8,6 @@ computes what that process would have computed: on like devices with as many thr
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 import time
 import weakref
@@ -16,16 +15,15 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from optune.config import RewardConfig
 from optune.utils.files import read_json, write_json, write_text
-from optune.utils.worker_processes import end_with_parent, free_memory, module_workers, started, worker_threads
+from optune.utils.worker_processes import free_memory, module_workers, started, worker_threads
 
-if TYPE_CHECKING:
-    from optune.reward.sequence_classifier import Rows
+Rows = list[list[int]]  # token ids
 
 LOOK_EVERY_S = 0.02
+WORKER = "optune.reward.worker"
 
 
 class Workers:
@@ -56,7 +54,7 @@ class Workers:
     def _start(self, workers: int) -> None:
         self._workers = workers
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="optune-reward-")))
-        commands, environments = module_workers(__name__, workers, self._folder, "reward.workers")
+        commands, environments = module_workers(WORKER, workers, self._folder, "reward.workers")
         alone = self._settings.model_copy(update={"workers": None}).model_dump()
         write_json(self._folder / "job.json", {"settings": alone, "threads": worker_threads(workers)})
         free_memory()
@@ -64,57 +62,31 @@ class Workers:
 
     def _answers(self, batches: Sequence[Rows], part: int) -> list[list[float]]:
         for rank in range(self._workers):
-            write_text(self._folder / _asked(part, rank), json.dumps(batches[rank :: self._workers]))
+            write_text(self._folder / asked_file(part, rank), json.dumps(batches[rank :: self._workers]))
         found: list[list[float]] = [[]] * len(batches)
         for rank in range(self._workers):
-            answer = self._folder / _answered(part, rank)
-            _wait_for(answer, self._check)
-            found[rank :: self._workers] = _take(answer)
+            answer = self._folder / answer_file(part, rank)
+            wait_for(answer, self._check)
+            found[rank :: self._workers] = take(answer)
         return found
 
 
-def main(folder: Path, rank: int) -> None:
-    """One worker: answer part after part of `rank`, until it is ended or its caller is gone."""
-    import torch
-
-    from optune.reward.sequence_classifier import Network
-    from optune.utils.checkpoints import load_tokenizer
-
-    check_parent = end_with_parent()
-    job = read_json(folder / "job.json")
-    torch.set_num_threads(job["threads"])
-    settings = RewardConfig(**job["settings"])
-    network = Network(settings, load_tokenizer(settings.model, trust_remote_code=settings.trust_remote_code))
-    for part in count():
-        asked = folder / _asked(part, rank)
-        _wait_for(asked, check_parent)
-        answers = []
-        for values in network(_take(asked)):
-            check_parent()
-            answers.append(values)
-        write_text(folder / _answered(part, rank), json.dumps(answers))
-
-
-def _asked(part: int, rank: int) -> str:
+def asked_file(part: int, rank: int) -> str:
     return f"batches-{part}-{rank}.json"
 
 
-def _answered(part: int, rank: int) -> str:
+def answer_file(part: int, rank: int) -> str:
     return f"logits-{part}-{rank}.json"
 
 
-def _wait_for(path: Path, check: Callable[[], Any]) -> None:
+def wait_for(path: Path, check: Callable[[], Any]) -> None:
     while not path.exists():
         check()
         time.sleep(LOOK_EVERY_S)
 
 
-def _take(path: Path) -> Any:
+def take(path: Path) -> Any:
     """What a file says, which is no longer needed then."""
     value = read_json(path)
     path.unlink()
     return value
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))

@@ -28,9 +28,10 @@ from optune.chat.client import ChatClient, ChatRequest
 from optune.chat.reply_log import Reply
 from optune.config import PromptsConfig, SyntheticConfig
 from optune.history import History, write_responses
-from optune.prompt_diversity import near_duplicates
-from optune.prompt_writer import Shown, make_writer, read_prompts, request_for
-from optune.prompts import SourceTools, fixed, load_prompts, varying
+from optune.prompts.files import load_prompts
+from optune.prompts.near_duplicates import near_duplicates
+from optune.prompts.sources import SourceTools, fixed, varying
+from optune.prompts.writer import Shown, make_writer, read_prompts, request_for
 from optune.types import Prompt, Response, UserError
 from optune.utils.files import exclusive, write_text
 from optune.utils.hashing import stable_hash, stable_seed
