@@ -29,7 +29,7 @@ Rules (all fixed beforehand):
   Between two iterations the outcome is interpolated; an arm that ends up to a tenth short of the budget counts as it
   ended. A recipe that returns its best policy on validation prompts counts with that one.
   Their sizes come from arithmetic, nothing is tuned for a recipe, and the margins are those above.
-- The further strategies (`optune/further_strategies.py`) are compared at ratio 0.5 on development seeds alone; the one
+- The further strategies (`optune/selection/further.py`) are compared at ratio 0.5 on development seeds alone; the one
   with the best mean gold at iteration 3 is then run once on report seeds, against `lowest_reward`.
 - The seeds, arms, settings and this file don't change because an arm lost.
 """

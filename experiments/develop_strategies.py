@@ -1,6 +1,6 @@
 """Which of our further selection strategies is best, decided on development seeds and validation prompts alone.
 
-Hypotheses: see `optune/further_strategies.py`. Each strategy of FURTHER, and the paper's beside them, is run at ratio
+Hypotheses: see `optune/selection/further.py`. Each strategy of FURTHER, and the paper's beside them, is run at ratio
 0.5 with wDPO on the development seeds. The further one with the best mean gold at the last iteration (the rule in
 `claims.py`) is then compared with `lowest_reward` once, on report seeds. (`lowest_centered` is compared there anyhow,
 as a control: `when_selection_pays.py`.) `results/<preset>/development_strategies.json` records what was found, and

@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from optune.config import RunConfig, load_config
     from optune.history import HistoryView
     from optune.losses import dpo_loss, wdpo_loss
-    from optune.pairs import make_pairs
+    from optune.pairs.pairing import make_pairs
     from optune.run import run_optune
-    from optune.selection import select_prompts
+    from optune.selection.strategies import select_prompts
     from optune.weighted_trainer import WeightedDPOTrainer
 
 # Loaded on first use: importing optune must not import torch.

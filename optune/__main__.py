@@ -135,7 +135,7 @@ def _clean_runs(options: argparse.Namespace) -> None:
 
 
 def _select(options: argparse.Namespace) -> None:
-    from optune.rewards_file import select_from_file
+    from optune.selection.from_file import select_from_file
 
     for prompt_id in select_from_file(Path(options.rewards), options.ratio, options.strategy, options.seed):
         print(prompt_id)

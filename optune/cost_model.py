@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from optune.config import RunConfig
 from optune.prompts.sources import SOURCES, variation
-from optune.selection import selection_count
+from optune.selection.strategies import selection_count
 from optune.types import UserError
 from optune.utils.files import read_json
 from optune.utils.registry import resolve

@@ -24,7 +24,7 @@ import torch
 import yaml
 
 from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
-from optune.preference_rows import PreferenceRows
+from optune.pairs.rows import PreferenceRows
 from optune.types import UserError
 from optune.utils.command import one_line
 from optune.utils.files import write_json

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune import batching
-from optune.preference_rows import PreferenceRows
+from optune.pairs.rows import PreferenceRows
 from optune.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token

@@ -10,10 +10,10 @@ from optune.config import RunConfig
 from optune.generate import ENGINES
 from optune.learners import DEFAULT, LEARNERS
 from optune.losses import LOSSES
-from optune.pairs import PAIRINGS
+from optune.pairs.pairing import PAIRINGS
 from optune.prompts.sources import SOURCES
 from optune.reward import REWARDS
-from optune.selection import STRATEGIES
+from optune.selection.strategies import STRATEGIES
 from optune.utils.hashing import sha256_of
 from optune.utils.registry import resolve
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from trl.trainer.utils import selective_log_softmax
 
 from optune.config import RunConfig
-from optune.preference_rows import SIDES, PreferenceRows
+from optune.pairs.rows import SIDES, PreferenceRows
 from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, Response
 from optune.utils.checkpoints import load_model

@@ -23,14 +23,14 @@ from optune.generate import identity
 from optune.history import History, iter_responses, write_responses
 from optune.learners import Step, check_training
 from optune.manifest import Manifest
-from optune.offline_pairs import OfflinePairs, offline_pairs_beside
-from optune.pairs import pair_gaps, training_rows, write_pairs
+from optune.pairs.offline import OfflinePairs, offline_pairs_beside
+from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
+from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.parts import parts_of, source_hashes
-from optune.preference_rows import PreferenceRows, preference_rows
 from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.prompts.sources import sample_of, variation
 from optune.prompts.writer import written_with
-from optune.selection import select_prompts
+from optune.selection.strategies import select_prompts
 from optune.side_samples import reward_offsets, source_tools
 from optune.store import Artefact, StageStore, content_hash, prune
 from optune.types import Prompt, Response, UserError

@@ -44,7 +44,7 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
     import torch
 
     from optune.config import LossConfig, TrainingConfig
-    from optune.preference_rows import PreferenceRows
+    from optune.pairs.rows import PreferenceRows
     from optune.processes import this_process
     from optune.trainer import train_dpo
 

@@ -26,7 +26,7 @@ from trl import DPOConfig, DPOTrainer
 from optune.config import LossConfig, TrainingConfig
 from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.pair_scoring import add_pair_head, pair_reference_columns, shares_prompts
-from optune.preference_rows import PreferenceRows
+from optune.pairs.rows import PreferenceRows
 from optune.processes import gathered, this_process, whole_weights
 from optune.reference import from_sampler, reference_columns
 from optune.types import UserError

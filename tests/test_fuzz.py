@@ -42,7 +42,7 @@ from optune.chat.reply_log import ReplyLog
 from optune.config import RunConfig, load_config, parse_config
 from optune.generate.server import read_choice
 from optune.prompts.files import load_prompts, write_prompts
-from optune.rewards_file import read_rewards
+from optune.selection.from_file import read_rewards
 from optune.types import UserError
 
 CASES = int(os.environ.get("OPTUNE_FUZZ_CASES", "10000"))

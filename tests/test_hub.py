@@ -18,7 +18,7 @@ def run_dir(config, random_llama, tmp_path_factory) -> Path:
     import pyarrow as pa
 
     from optune.history import SCHEMA, History, write_rows
-    from optune.pairs import training_rows, write_pairs
+    from optune.pairs.pairing import training_rows, write_pairs
 
     folder = tmp_path_factory.mktemp("run")
     stages = []

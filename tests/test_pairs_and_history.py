@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optune.history import SCHEMA, History, read_responses, write_responses
-from optune.pairs import make_pairs, pair_rows, training_rows, write_pairs
+from optune.pairs.pairing import make_pairs, pair_rows, training_rows, write_pairs
 from optune.types import Response, UserError
 
 

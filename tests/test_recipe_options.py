@@ -16,7 +16,7 @@ from optune.audit import audit_run
 from optune.config import load_config, parse_config, recipe_settings
 from optune.export import export_policy
 from optune.ledger import ledger
-from optune.offline_pairs import read_offline_pairs
+from optune.pairs.offline import read_offline_pairs
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import disjoint
 from optune.reward.length_penalty import penalised

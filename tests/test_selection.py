@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from optune.__main__ import main
 from optune.history import HistoryView
-from optune.selection import STRATEGIES, select_prompts, selection_count
+from optune.selection.strategies import STRATEGIES, select_prompts, selection_count
 from optune.types import UserError
 
 

@@ -12,7 +12,7 @@ import torch
 from experiments.bench.timing import Found
 from experiments.bench.worlds import World
 from experiments.compute import RUNS
-from optune.preference_rows import PreferenceRows, preference_rows
+from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.store import content_hash
 from optune.utils.hashing import stable_hash
 from optune.utils.quiet import quiet_libraries

@@ -7,7 +7,7 @@ from math import exp, inf, log, pi, sqrt
 from typing import Any
 
 from experiments.paper_checks import Finding, Paper, Verdict, finding
-from optune.selection import selection_count
+from optune.selection.strategies import selection_count
 
 # A prompt with three possible responses, for formulas that hold for any.
 REFERENCE = (0.5, 0.3, 0.2)

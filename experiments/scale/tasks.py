@@ -146,7 +146,7 @@ def pair(n: int, folder: Path) -> dict[str, Any]:
 
 def rows(n: int, folder: Path) -> dict[str, Any]:
     """What the preference step of iteration 1 learns from: prompts encoded, every row read once."""
-    from optune.preference_rows import preference_rows
+    from optune.pairs.rows import preference_rows
     from optune.sandbox_models import word_tokenizer
 
     stages, prompts, history = _run(folder)

@@ -11,7 +11,7 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from optune.history import HistoryView
-from optune.selection import select_prompts
+from optune.selection.strategies import select_prompts
 from optune.types import UserError
 from optune.utils.files import read_jsonl
 

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from optune.config import RunConfig
-from optune.pairs import SCHEMA
+from optune.pairs.pairing import SCHEMA
 from optune.prompts.files import check_characters, parse_prompt, rows_of
 from optune.prompts.tokens import encode_prompts
 from optune.types import PreferencePair, Prompt, Response, UserError

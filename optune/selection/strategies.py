@@ -13,8 +13,8 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 
-from optune.further_strategies import learnable, low_and_varied, lowest_centered, retiring, stalest
 from optune.history import HistoryView
+from optune.selection.further import learnable, low_and_varied, lowest_centered, retiring, stalest
 from optune.types import UserError
 from optune.utils.hashing import stable_seed
 from optune.utils.registry import resolve
