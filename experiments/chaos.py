@@ -149,8 +149,8 @@ def _undisturbed(folder: Path) -> tuple[float, int]:
     # Imported here once, and inherited by every process that is forked.
     from eval.judges import sandbox  # noqa: F401
     from experiments import measure  # noqa: F401
-    from optune import trainer  # noqa: F401
     from optune.generate import hf  # noqa: F401
+    from optune.training import dpo as trainer  # noqa: F401
 
     count = multiprocessing.get_context("fork").Value("i", 0)
     started = time.monotonic()

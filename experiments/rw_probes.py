@@ -17,11 +17,11 @@ from experiments.arms import Arm
 from experiments.measure import measure
 from optune.config import RunConfig
 from optune.generate.hf import sample
-from optune.pairwise_preference import in_random_order, prefers_first
 from optune.run import RunResult
 from optune.sandbox import OTHERS, gold, preference_rows, prompts
 from optune.sandbox_paths import build_settings
 from optune.sandbox_reward_models import length_biased, pairwise
+from optune.training.preference_model import in_random_order, prefers_first
 from optune.utils.hashing import stable_hash
 
 # RewardBench has Chat, Chat Hard, Safety and Reasoning; the sandbox's 16 families fall into four kinds of their own.

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optune.config import RunConfig, load_config
     from optune.history import HistoryView
-    from optune.losses import dpo_loss, wdpo_loss
     from optune.pairs.pairing import make_pairs
     from optune.run import run_optune
     from optune.selection.strategies import select_prompts
-    from optune.weighted_trainer import WeightedDPOTrainer
+    from optune.training.losses import dpo_loss, wdpo_loss
+    from optune.training.weighted_trainer import WeightedDPOTrainer
 
 # Loaded on first use: importing optune must not import torch.
 _HOME = {
     "HistoryView": "history",
     "RunConfig": "config",
-    "dpo_loss": "losses",
+    "dpo_loss": "training.losses",
     "load_config": "config",
-    "make_pairs": "pairs",
+    "make_pairs": "pairs.pairing",
     "run_optune": "run",
-    "select_prompts": "selection",
-    "WeightedDPOTrainer": "weighted_trainer",
-    "wdpo_loss": "losses",
+    "select_prompts": "selection.strategies",
+    "WeightedDPOTrainer": "training.weighted_trainer",
+    "wdpo_loss": "training.losses",
 }
 __all__ = [
     "HistoryView",

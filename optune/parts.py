@@ -8,12 +8,12 @@ from typing import Any
 
 from optune.config import RunConfig
 from optune.generate import ENGINES
-from optune.learners import DEFAULT, LEARNERS
-from optune.losses import LOSSES
 from optune.pairs.pairing import PAIRINGS
 from optune.prompts.sources import SOURCES
 from optune.reward import REWARDS
 from optune.selection.strategies import STRATEGIES
+from optune.training.learners import DEFAULT, LEARNERS
+from optune.training.losses import LOSSES
 from optune.utils.hashing import sha256_of
 from optune.utils.registry import resolve
 

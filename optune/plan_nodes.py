@@ -88,12 +88,12 @@ def _override(name: str, value: Any) -> str:
 def training_command(launch: LaunchConfig) -> str:
     """What the run starts for each iteration's training on one machine; JOB is a folder that it writes."""
     if launch.mode == "process":
-        return "python -m optune.train_worker JOB"
+        return "python -m optune.training.worker JOB"
     if launch.command:
-        return f"{launch.command} -m optune.train_worker JOB"
+        return f"{launch.command} -m optune.training.worker JOB"
     return (
         f"accelerate launch --config_file {config_path(launch)} --num_processes {launch.processes} "
-        "-m optune.train_worker JOB"
+        "-m optune.training.worker JOB"
     )
 
 

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 from optune import sandbox
 from optune.config import LossConfig, RewardConfig, SamplingSettings, TrainingConfig
-from optune.reward_training import train_reward_model
-from optune.sft import TrainingSettings, encode, train_sft
 from optune.store import STAGE_FILE, hash_files, intact, set_aside
+from optune.training.reward_model import train_reward_model
+from optune.training.sft import TrainingSettings, encode, train_sft
 from optune.types import Prompt, Response
 from optune.utils.files import exclusive, in_one_rename, write_json, write_text
 from optune.utils.hashing import stable_hash
@@ -188,7 +188,7 @@ def _train_reward(seed: int, folder: Path, settings: BuildSettings, tokenizer: P
 
 
 def _train_baseline(seed: int, folder: Path, settings: BuildSettings, tokenizer: PreTrainedTokenizerFast) -> dict:
-    from optune.trainer import train_dpo
+    from optune.training.dpo import train_dpo
 
     preferred = []
     for prompt in sandbox.prompts("offline", settings.offline_prompts):

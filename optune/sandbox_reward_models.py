@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from optune import sandbox
-from optune.pairwise_preference import train_preference_model
-from optune.reward_training import train_reward_model
 from optune.sandbox_models import BuildSettings, preferences_for, word_tokenizer
 from optune.store import StageStore, content_hash
+from optune.training.preference_model import train_preference_model
+from optune.training.reward_model import train_reward_model
 from optune.utils.hashing import stable_seed
 from optune.utils.threads import cpu_threads
 

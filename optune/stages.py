@@ -21,7 +21,6 @@ from optune.answering import Answering, Lengths, OnProgress
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import identity
 from optune.history import History, iter_responses, write_responses
-from optune.learners import Step, check_training
 from optune.manifest import Manifest
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
 from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
@@ -33,6 +32,7 @@ from optune.prompts.writer import written_with
 from optune.selection.strategies import select_prompts
 from optune.side_samples import reward_offsets, source_tools
 from optune.store import Artefact, StageStore, content_hash, prune
+from optune.training.learners import Step, check_training
 from optune.types import Prompt, Response, UserError
 from optune.utils.files import read_json, write_json
 from optune.utils.hashing import stable_hash, stable_seed
@@ -216,7 +216,7 @@ class Stages:
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         if config.launch:
-            from optune.launch import identity as launched
+            from optune.training.launch import identity as launched
 
             fields |= launched(config.launch)
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
@@ -321,7 +321,7 @@ class Stages:
         return {"threads": self.config.threads}
 
     def _kl_to(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
-        from optune.reference import kl_estimate
+        from optune.training.reference import kl_estimate
 
         return kl_estimate(self.config, sft, self.answering.tokenizer(sft), measured)
 

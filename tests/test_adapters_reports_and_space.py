@@ -72,7 +72,7 @@ def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tm
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    from optune.trainer import train_dpo
+    from optune.training.dpo import train_dpo
 
     train_dpo(random_llama, random_llama, ROWS, LossConfig(), 1.0, LORA, 3, tmp_path / "a")
     start = AutoModelForCausalLM.from_pretrained(random_llama)

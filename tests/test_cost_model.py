@@ -107,7 +107,7 @@ def test_a_micro_batch_is_a_token_budget_or_the_longest_pairs(paper):
 
 def test_a_pair_in_one_row_has_the_prompt_once(paper):
     """By the positions that the trainer's own cutting counts."""
-    from optune.pair_scoring import place
+    from optune.training.pair_logprobs import place
 
     row = {"prompt_ids": [0] * 180, "chosen_ids": [0] * 300, "rejected_ids": [0] * 300}
     shipped = paper.with_overrides({"training.batching": None, "training.micro_batch_tokens": None})
@@ -229,7 +229,7 @@ def test_a_plan_prints_what_starts_the_run_and_its_training(paper):
     assert "\npython -m optune run --preset paper\n" in told
     command = training_command(paper.launch)
     assert f"Each training is {command}\n" in told and "one process" not in told
-    from optune import launch
+    from optune.training import launch
 
     own = launch.command(paper.launch, "JOB")
     port = own.index("--main_process_port")
@@ -275,7 +275,7 @@ def test_several_nodes_get_commands_that_their_programs_take(paper):
     assert "ray start --head --port=6379 --num-gpus=8" in told
     assert [f"node {k}:  ray start --address=NODE0:6379" in told for k in (0, 1, 2, 3)] == [False, True, True, False]
     words = shlex.split(accelerate_command(run.launch, 3).replace("$rank", "2"))[2:]
-    taken = launch_command_parser().parse_args([*words, "-m", "optune.train_worker", "JOB"])
+    taken = launch_command_parser().parse_args([*words, "-m", "optune.training.worker", "JOB"])
     assert (taken.num_machines, taken.num_processes, taken.machine_rank) == (3, 24, 2)
     assert (ROOT / taken.config_file).is_file()
     subprocess.run(["sh", "-n", "-c", training_script(run.launch, 3)], check=True)

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from optune.config import LossConfig, TrainingConfig
 from optune.run import run_optune
-from optune.trainer import optimizer_of, train_dpo
+from optune.training.common import optimizer_of
+from optune.training.dpo import train_dpo
 from optune.types import UserError
 
 FULL = {"rmsprop_8bit": "rmsprop", "adamw_8bit": "adamw_torch"}

@@ -90,7 +90,7 @@ class Length:
 
 def exploding_gradient(*logps, beta, beta_2):
     """A loss that is finite, and a gradient that is not."""
-    from optune.losses import wdpo_loss
+    from optune.training.losses import wdpo_loss
 
     losses = wdpo_loss(*logps, beta=beta, beta_2=beta_2)
     losses.register_hook(lambda gradient: gradient * math.inf)
@@ -152,7 +152,7 @@ def test_a_gradient_that_is_not_finite_stops_before_anything_is_saved(config, tm
 def test_supervised_training_never_saves_weights_that_are_not_finite(random_llama, tmp_path):
     from transformers import AutoTokenizer
 
-    from optune.sft import TrainingSettings, train_sft
+    from optune.training.sft import TrainingSettings, train_sft
 
     rows = [{"prompt": f"add one and {n}", "completion": "cat dog"} for n in ("two", "three", "four", "five")]
     settings = TrainingSettings(learning_rate=1e38, batch_size=1, num_train_epochs=3, held_out=0.25)
@@ -585,7 +585,7 @@ def test_memory_that_runs_out_in_training_loses_nothing(command, tmp_path, monke
     def train(*_):
         raise kind("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr("optune.trainer.train_dpo", train)
+    monkeypatch.setattr("optune.training.dpo.train_dpo", train)
     assert main(command) == 1
     assert "error: The memory does not suffice" in capsys.readouterr().err
     monkeypatch.undo()

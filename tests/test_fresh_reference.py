@@ -6,9 +6,9 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from optune.config import LossConfig, TrainingConfig, load_config
-from optune.reference import from_sampler, reference_columns
 from optune.run import run_optune
-from optune.trainer import train_dpo
+from optune.training.dpo import train_dpo
+from optune.training.reference import from_sampler, reference_columns
 from optune.types import UserError
 
 SAMPLER = {"training.fresh_reference": "sampler"}

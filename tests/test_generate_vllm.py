@@ -187,7 +187,7 @@ def test_real_vllm_samples_the_policy_and_its_logprobs_are_ours(sample, llama, r
     """Greedy tokens are the `hf` engine's, and log-probabilities those of the whole distribution at temperature 1."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from optune.reference import sequence_logprobs
+    from optune.training.reference import sequence_logprobs
 
     own = settings(real_python, batch_size=32, options={"enforce_eager": True})
     responses = sample(llama, PROMPTS, own, seed=0, iteration=0)

@@ -20,16 +20,24 @@ from transformers import (
 )
 from trl.trainer.utils import FusedCausalLMOutput
 
-from optune import batching
 from optune.config import LossConfig, TrainingConfig, load_config
-from optune.grouped_trainer import GroupedDPOTrainer, UpdateCollator
-from optune.losses import LOSSES
-from optune.pair_scoring import OUTPUTS, add_pair_head, pack, pair_reference_columns, place, score_pairs, shares_prompts
-from optune.reference import reference_columns
-from optune.trainer import train_dpo, training_arguments
+from optune.training import micro_batches as batching
+from optune.training.dpo import train_dpo, training_arguments
+from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
+from optune.training.losses import LOSSES
+from optune.training.pair_logprobs import (
+    OUTPUTS,
+    add_pair_head,
+    pack,
+    pair_reference_columns,
+    place,
+    score_pairs,
+    shares_prompts,
+)
+from optune.training.reference import reference_columns
+from optune.training.weighted_trainer import WeightedDPOTrainer
 from optune.types import UserError
 from optune.utils.quiet import quiet_libraries
-from optune.weighted_trainer import WeightedDPOTrainer
 
 VOCABULARY = 100
 
@@ -146,7 +154,7 @@ def test_a_model_that_cannot_take_a_pair_in_one_row_is_found_out_and_trains_on_t
 def test_logits_too_many_to_be_there_at_once_take_trls_head_and_say_the_same(random_llama, monkeypatch):
     rows, found = pairs(6), []
     for largest in (2**27, 1):
-        monkeypatch.setattr("optune.pair_scoring.LARGEST_LOGITS", largest)
+        monkeypatch.setattr("optune.training.pair_logprobs.LARGEST_LOGITS", largest)
         model = AutoModelForCausalLM.from_pretrained(random_llama)
         add_pair_head(model)
         scores = score_pairs(model, pack(rows, 0, shared=True))

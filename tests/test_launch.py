@@ -16,11 +16,11 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from safetensors.torch import load_file
 
-from optune import launch
 from optune.config import LaunchConfig, LossConfig, TrainingConfig, load_config
 from optune.run import run_optune
 from optune.store import hash_files
-from optune.trainer import train_dpo
+from optune.training import launch
+from optune.training.dpo import train_dpo
 from optune.types import UserError
 from optune.utils.files import read_json
 
@@ -193,7 +193,7 @@ def workers(run: Path) -> list[int]:
             told = (folder / "cmdline").read_bytes().decode()
         except OSError:
             continue
-        if "optune.train_worker" in told and str(run) in told and int(folder.name) != os.getpid():
+        if "optune.training.worker" in told and str(run) in told and int(folder.name) != os.getpid():
             found.append(int(folder.name))
     return found
 
@@ -202,7 +202,7 @@ def workers(run: Path) -> list[int]:
 def test_the_ready_configurations_pass_accelerates_own_loader(name):
     path = launch.config_file(LaunchConfig(mode="accelerate", processes=8, config=name))
     assert load_config_from_file(str(path)).num_machines == 1
-    arguments = ["--config_file", str(path), "--num_processes", "8", "-m", "optune.train_worker", "JOB"]
+    arguments = ["--config_file", str(path), "--num_processes", "8", "-m", "optune.training.worker", "JOB"]
     parsed = _validate_launch_command(launch_command_parser().parse_args(arguments))[0]
     assert parsed.num_processes == 8 and parsed.mixed_precision == "no"
     assert {"ddp": parsed.multi_gpu, "fsdp": parsed.use_fsdp, "zero3": parsed.use_deepspeed}[name]
@@ -253,7 +253,7 @@ def test_a_command_of_ones_own_starts_the_same_worker(tmp_path):
     ours = launch.command(TWO, tmp_path)
     assert ours[1:3] == ["-m", "accelerate.commands.launch"] and ours[-3:] == [
         "-m",
-        "optune.train_worker",
+        "optune.training.worker",
         str(tmp_path),
     ]
     theirs = launch.command(TWO.model_copy(update={"command": "srun -N 2 torchrun"}), tmp_path)

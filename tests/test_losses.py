@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from optune.losses import dpo_loss, wdpo_loss, wdpo_weight
+from optune.training.losses import dpo_loss, wdpo_loss, wdpo_weight
 
 # Log-probabilities of one pair: policy chosen, policy rejected, reference chosen, reference rejected; and its rewards.
 PAIR = (-10.0, -12.0, -11.0, -11.5)

@@ -221,7 +221,7 @@ def test_the_papers_preset_trains_sharded_on_eight_gpus(monkeypatch):
     """A 7B policy's training fits no single GPU, and what is configured is what `launch` takes."""
     import torch
 
-    from optune import launch
+    from optune.training import launch
 
     paper = load_config("paper")
     assert (paper.launch.config, paper.launch.processes, launch.kind(paper.launch)) == ("fsdp", 8, "FSDP")

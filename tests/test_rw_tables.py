@@ -14,9 +14,9 @@ from experiments.rw_probes import ABLATION, CATEGORIES, REWARD_MODELS, correlati
 from experiments.rw_table1_preference_models import FIGURE as TABLE1
 from experiments.rw_table1_preference_models import LABELS
 from experiments.rw_table4_length_penalty import FIGURE as TABLE4
-from optune.pairwise_preference import VERDICTS, in_random_order, prefers_first, train_preference_model
 from optune.sandbox import FAMILIES
 from optune.sandbox_reward_models import favour_length
+from optune.training.preference_model import VERDICTS, in_random_order, prefers_first, train_preference_model
 from optune.types import UserError
 from optune.utils.files import write_json
 
@@ -59,7 +59,7 @@ def test_a_share_of_comparisons_is_decided_by_length_and_the_rest_stays():
 def test_a_preference_model_learns_which_answer_is_better_in_either_order(random_llama, tmp_path):
     from transformers import AutoTokenizer
 
-    from optune.sft import TrainingSettings
+    from optune.training.sft import TrainingSettings
 
     tokenizer = AutoTokenizer.from_pretrained(random_llama)
     data = [
@@ -76,7 +76,7 @@ def test_a_preference_model_learns_which_answer_is_better_in_either_order(random
 
 
 def test_a_tokenizer_without_the_verdicts_is_named(random_llama, monkeypatch):
-    monkeypatch.setattr("optune.pairwise_preference.VERDICTS", (VERDICTS[0], "perhaps"))
+    monkeypatch.setattr("optune.training.preference_model.VERDICTS", (VERDICTS[0], "perhaps"))
     with pytest.raises(UserError, match="first and perhaps are not one token each"):
         prefers_first(random_llama, [("sort cat dog", "cat", "dog")])
 

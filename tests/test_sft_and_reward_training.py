@@ -8,7 +8,7 @@ from statistics import mean
 import pytest
 
 from optune import sandbox, sandbox_models
-from optune.sft import TrainingSettings, encode, hold_out, train_sft
+from optune.training.sft import TrainingSettings, encode, hold_out, train_sft
 from optune.types import UserError
 
 SETTINGS = TrainingSettings(learning_rate=1e-3, batch_size=8, max_length=32)

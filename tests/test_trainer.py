@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from optune.config import LossConfig, TrainingConfig
-from optune.reference import reference_columns, sequence_logprobs
-from optune.trainer import train_dpo, training_arguments
+from optune.training.dpo import train_dpo, training_arguments
+from optune.training.reference import reference_columns, sequence_logprobs
+from optune.training.weighted_trainer import WeightedDPOTrainer
 from optune.types import UserError
 from optune.utils.quiet import quiet_libraries
-from optune.weighted_trainer import WeightedDPOTrainer
 
 SETTINGS = TrainingConfig(learning_rate=1e-3, batch_size=8, micro_batch_size=8)
 

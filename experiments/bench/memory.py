@@ -65,7 +65,7 @@ def peak_of_one(name: str, threads: int, who: str) -> dict[str, float]:
     import torch
     import trl  # noqa: F401
 
-    import optune.trainer  # noqa: F401
+    import optune.training.dpo  # noqa: F401
 
     of = world(name, threads)
     with cpu_threads(threads):

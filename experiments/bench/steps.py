@@ -46,7 +46,7 @@ def _made(world: World, stage: str) -> Path:
 def our_step(world: World, rows: PreferenceRows) -> Found:
     """Plain DPO by our trainer, reference log-probabilities included."""
     from optune.config import LossConfig
-    from optune.trainer import train_dpo
+    from optune.training.dpo import train_dpo
 
     config = world.config
     with tempfile.TemporaryDirectory() as folder:

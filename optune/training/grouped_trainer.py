@@ -18,12 +18,12 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import Tensor
 
-from optune import batching
-from optune.losses import wdpo_weight
-from optune.pair_scoring import PADDING, PairScores, add_pair_head, pack, place, score_pairs
-from optune.processes import leave_precision_to_autocast
+from optune.training import micro_batches as batching
+from optune.training.distributed import leave_precision_to_autocast
+from optune.training.losses import wdpo_weight
+from optune.training.pair_logprobs import PADDING, PairScores, add_pair_head, pack, place, score_pairs
+from optune.training.weighted_trainer import SCORES, WeightedDPOTrainer
 from optune.types import UserError
-from optune.weighted_trainer import SCORES, WeightedDPOTrainer
 
 REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
 # What is summed over an update: pairs, then tokens, then what is a mean over either.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.sft import Row, TrainingSettings, as_dataset, common_arguments, encode, hold_out, train_and_save
+from optune.training.sft import Row, TrainingSettings, as_dataset, common_arguments, encode, hold_out, train_and_save
 from optune.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`python -m optune.train_worker JOB`: the preference step of a job folder that `launch.py` made, alone or as one of
+"""`python -m optune.training.worker JOB`: the preference step of a job folder that `launch.py` made, alone or as one of
 several processes under `accelerate launch`. The main process writes the policy, the result and the updates' metrics.
 """
 
@@ -45,8 +45,8 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
 
     from optune.config import LossConfig, TrainingConfig
     from optune.pairs.rows import PreferenceRows
-    from optune.processes import this_process
-    from optune.trainer import train_dpo
+    from optune.training.distributed import this_process
+    from optune.training.dpo import train_dpo
 
     torch.set_num_threads(job["threads"])
     main_process = this_process().is_main_process

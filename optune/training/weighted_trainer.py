@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from optune.losses import LOSSES, wdpo_weight
+from optune.training.losses import LOSSES, wdpo_weight
 from optune.types import UserError
 from optune.utils.registry import resolve
 

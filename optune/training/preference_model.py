@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.sft import Row, TrainingSettings, train_sft
+from optune.training.sft import Row, TrainingSettings, train_sft
 from optune.types import Message, UserError
 from optune.utils.hashing import stable_seed
 

@@ -19,8 +19,8 @@ from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from optune.config import RunConfig
-from optune.learners import Step
-from optune.trainer import LogTeller, common_arguments, save_policy, summary
+from optune.training.common import LogTeller, common_arguments, save_policy, summary
+from optune.training.learners import Step
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
 from optune.utils.quiet import quiet_libraries

@@ -17,9 +17,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
-from optune import batching
 from optune.pairs.rows import PreferenceRows
-from optune.reference import sequence_logprobs
+from optune.training import micro_batches as batching
+from optune.training.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
 PARTS = ("prompt_ids", "chosen_ids", "rejected_ids")

@@ -102,7 +102,7 @@ def check(launch: LaunchConfig, settings: TrainingConfig) -> None:
 
 def command(launch: LaunchConfig, job_dir: Path | str = "JOB") -> list[str]:
     """What starts the workers; `plan` prints it."""
-    module = ["-m", "optune.train_worker", str(job_dir)]
+    module = ["-m", "optune.training.worker", str(job_dir)]
     if launch.mode == "process":
         return [sys.executable, *module]
     if launch.command:

@@ -63,11 +63,11 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
 def check_training(config: RunConfig) -> None:
     """What training will not have is told before hours are spent on sampling. Raises UserError."""
     if config.launch:
-        from optune.launch import check
+        from optune.training.launch import check
 
         check(config.launch, config.training)
     if config.training.optimizer.endswith("_8bit"):
-        from optune.trainer import optimizer_of
+        from optune.training.common import optimizer_of
 
         optimizer_of(config.training)
 
@@ -75,19 +75,15 @@ def check_training(config: RunConfig) -> None:
 def _trainer(config: RunConfig) -> Callable[..., dict[str, Any]]:
     """The preference step, in this process or where `launch` has it run."""
     if config.launch:
-        from optune.launch import train
+        from optune.training.launch import train
 
         return partial(train, config.launch)
-    from optune.trainer import train_dpo
+    from optune.training.dpo import train_dpo
 
     return train_dpo
 
 
-def rloo(step: Step, folder: Path) -> dict[str, Any]:
-    """REINFORCE with a leave-one-out baseline and PPO's clipped ratio, by TRL's RLOOTrainer."""
-    from optune.policy_gradient import train_rloo
-
-    return train_rloo(step, folder)
-
-
-LEARNERS: dict[str, Callable[[Step, Path], dict[str, Any]]] = {"dpo": dpo, "rloo": rloo}
+LEARNERS: dict[str, Callable[[Step, Path], dict[str, Any]] | str] = {
+    "dpo": dpo,
+    "rloo": "optune.training.rloo:train_rloo",  # REINFORCE, leave-one-out baseline, PPO's clipped ratio
+}

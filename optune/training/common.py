@@ -1,0 +1,83 @@
+"""What the trainers share: optimizers, arguments, saving a policy, telling what an update measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from transformers import TrainerCallback
+from trl import DPOTrainer
+
+from optune.config import TrainingConfig
+from optune.types import UserError
+
+EIGHT_BIT = {"rmsprop_8bit": "rmsprop_bnb_8bit", "adamw_8bit": "adamw_bnb_8bit"}
+OnLog = Callable[[dict[str, Any]], None]  # one update's metrics, by TRL's names
+
+
+def optimizer_of(settings: TrainingConfig) -> str:
+    """transformers' name of the optimizer. Raises UserError where the package that it comes from is missing."""
+    if settings.optimizer in EIGHT_BIT and find_spec("bitsandbytes") is None:
+        raise UserError(f"training.optimizer={settings.optimizer} needs bitsandbytes: pip install bitsandbytes.")
+    return EIGHT_BIT.get(settings.optimizer, settings.optimizer)
+
+
+def common_arguments(settings: TrainingConfig, seed: int, folder: Path) -> dict[str, Any]:
+    """What every learner's trainer is told alike; nothing is saved, evaluated or reported on the way."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "learning_rate": settings.learning_rate,
+        "optim": optimizer_of(settings),
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": settings.warmup_ratio,  # below 1 it is a ratio
+        "num_train_epochs": settings.epochs,
+        "max_grad_norm": settings.max_grad_norm,
+        "bf16": settings.dtype == "bfloat16",
+        "use_cpu": not gpu,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "seed": seed % 2**32,
+        "save_strategy": "no",
+        "eval_strategy": "no",
+        "report_to": "none",
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+    }
+
+
+def save_policy(
+    trainer: DPOTrainer, tokenizer: Any, out_dir: Path, base: str, weights: dict[str, torch.Tensor] | None = None
+) -> None:
+    """A folder that `transformers` loads, with safetensors weights; a LoRA's adapter to `base` lies in `adapter`."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(model, PeftModel):
+        model.peft_config["default"].base_model_name_or_path = base  # by name: what a policy is says not where it lies
+        model.save_pretrained(out_dir / "adapter", save_embedding_layers=False)  # else it asks the hub about them
+        (out_dir / "adapter" / "README.md").unlink(missing_ok=True)
+        model = model.merge_and_unload()
+    model.save_pretrained(out_dir, state_dict=weights)
+    tokenizer.save_pretrained(out_dir)
+
+
+class LogTeller(TrainerCallback):
+    """Tells each update's metrics on."""
+
+    def __init__(self, on_log: OnLog):
+        self.tell = on_log
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.tell(logs)
+
+
+def summary(log: list[dict[str, Any]]) -> dict[str, Any]:
+    """A trainer's metrics, averaged over its updates; of the loss the first and the last one, too."""
+    steps = [entry for entry in log if "loss" in entry]
+    names = sorted({name for entry in steps for name in entry if name not in ("epoch", "step", "learning_rate")})
+    means = {name: sum(e[name] for e in steps if name in e) / len(steps) for name in names}
+    return {"updates": len(steps), "loss_first": steps[0]["loss"], "loss_last": steps[-1]["loss"], **means}
