@@ -39,7 +39,7 @@ def prompt_set(name: str) -> list[Prompt]:
     """The prompts called `name`, or those of the file `name`. Raises UserError naming the known sets, or the row."""
     split = f"sandbox:{name}" if name in ("test", "validation") else name
     if split.startswith("sandbox:"):
-        from optune.sandbox_mixes import sandbox_prompts
+        from optune.sandbox.parts.mixes import sandbox_prompts
 
         if split.removeprefix("sandbox:").partition("@")[0] not in SANDBOX_SPLITS:
             known = ", ".join(f"sandbox:{s}" for s in SANDBOX_SPLITS)

@@ -13,7 +13,7 @@ from experiments.arms import Arm
 from experiments.measure import answers_of, quality
 from optune.config import RunConfig
 from optune.ledger import ledger
-from optune.run import RunResult, run_optune
+from optune.loop.algorithm import RunResult, run_optune
 from optune.sandbox import OTHERS, gold, preference_rows, prompts
 from optune.utils.hashing import stable_hash
 

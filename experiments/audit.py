@@ -4,7 +4,7 @@
     python -m experiments.audit --preset tiny --runs     # and against the runs behind them on this machine
 
 A raw result must count what its verdict letters say, by Eq. 7, and conserve rows from stage to stage. With `--runs`,
-each run directory is audited too (`optune/audit.py`), and its policies are measured again from the answers and judge
+each run directory is audited, too, and its policies are measured again from the answers and judge
 replies that are kept: the numbers that this machine found must come out, and they must be those of the raw result.
 What came of all of tiny's results is recorded.
 """
@@ -23,8 +23,8 @@ from eval.verdicts import win_score
 from experiments.compute import RESULTS, RUNS, base_of, resolve
 from experiments.records import Start, record
 from experiments.results import facts, raw_path
-from optune.audit import audit_run
 from optune.config import differences, parse_config
+from optune.finished.audit import audit_run
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, read_object

@@ -27,7 +27,7 @@ from experiments import compute
 from experiments.arms import arm
 from experiments.records import Start, record
 from experiments.results import facts, raw_path
-from optune.audit import audit_run
+from optune.finished.audit import audit_run
 from optune.store import hash_files
 from optune.types import UserError
 from optune.utils.command import exit_status

@@ -45,7 +45,7 @@ import numpy as np
 
 from experiments.arms import BEST_STRATEGY, ORACLE, RATIOS, Arm, arm, loss_arms, ranking_arms, ratio_arms
 from experiments.recipe_contrasts import CLOCKED, COMBINATIONS, MEMBERS, RECIPES, over, over_every
-from optune.sandbox_mixes import MIXES
+from optune.sandbox.parts.mixes import MIXES
 
 MARGIN_SHARE = 0.2
 FAMILY_ERROR = 0.05

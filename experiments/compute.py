@@ -23,7 +23,7 @@ from experiments.arms import ORACLE, Arm, build_of
 from experiments.machine import machine, why_results_differ
 from experiments.results import ROOT, check_identity, publish, raw_path
 from optune.config import RunConfig, load_config
-from optune.stages import VERSIONS
+from optune.loop.stages import VERSIONS
 from optune.store import package_versions
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
@@ -84,8 +84,8 @@ def world(config: RunConfig) -> dict[str, Any] | None:
         return None
     from eval.judges import judge_of
     from optune.sandbox import VERSION, content_hash
-    from optune.sandbox_models import recipe_hash
-    from optune.sandbox_paths import build_settings
+    from optune.sandbox.parts.models import recipe_hash
+    from optune.sandbox.parts.names import build_settings
 
     return {
         "version": VERSION,
@@ -98,7 +98,7 @@ def world(config: RunConfig) -> dict[str, Any] | None:
 def run_arm(preset: str, arm: Arm, seed: int, overrides: Sequence[str], base: Path, tick: Any = None) -> None:
     """One arm with one seed: the loop, then every iteration's policy measured; writes the raw result."""
     from optune.ledger import ledger
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     config = arm_config(preset, arm, seed, overrides)
     work_dir = RUNS / preset
@@ -163,7 +163,7 @@ def resolve(config: RunConfig) -> RunConfig:
     """`sandbox:` names as paths; the models are built on first use."""
     if not config.sandbox:
         return config
-    from optune.sandbox_paths import resolve_sandbox
+    from optune.sandbox.parts.names import resolve_sandbox
 
     return resolve_sandbox(config, RUNS / "sandbox")
 

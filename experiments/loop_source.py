@@ -10,8 +10,9 @@ import tokenize
 from collections.abc import Iterator
 from typing import Any
 
-from optune import parts, run, stages
 from optune.config import RunConfig
+from optune.loop import algorithm as run
+from optune.loop import parts, stages
 
 APPEND = "history"  # the one step of the loop that is no stage: history.append
 
@@ -105,7 +106,7 @@ def _read(call: ast.Call) -> list[str]:
 
 
 def _options(source: str) -> dict[str, tuple[str, str]]:
-    """Part -> (name of its registry, configuration field), from the dictionary in `optune.parts.parts_of`."""
+    """Part -> (name of its registry, configuration field), from the dictionary in `optune.loop.parts.parts_of`."""
     table = next(node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Dict))
     return {
         key.value: (value.elts[0].id, ast.unparse(_option(value.elts[1])).removeprefix("config."))

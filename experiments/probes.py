@@ -16,13 +16,13 @@ import numpy as np
 from eval.benchmark_tasks.suites import SUITES
 from eval.benchmarks import measure_checkpoint
 from experiments.measure import alpaca_eval, answers_of
-from optune.answering import Answering, Lengths
 from optune.config import RunConfig
 from optune.history import read_responses, write_responses
 from optune.ledger import ledger
-from optune.parts import parts_of
+from optune.loop.algorithm import RunResult, run_optune
+from optune.loop.parts import parts_of
+from optune.loop.rollouts import Answering, Lengths
 from optune.prompts.files import load_prompts
-from optune.run import RunResult, run_optune
 from optune.sandbox import gold
 from optune.store import Artefact, StageStore, content_hash
 from optune.types import UserError

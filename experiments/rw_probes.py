@@ -17,10 +17,10 @@ from experiments.arms import Arm
 from experiments.measure import measure
 from optune.config import RunConfig
 from optune.generate.hf import sample
-from optune.run import RunResult
+from optune.loop.algorithm import RunResult
 from optune.sandbox import OTHERS, gold, preference_rows, prompts
-from optune.sandbox_paths import build_settings
-from optune.sandbox_reward_models import length_biased, pairwise
+from optune.sandbox.parts.names import build_settings
+from optune.sandbox.parts.reward_models import length_biased, pairwise
 from optune.training.preference_model import in_random_order, prefers_first
 from optune.utils.hashing import stable_hash
 

@@ -25,7 +25,7 @@ from optune.utils.files import read_json, write_json
 
 def measure_world(preset: str) -> dict[str, Any]:
     """All figures of the report, means over the development builds, with each build's own beside them."""
-    from optune.sandbox_models import TINY, build, report
+    from optune.sandbox.parts.models import TINY, build, report
 
     config = load_config(preset)
     if not config.sandbox:

@@ -27,7 +27,7 @@ from experiments.arms import REPORT_SEEDS, Arm, arm, ranking_arms
 from experiments.claims import OUTCOMES, Raw, outcome
 from experiments.figure import Data, Figure, caption, interval, main, preview, provenance, told
 from experiments.results import read_raw
-from optune.sandbox_mixes import MIXES
+from optune.sandbox.parts.mixes import MIXES
 
 WORLDS = {"main": "", **{mix: mix for mix in MIXES}}
 STRATEGIES = ("lowest_reward", "random", "lowest_gold", "lowest_centered", "all", "none")  # ranking_arms, in order

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from optune.config import RunConfig, load_config
     from optune.history import HistoryView
+    from optune.loop.algorithm import run_optune
     from optune.pairs.pairing import make_pairs
-    from optune.run import run_optune
     from optune.selection.strategies import select_prompts
     from optune.training.losses import dpo_loss, wdpo_loss
     from optune.training.weighted_trainer import WeightedDPOTrainer
@@ -21,7 +21,7 @@ _HOME = {
     "dpo_loss": "training.losses",
     "load_config": "config",
     "make_pairs": "pairs.pairing",
-    "run_optune": "run",
+    "run_optune": "loop.algorithm",
     "select_prompts": "selection.strategies",
     "WeightedDPOTrainer": "training.weighted_trainer",
     "wdpo_loss": "training.losses",

@@ -79,9 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from optune.export import export_policy
-    from optune.progress import Progress
-    from optune.run import run_optune
+    from optune.finished.export import export_policy
+    from optune.loop.algorithm import run_optune
+    from optune.loop.progress import Progress
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> None:
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
     if config.sandbox:
-        from optune.sandbox_paths import resolve_sandbox
+        from optune.sandbox.parts.names import resolve_sandbox
 
         config = resolve_sandbox(config, Path("runs") / "sandbox")
     with Progress(config) as progress:
@@ -98,7 +98,7 @@ def _run(options: argparse.Namespace) -> None:
     policy = export_policy(result.best, result.stages, config, run_dir)
     print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
     if options.push_to_hub:
-        from optune.hub import push
+        from optune.finished.hub import push
 
         name = options.push_to_hub
         push(run_dir, name, f"{name}-pairs", options.push_to, yes=options.push_to is None)
@@ -113,7 +113,7 @@ def _config(options: argparse.Namespace) -> RunConfig:
 
 
 def _plan(options: argparse.Namespace) -> None:
-    from optune.plan import plan
+    from optune.plan.report import plan
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
@@ -123,13 +123,13 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _push(options: argparse.Namespace) -> None:
-    from optune.hub import push
+    from optune.finished.hub import push
 
     push(options.run_dir, options.policy, options.pairs, options.to, options.public, options.yes)
 
 
 def _clean_runs(options: argparse.Namespace) -> None:
-    from optune.clean_runs import clean_runs
+    from optune.finished.clean import clean_runs
 
     clean_runs(options.runs, options.yes)
 
@@ -142,7 +142,7 @@ def _select(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from optune.audit import audit_run
+    from optune.finished.audit import audit_run
 
     found = audit_run(options.run_dir)
     for line in found.lines():

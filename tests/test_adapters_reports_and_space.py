@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from optune.__main__ import main
-from optune.audit import audit_run
-from optune.clean_runs import spare
 from optune.config import LossConfig, RunConfig, TrainingConfig, load_config
-from optune.export import export_policy, model_card
-from optune.run import run_optune
+from optune.finished.audit import audit_run
+from optune.finished.clean import spare
+from optune.finished.export import export_policy, model_card
+from optune.loop.algorithm import run_optune
 from optune.store import hash_files
 from optune.types import UserError
 from optune.utils.files import read_json, read_yaml

@@ -17,7 +17,7 @@ from experiments import aop_contests, aop_table1_reward_models, aop_table4_human
 from experiments.aop_probes import AGREEMENT, CONTESTS, contests, reward_agreement
 from optune import sandbox
 from optune.config import RewardConfig, load_config
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 

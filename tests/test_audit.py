@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from optune.audit import audit_run
+from optune.finished.audit import audit_run
 from optune.store import hash_files
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
@@ -22,7 +22,7 @@ from optune.utils.hashing import stable_hash
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, config) -> Path:
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     run_dir = tmp_path_factory.mktemp("audited") / "run"
     run_optune(config, run_dir)

@@ -10,9 +10,7 @@ import pytest
 
 from optune.__main__ import main
 from optune.config import load_config
-from optune.cost_model import (
-    MACHINES,
-    MISTRAL_7B,
+from optune.plan.cost_model import (
     Lengths,
     Spread,
     expected_lengths,
@@ -21,7 +19,6 @@ from optune.cost_model import (
     offline_pairs,
     pair_flops,
     plan_run,
-    shape_of,
     shares,
     spread_of,
     trainable_parameters,
@@ -29,10 +26,11 @@ from optune.cost_model import (
     training_pairs,
     training_seconds,
 )
-from optune.measured_cost import fit, ledger_errors, measured
-from optune.plan import plan, read_timed
-from optune.plan_nodes import accelerate_command, fitted, node_commands, training_command, training_script
-from optune.plan_shares import TABLE_1, engine_shares, least_rewarding, met, plain_batch, speedups
+from optune.plan.hardware import MACHINES, MISTRAL_7B, shape_of
+from optune.plan.measured_cost import fit, ledger_errors, measured
+from optune.plan.nodes import accelerate_command, fitted, node_commands, training_command, training_script
+from optune.plan.report import plan, read_timed
+from optune.plan.shares import TABLE_1, engine_shares, least_rewarding, met, plain_batch, speedups
 from optune.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

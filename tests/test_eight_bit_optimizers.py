@@ -10,7 +10,7 @@ import pytest
 from safetensors.torch import load_file
 
 from optune.config import LossConfig, TrainingConfig
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.training.common import optimizer_of
 from optune.training.dpo import train_dpo
 from optune.types import UserError

@@ -26,7 +26,7 @@ from fault_endpoint import FaultyTransport, completion
 
 from optune import store as artefacts
 from optune.__main__ import main
-from optune.audit import audit_run
+from optune.finished.audit import audit_run
 from optune.store import hash_files, run_lock
 from optune.types import Response, UserError
 from optune.utils.command import Terminated, exit_status, gave_out, one_line
@@ -98,7 +98,7 @@ def exploding_gradient(*logps, beta, beta_2):
 
 
 def test_responses_without_words_are_counted_and_never_paired(config, tmp_path):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     run = config.with_overrides({"generation.engine": f"{__name__}:silent", "iterations": 0})
     result = run_optune(run, tmp_path)
@@ -111,7 +111,7 @@ def test_responses_without_words_are_counted_and_never_paired(config, tmp_path):
 def test_responses_of_special_tokens_alone_train_against_nothing_unless_a_preset_is_older(config, tmp_path):
     """A person's configuration leaves them out and counts them; recorded ones, and presets with results, stay."""
     from optune.config import load_config, parse_config
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(config.model_dump(exclude_none=True)))
     mine = load_config(file=tmp_path / "mine.yaml")
@@ -133,7 +133,7 @@ def test_responses_of_special_tokens_alone_train_against_nothing_unless_a_preset
 
 @pytest.mark.parametrize("beta_2", ["auto", 1.0])
 def test_no_pair_left_is_one_sentence_and_nothing_is_trained(config, tmp_path, beta_2):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     run = config.with_overrides({"generation.engine": f"{__name__}:mute", "loss.beta_2": beta_2})
     with pytest.raises(UserError, match=r"there are none|no pair is left"):
@@ -142,7 +142,7 @@ def test_no_pair_left_is_one_sentence_and_nothing_is_trained(config, tmp_path, b
 
 
 def test_a_gradient_that_is_not_finite_stops_before_anything_is_saved(config, tmp_path):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     with pytest.raises(UserError, match="gradient is not finite"):
         run_optune(config.with_overrides({"loss.name": f"{__name__}:exploding_gradient"}), tmp_path)
@@ -163,7 +163,7 @@ def test_supervised_training_never_saves_weights_that_are_not_finite(random_llam
 
 def test_strange_prompts_are_trained_on_or_counted(config, tmp_path):
     """Null bytes and right-to-left marks are text; a megabyte is too long; a repeated text is one prompt."""
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     texts = ["add one\0 and two", "\u202esort cat dog", "copy " * 200_000, "add one and two", "add one and two"]
     texts += [f"list {n} fruits" for n in ("two", "three", "four", "five")]
@@ -177,7 +177,7 @@ def test_strange_prompts_are_trained_on_or_counted(config, tmp_path):
 
 
 def test_a_sample_of_a_file_with_repeated_prompts_says_how_many_there_were(config, tmp_path):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     texts = [f"list {n} fruits" for n in ("two", "three", "four", "five")] * 2
     path = jsonl(tmp_path / "twice.jsonl", [{"prompt": text} for text in texts])
@@ -215,7 +215,7 @@ def test_text_that_no_file_can_hold_is_refused_by_row(tmp_path, row, sentence):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, config) -> tuple:
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     short = config.with_overrides({"iterations": 0})
     run_dir = tmp_path_factory.mktemp("faults") / "run"
@@ -236,7 +236,7 @@ DAMAGE = {
              "model.safetensors", "tokenizer.json", "kl/*/stage.json"]
 )  # fmt: skip
 def test_a_damaged_file_is_made_again_as_it_was(finished, name, damage, capsys):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     config, run_dir = finished
     (path,) = (run_dir / "stages").rglob(name) if "/" not in name else (run_dir / "stages").glob(name)
@@ -255,7 +255,7 @@ def test_a_damaged_file_is_made_again_as_it_was(finished, name, damage, capsys):
     "content", [b"", b"{", b"[]", b'{"config": {}}', b'{"config": 7, "stages": 7}', b"\xff\xfe\x00", b"[" * 100_000]
 )
 def test_a_damaged_manifest_is_refused_by_name_and_left_as_it_is(finished, tmp_path, content):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     config, _ = finished
     (tmp_path / "manifest.json").write_bytes(content)
@@ -265,7 +265,7 @@ def test_a_damaged_manifest_is_refused_by_name_and_left_as_it_is(finished, tmp_p
 
 
 def test_sandbox_models_that_are_no_longer_as_built_are_built_again(tmp_path, monkeypatch, capsys):
-    from optune import sandbox_models
+    from optune.sandbox.parts import models as sandbox_models
 
     def quickly(seed, folder, settings):
         artefacts.write_text(folder / "policy" / "model.safetensors", "weights")
@@ -482,7 +482,7 @@ def test_a_key_inside_a_configured_address_is_refused_before_any_tracker_or_mani
 
 
 def test_trackers_hear_nothing_of_addresses_and_commands(config, tmp_path, monkeypatch):
-    from optune.reporting import reporting
+    from optune.loop.reporting import reporting
 
     told = {}
 
@@ -656,7 +656,7 @@ with run_lock(Path({str(tmp_path)!r})):
 
 @pytest.mark.slow
 def test_one_and_two_threads_and_two_directories_take_the_same_decisions(config, tmp_path):
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     decisions = []
     for threads in (1, 2):

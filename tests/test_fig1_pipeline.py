@@ -27,8 +27,8 @@ def numbers(lines: str) -> list[int]:
 
 
 def test_the_steps_are_the_stages_in_the_loops_order_with_what_they_hand_on(data):
-    from optune.parts import PARTS_OF
-    from optune.stages import VERSIONS
+    from optune.loop.parts import PARTS_OF
+    from optune.loop.stages import VERSIONS
 
     names = [step["step"] for step in data["steps"]]
     assert set(names) == {*VERSIONS, "history"} and names.index("select") < names.index("generate") < names.index(

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from optune.config import LossConfig, TrainingConfig, load_config
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.training.dpo import train_dpo
 from optune.training.reference import from_sampler, reference_columns
 from optune.types import UserError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from optune.config import RunConfig
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.utils.files import read_json
 from optune.utils.hashing import stable_hash
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from optune.__main__ import main
-from optune.export import export_policy
+from optune.finished.export import export_policy
 from optune.utils.files import write_json
 
 

@@ -17,7 +17,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from safetensors.torch import load_file
 
 from optune.config import LaunchConfig, LossConfig, TrainingConfig, load_config
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.store import hash_files
 from optune.training import launch
 from optune.training.dpo import train_dpo
@@ -154,7 +154,7 @@ import sys
 from pathlib import Path
 from optune.utils.command import exit_status
 from optune.config import load_config, parse_config
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 import json
 config = parse_config(json.loads(Path(sys.argv[1]).read_text()), "test")
 sys.exit(exit_status(lambda: run_optune(config, sys.argv[2]) and None))

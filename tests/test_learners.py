@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from optune.audit import audit_run
 from optune.config import RunConfig, load_config
+from optune.finished.audit import audit_run
 from optune.ledger import ledger
-from optune.run import run_optune
+from optune.loop.algorithm import run_optune
 from optune.training.learners import Step
 from optune.types import UserError
 from optune.utils.files import read_json

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from optune.config import RunConfig
-from optune.cost_model import prompts_of
 from optune.history import History, HistoryView
+from optune.loop.algorithm import run_optune
+from optune.loop.stages import Stages
+from optune.plan.cost_model import prompts_of
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import varying
-from optune.run import run_optune
-from optune.stages import Stages
 from optune.store import hash_files
 from optune.types import Prompt, UserError
 from optune.utils.files import read_json
@@ -270,7 +270,7 @@ def test_over_long_prompts_are_counted_and_never_cut(config, tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_reward_that_is_not_finite_stops_naming_prompt_and_response(config, tmp_path, value, monkeypatch):
-    from optune.reward.gold import Gold
+    from optune.sandbox.parts.gold_reward import Gold
 
     monkeypatch.setattr(Gold, "score", lambda self, prompts, responses, seed: [0.0, value] * (len(prompts) // 2))
     with pytest.raises(UserError, match=r"prompt '.+', response 1: a reward must be a finite number"):
@@ -279,7 +279,7 @@ def test_a_reward_that_is_not_finite_stops_naming_prompt_and_response(config, tm
 
 
 def test_equal_rewards_everywhere_leave_no_pair_and_one_sentence(config, tmp_path, monkeypatch):
-    from optune.reward.gold import Gold
+    from optune.sandbox.parts.gold_reward import Gold
 
     monkeypatch.setattr(Gold, "score", lambda self, prompts, responses, seed: [1.0] * len(prompts))
     with pytest.raises(UserError, match="there are none"):

@@ -238,7 +238,7 @@ def test_the_paper_preset_runs_with_its_own_engine(small, real_python, tmp_path)
     import torch
     from transformers import MistralForCausalLM
 
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     policy, tokenizer = tmp_path / "policy", tokenizer_of(POLICY_TEMPLATE, pad_token="</s>")
     torch.manual_seed(0)
@@ -260,8 +260,8 @@ def test_the_paper_preset_runs_with_its_own_engine(small, real_python, tmp_path)
 def test_the_paper_preset_runs_from_end_to_end_on_stand_ins(small, tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from optune.loop.algorithm import run_optune
     from optune.reward.sequence_classifier import SequenceClassifier
-    from optune.run import run_optune
     from optune.utils.threads import cpu_threads
 
     result = run_optune(small, tmp_path)

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optune.audit import audit_run
 from optune.config import load_config, parse_config, recipe_settings
-from optune.export import export_policy
+from optune.finished.audit import audit_run
+from optune.finished.export import export_policy
 from optune.ledger import ledger
+from optune.loop.algorithm import run_optune
 from optune.pairs.offline import read_offline_pairs
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import disjoint
 from optune.reward.length_penalty import penalised
-from optune.run import run_optune
 from optune.store import content_hash, hash_files
 from optune.types import Response, UserError
 from optune.utils.files import read_json, write_json

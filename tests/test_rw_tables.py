@@ -15,7 +15,7 @@ from experiments.rw_table1_preference_models import FIGURE as TABLE1
 from experiments.rw_table1_preference_models import LABELS
 from experiments.rw_table4_length_penalty import FIGURE as TABLE4
 from optune.sandbox import FAMILIES
-from optune.sandbox_reward_models import favour_length
+from optune.sandbox.parts.reward_models import favour_length
 from optune.training.preference_model import VERDICTS, in_random_order, prefers_first, train_preference_model
 from optune.types import UserError
 from optune.utils.files import write_json

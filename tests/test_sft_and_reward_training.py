@@ -7,7 +7,8 @@ from statistics import mean
 
 import pytest
 
-from optune import sandbox, sandbox_models
+from optune import sandbox
+from optune.sandbox.parts import models as sandbox_models
 from optune.training.sft import TrainingSettings, encode, hold_out, train_sft
 from optune.types import UserError
 

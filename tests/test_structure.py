@@ -7,113 +7,113 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Collection, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# A module may import from its own layer and those before it.
-LAYERS = [
-    {"types", "quiet"},
-    {"registry", "artefacts", "command", "threads"},
-    {"config", "reply_log"},
-    {
-        "prompts",
-        "history",
-        "ranking",
-        "selection",
-        "further_strategies",
-        "rewards_file",
-        "pairs",
-        "offline_pairs",
-        "preference_rows",
-        "losses",
-        "generate",
-        "reward",
-        "checkpoints",
-        "chat_client",
-        "chat_batch",
-        "chat_endpoint",
-        "prompt_writer",
-        "prompt_diversity",
-        "synthetic_prompts",
-        "sandbox_writer",
-        "ledger",
-        "cost_model",
-        "measured_cost",
-        "writer_cost",
-        "plan_nodes",
-        "plan_shares",
-        "reporting",
-        "export",
-        "hub",
-        "clean_runs",
-        "progress",
-        "sandbox",
-        "sandbox_mixes",
-    },
-    {"batching", "launch", "processes", "reference", "weighted_trainer"},
-    {"pair_scoring"},
-    {"grouped_trainer"},
-    {"trainer", "sft", "reward_training", "learners", "policy_gradient"},
-    {"pairwise_preference", "parts", "answering", "manifest"},
-    {"train_worker", "side_samples"},
-    {"stages", "sandbox_models"},
-    {"sandbox_reward_models"},
-    {"run", "sandbox_paths", "audit", "plan"},
-    {"__main__", "__init__"},
-]
-RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-EVAL_MAY_USE = {
-    "types",
-    "command",
-    "config",
-    "registry",
-    "artefacts",
-    "chat_client",
-    "chat_batch",
-    "chat_endpoint",
-    "reply_log",
-    "generate",
-    "checkpoints",
-    "sandbox",
-    "sandbox_mixes",
-    "sandbox_paths",
-    "prompts",
-    "reward",
-    "quiet",
+# The rooms of each package, low to high: a file may import from its own room and those before it.
+ROOMS = {
+    "optune": [
+        {"types"},
+        {"utils"},
+        {"store", "config", "history"},
+        {"chat", "reward", "selection"},
+        {"prompts"},
+        {"generate", "pairs", "plan"},
+        {"training"},
+        {"sandbox", "loop"},
+        {"finished"},
+        {"__main__", "__init__"},
+    ],
 }
+TOP_LEVEL_MODULES = 6  # files directly in optune/, `__init__` and `__main__` among them
+# What measures a policy stands beside the loop: neither knows the other.
+EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate", "sandbox"}
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Full name -> file of every module below `package`."""
+    named = {}
+    for path in sorted((ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        named[name] = path
+    return named
 
 
 def imports(path: Path) -> set[str]:
     """Full names of what a file imports, also inside functions, but not for type checking only."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    names = set()
+    for node in _run_nodes(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
-def top(name: str) -> str:
-    """`optune.reward.gold.Gold` -> `reward`."""
-    parts = name.split(".")
+def _run_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node that may be run: all but the blocks `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _run_nodes(node)
+
+
+def module_of(name: str, known: Collection[str]) -> str | None:
+    """The module that an imported name is or lies in: `optune.types.Prompt` -> `optune.types`."""
+    while name and name not in known:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def room(module: str) -> str:
+    """`optune.reward.worker` -> `reward`; the package itself is `__init__`."""
+    parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "optune").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
-def test_imports_inside_the_package_run_one_way(path):
-    own = path.relative_to(ROOT / "optune").parts[0].removesuffix(".py")
-    assert own in RANK, f"give {own} a layer"
-    for name in imports(path):
-        assert name.split(".")[0] not in ("eval", "experiments"), f"{path.name} imports {name}"
-        if name.startswith("optune."):
-            module = top(name)
-            assert RANK.get(module, 0) <= RANK[own], f"{path.name} imports {name}, which comes later"
-            if own == "sandbox":
-                assert module in ("sandbox", "types"), f"the sandbox imports {name}"
+@pytest.mark.parametrize("package", ROOMS)
+def test_imports_run_one_way(package):
+    rank = {name: place for place, rooms in enumerate(ROOMS[package]) for name in rooms}
+    known = modules(package)
+    for module, path in known.items():
+        assert room(module) in rank, f"{path}: give the room {room(module)!r} a place in ROOMS"
+        for imported in {module_of(name, known) for name in imports(path)} - {None, package}:
+            assert rank[room(imported)] <= rank[room(module)], f"{module} imports {imported}, which comes later"
+
+
+def test_no_imports_go_in_a_circle():
+    known = {name: path for package in ("optune", "eval", "experiments") for name, path in modules(package).items()}
+    graph = {name: {module_of(i, known) for i in imports(path)} - {None, name} for name, path in known.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_method_knows_neither_evaluation_nor_experiments():
+    for module, path in modules("optune").items():
+        for name in imports(path):
+            assert name.split(".")[0] not in ("eval", "experiments"), f"{module} imports {name}"
+
+
+def test_the_sandbox_world_needs_types_alone():
+    for path in (ROOT / "optune" / "sandbox").glob("*.py"):
+        for name in imports(path):
+            assert not name.startswith("optune.") or name.startswith(("optune.types", "optune.sandbox")), path.name
+
+
+def test_few_modules_lie_directly_in_the_package():
+    assert len(list((ROOT / "optune").glob("*.py"))) <= TOP_LEVEL_MODULES
+
+
+@pytest.mark.parametrize("package", ("optune", "eval", "experiments"))
+def test_every_folder_says_what_is_here_and_where_to_start(package):
+    for path in (ROOT / package).rglob("__init__.py"):
+        said = ast.get_docstring(ast.parse(path.read_text())) or ""
+        assert said, f"{path.relative_to(ROOT)}: one paragraph on what is here and which file to open first"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "eval").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
@@ -122,11 +122,11 @@ def test_evaluation_stands_beside_the_loop(path):
         assert name != "eval", "a bare `import eval` hides the builtin"
         assert not name.startswith("experiments")
         if name.startswith("optune."):
-            assert top(name) in EVAL_MAY_USE, f"{path.name} imports {name}"
+            assert room(name) in EVAL_MAY_USE, f"{path.name} imports {name}"
 
 
 def test_the_loop_fits_a_screen():
-    from optune.run import loop
+    from optune.loop.algorithm import loop
 
     assert len(inspect.getsource(loop).splitlines()) <= 40
 

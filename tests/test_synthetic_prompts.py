@@ -10,20 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from optune import sandbox
-from optune.audit import audit_run
 from optune.config import RunConfig, SyntheticConfig, WriterConfig, load_config
-from optune.cost_model import Lengths, expected_lengths
+from optune.finished.audit import audit_run
 from optune.ledger import ledger
+from optune.loop.algorithm import run_optune
+from optune.plan.cost_model import Lengths, expected_lengths
+from optune.plan.writer_cost import writer_cost
 from optune.prompts.files import load_prompts, write_prompts
 from optune.prompts.near_duplicates import embed, later_of_each, near_duplicates
 from optune.prompts.synthetic import draw, normalised
 from optune.prompts.writer import Shown, make_writer, read_back, read_prompts, request_for
-from optune.run import run_optune
-from optune.sandbox_writer import model_name, reply
+from optune.sandbox.parts.writer import model_name, reply
 from optune.types import UserError
 from optune.utils.files import read_json, read_jsonl
 from optune.utils.hashing import stable_hash
-from optune.writer_cost import writer_cost
 
 WRITER = make_writer(WriterConfig(name="sandbox"))
 OPTIONS = SyntheticConfig(per_iteration=8, writer=WriterConfig(name="sandbox"))
@@ -131,7 +131,7 @@ def test_paid_replies_outlive_the_stage_and_are_not_asked_for_again(configs, tmp
     stage = Path(of(first, "prompts")[0]["path"])
     stage.rename(stage.with_name("gone"))
     lines = log.read_bytes()
-    monkeypatch.setattr("optune.sandbox_writer.reply", lambda text: pytest.fail("asked again"))
+    monkeypatch.setattr("optune.sandbox.parts.writer.reply", lambda text: pytest.fail("asked again"))
     again = run_optune(config, tmp_path / "run")
     assert of(again, "prompts")[0]["digest"] == of(first, "prompts")[0]["digest"] and log.read_bytes() == lines
 
@@ -279,7 +279,7 @@ def test_normalised_texts_differ_in_words_alone():
 
 
 def test_a_plan_names_the_writers_calls_tokens_and_price_and_the_reference_answers():
-    from optune.plan import plan
+    from optune.plan.report import plan
 
     prices = Path(__file__).resolve().parents[1] / "eval" / "judges" / "prices.yaml"
     told = plan(load_config("paper", recipe="aop"), prices=prices)

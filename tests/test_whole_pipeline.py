@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from own_network import NOT_PERMITTED
 
-from optune.audit import CARRIES_CODE
+from optune.finished.audit import CARRIES_CODE
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRETS = {"OPENAI_API_KEY": "sk-proj-0123456789-never-to-be-seen", "HF_TOKEN": "hf_0123456789neverToBeSeen"}

@@ -77,7 +77,7 @@ def _arm(world: World, ratio: float | None) -> RunConfig:
 
 
 def _iteration(config: RunConfig, folder: Path, iterations: int) -> list[dict]:
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     return run_optune(config.with_overrides({"iterations": iterations}), folder / "run", folder / "stages").stages
 

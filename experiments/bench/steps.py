@@ -35,7 +35,7 @@ def our_rows(world: World) -> PreferenceRows:
 
 
 def _made(world: World, stage: str) -> Path:
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     config = world.config.with_overrides({"iterations": 0})
     key = stable_hash(config.model_dump(), content_hash(config.policy.model), torch.__version__)[:12]

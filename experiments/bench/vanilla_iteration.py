@@ -74,7 +74,7 @@ def our_iteration(world: World) -> Found:
     """Iteration 0 in a folder of its own; `seconds` without the KL stage."""
     import time
 
-    from optune.run import run_optune
+    from optune.loop.algorithm import run_optune
 
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()

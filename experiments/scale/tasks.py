@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from optune.config import parse_config
 from optune.history import SCHEMA, History, write_rows
+from optune.loop.stages import Stages
 from optune.prompts.files import SCHEMA as PROMPTS
-from optune.stages import Stages
 from optune.store import Artefact, content_hash
 from optune.types import Prompt, Response
 from optune.utils.ranking import lowest_set, ranking
@@ -147,7 +147,7 @@ def pair(n: int, folder: Path) -> dict[str, Any]:
 def rows(n: int, folder: Path) -> dict[str, Any]:
     """What the preference step of iteration 1 learns from: prompts encoded, every row read once."""
     from optune.pairs.rows import preference_rows
-    from optune.sandbox_models import word_tokenizer
+    from optune.sandbox.parts.models import word_tokenizer
 
     stages, prompts, history = _run(folder)
     pairs, tokenizer = stages.pairs(1, prompts, history), word_tokenizer()

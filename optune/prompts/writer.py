@@ -74,7 +74,7 @@ def endpoint(settings: WriterConfig) -> Writer:
     return Writer(chat, {"temperature": settings.temperature, "max_tokens": settings.max_tokens})
 
 
-WRITERS = {"openai": endpoint, "sandbox": "optune.sandbox_writer:writer"}
+WRITERS = {"openai": endpoint, "sandbox": "optune.sandbox.parts.writer:writer"}
 
 
 def make_writer(settings: WriterConfig) -> Writer:

@@ -14,7 +14,7 @@ from typing import Any
 
 REWARDS = {
     "sequence_classifier": "optune.reward.sequence_classifier:SequenceClassifier",
-    "gold": "optune.reward.gold:Gold",
+    "gold": "optune.sandbox.parts.gold_reward:Gold",
 }
 
 

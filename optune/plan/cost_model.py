@@ -13,15 +13,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
 from optune.config import RunConfig
+from optune.plan.hardware import Machine, Shape, shape_of
 from optune.prompts.sources import SOURCES, variation
 from optune.selection.strategies import selection_count
-from optune.types import UserError
-from optune.utils.files import read_json
 from optune.utils.registry import resolve
 
 PHASES = ("generation", "rewarding", "training")
@@ -33,75 +31,6 @@ RATING_PROMPT_TOKENS, RATING_REPLY_TOKENS = 250, 250  # around the two answers; 
 BYTES = {"float32": 4, "bfloat16": 2, "auto": 2}
 
 
-@dataclass(frozen=True)
-class Shape:
-    """The sizes of a decoder-only transformer with grouped-query attention and a gated MLP."""
-
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    tied: bool = False
-
-    @property
-    def matrix_parameters(self) -> int:
-        """Parameters that every token is multiplied with: all but the input embeddings."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        return self.layers * (attention + 3 * self.hidden * self.intermediate) + self.hidden * self.vocabulary
-
-    @property
-    def parameters(self) -> int:
-        """All parameters, norms left out."""
-        return self.matrix_parameters + (0 if self.tied else self.hidden * self.vocabulary)
-
-    def flops(self, tokens: float, context: float) -> float:
-        """Operations of a forward pass over `tokens` tokens that attend to `context` tokens on average."""
-        return tokens * (2 * self.matrix_parameters + 4 * self.layers * self.heads * self.head_dim * context)
-
-    def cache_bytes(self, tokens: float, width: int) -> float:
-        """Keys and values of `tokens` tokens."""
-        return tokens * 2 * self.layers * self.kv_heads * self.head_dim * width
-
-
-MISTRAL_7B = Shape(32, 4096, 14336, 32, 8, 128, 32000)
-SHAPES = {
-    "alignment-handbook/zephyr-7b-sft-full": MISTRAL_7B,
-    "weqweasdas/RM-Mistral-7B": MISTRAL_7B,
-    "Qwen/Qwen2.5-0.5B-Instruct": Shape(24, 896, 4864, 14, 2, 64, 151936, tied=True),
-    "Skywork/Skywork-Reward-V2-Qwen3-0.6B": Shape(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
-    "sandbox:policy": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
-    "sandbox:reward": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
-}
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What one GPU reaches. Rates in operations or bytes per second, memory in bytes.
-
-    `peak` and `bandwidth` are data-sheet numbers, the efficiencies the share of them that is taken to be reached. A
-    decoding step takes at least `launch_s` per layer, which is what launching a layer's kernels one by one costs.
-    """
-
-    name: str
-    memory: float
-    peak: float
-    bandwidth: float
-    train_efficiency: float = 0.40
-    forward_efficiency: float = 0.50
-    bandwidth_efficiency: float = 0.50
-    launch_s: float = 0.9e-3
-    start_s: float = 60.0  # of a stage: importing, loading a model
-
-
-# bf16 dense peak and memory bandwidth from the vendor's data sheets; all else as above.
-MACHINES = {
-    "a100": Machine("A100 80 GB", 80e9, 312e12, 2.04e12),
-    "h100": Machine("H100 80 GB", 80e9, 989e12, 3.35e12),
-    "h200": Machine("H200 141 GB", 141e9, 989e12, 4.8e12),
-}
 CONTINUOUS = ("vllm", "server")  # engines that give a finished row's place to the next one
 COMPILED_SHARE = 1 / 3  # of `launch_s`, with compiled kernels and CUDA graphs
 
@@ -169,40 +98,6 @@ def tensor_parallel(config: RunConfig) -> int:
     generation = config.generation
     engine = generation.ray.engine if generation.engine == "ray" and generation.ray else generation.engine
     return generation.vllm.tensor_parallel_size if engine in ("vllm", "ray") and generation.vllm else 1
-
-
-def shape_of(model: str) -> Shape:
-    """A checkpoint's sizes: from its folder, from the presets' models, or else from the hub. Raises UserError."""
-    if model in SHAPES:
-        return SHAPES[model]
-    file = Path(model) / "config.json"
-    if file.is_file():
-        return _shape(read_json(file), model)
-    from transformers import AutoConfig
-
-    try:
-        return _shape(AutoConfig.from_pretrained(model).to_dict(), model)
-    except OSError:
-        raise UserError(
-            f"The size of {model!r} is unknown: it is no checkpoint folder, nor known on the hub."
-        ) from None
-
-
-def _shape(config: Mapping[str, Any], model: str) -> Shape:
-    try:
-        heads, hidden = config["num_attention_heads"], config["hidden_size"]
-        return Shape(
-            layers=config["num_hidden_layers"],
-            hidden=hidden,
-            intermediate=config["intermediate_size"],
-            heads=heads,
-            kv_heads=config.get("num_key_value_heads") or heads,
-            head_dim=config.get("head_dim") or hidden // heads,
-            vocabulary=config["vocab_size"],
-            tied=bool(config.get("tie_word_embeddings")),
-        )
-    except KeyError as error:
-        raise UserError(f"{model}: its config.json has no {error.args[0]}, so its cost cannot be worked out.") from None
 
 
 def expected_lengths(config: RunConfig, prompt: float | None = None, response: float | None = None) -> Lengths:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from optune.config import PRESETS, LaunchConfig, RunConfig
-from optune.cost_model import spread_of, tensor_parallel
+from optune.plan.cost_model import spread_of, tensor_parallel
 from optune.types import UserError
 
 RAY_PORT, TRAINING_PORT = 6379, 29500

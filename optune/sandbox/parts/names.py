@@ -3,7 +3,7 @@
 `sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
 trained on first use (`sandbox:reward_long`: a reward model that favours long answers); `sandbox:<split>` as a prompt
 file is that split of the sandbox's prompts, `sandbox:<split>@<mix>` that split of one of its mixes
-(`optune/sandbox_mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences between other writers' responses
+(`mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences between other writers' responses
 to the prompts of split `offline`, on which the baseline was trained as well.
 """
 
@@ -18,7 +18,7 @@ from optune.types import UserError
 from optune.utils.files import exclusive
 
 if TYPE_CHECKING:
-    from optune.sandbox_models import BuildSettings
+    from optune.sandbox.parts.models import BuildSettings
 
 PREFIX = "sandbox:"
 MODELS = ("policy", "reward", "baseline")
@@ -35,7 +35,7 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
         if not (name or "").startswith(PREFIX):
             return name
         if name == f"{PREFIX}{LENGTH_BIASED}":
-            from optune.sandbox_reward_models import length_biased
+            from optune.sandbox.parts.reward_models import length_biased
 
             models.update({} if models else _models(config, root))
             return str(length_biased(Path(models["policy"]), config.sandbox.build, build_settings(config), root))
@@ -63,7 +63,7 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
 
 
 def _models(config: RunConfig, root: Path) -> dict[str, str]:
-    from optune.sandbox_models import build
+    from optune.sandbox.parts.models import build
 
     built = build(config.sandbox.build, root, build_settings(config))
     return {name: str(getattr(built, name)) for name in MODELS}
@@ -71,7 +71,7 @@ def _models(config: RunConfig, root: Path) -> dict[str, str]:
 
 def build_settings(config: RunConfig) -> BuildSettings:
     """How the models of the configuration's sandbox are built. Raises UserError for an unknown size."""
-    from optune.sandbox_models import NANO, TINY
+    from optune.sandbox.parts.models import NANO, TINY
 
     sizes = {"tiny": TINY, "nano": NANO}
     if config.sandbox.size not in sizes:
@@ -107,7 +107,7 @@ def _prompt_file(name: str, root: Path) -> str:
     if not name.startswith(PREFIX):
         return name
     from optune.sandbox import content_hash
-    from optune.sandbox_mixes import sandbox_prompts
+    from optune.sandbox.parts.mixes import sandbox_prompts
 
     split = name.removeprefix(PREFIX)
     path = root / f"prompts-{content_hash()[:12]}" / f"{split}.parquet"

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from optune.config import RunConfig
-from optune.cost_model import PHASES, Lengths, Machine, Spread, StageCost, plan_run, shape_of, shares
+from optune.plan.cost_model import PHASES, Lengths, Spread, StageCost, plan_run, shares
+from optune.plan.hardware import Machine, shape_of
 
 TABLE_1 = {"generation": 0.718, "rewarding": 0.001, "training": 0.281}  # of the paper, on 8 x A100 80 GB
 WITHIN = 0.25  # of a share, relatively

@@ -7,26 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from optune.config import RunConfig
-from optune.cost_model import (
-    MACHINES,
+from optune.plan.cost_model import (
     Lengths,
-    Machine,
     StageCost,
     expected_lengths,
     judge_cost,
     offline_pairs,
     plan_run,
     prompts_of,
-    shape_of,
     spread_of,
     training_bytes,
 )
-from optune.measured_cost import ledger_errors, measured, plan_measured
-from optune.plan_nodes import fitted, named, node_commands, run_command, training_command
-from optune.plan_shares import row, shares_told
+from optune.plan.hardware import MACHINES, Machine, shape_of
+from optune.plan.measured_cost import ledger_errors, measured, plan_measured
+from optune.plan.nodes import fitted, named, node_commands, run_command, training_command
+from optune.plan.shares import row, shares_told
+from optune.plan.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 from optune.types import UserError
 from optune.utils.files import read_json, read_yaml
-from optune.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 
 CLOCK = "seconds-"
 

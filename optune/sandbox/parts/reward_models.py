@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optune import sandbox
-from optune.sandbox_models import BuildSettings, preferences_for, word_tokenizer
+from optune.sandbox.parts.models import BuildSettings, preferences_for, word_tokenizer
 from optune.store import StageStore, content_hash
 from optune.training.preference_model import train_preference_model
 from optune.training.reward_model import train_reward_model

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from optune.answering import Answering, Lengths
 from optune.history import read_responses, write_responses
+from optune.loop.rollouts import Answering, Lengths
 from optune.prompts.files import stored_prompts
 from optune.prompts.sources import SourceTools
 from optune.store import Artefact, StageStore, content_hash

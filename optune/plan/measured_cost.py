@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from optune.config import RunConfig
-from optune.cost_model import (
+from optune.plan.cost_model import (
     PHASES,
     Lengths,
     StageCost,
     expected_lengths,
     fresh_prompts,
     pair_flops,
-    shape_of,
     training_pairs,
     validation_of,
 )
+from optune.plan.hardware import shape_of
 
 
 def measured(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

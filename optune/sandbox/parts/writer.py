@@ -1,7 +1,8 @@
 """The sandbox's prompt writer: an endpoint that reads what it is shown and writes prompts of the sandbox's grammar.
 
 It knows the language's families of tasks, as a large model knows English, and nothing of gold, reward model or policy:
-only the records in the call. In process (`writer`), or on loopback with `python -m optune.sandbox_writer --port 8001`.
+only the records in the call. In process (`writer`), or on loopback with
+`python -m optune.sandbox.parts.writer --port 8001`.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def _likeness(text: str, traits: dict[str | int, float]) -> float:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m optune.sandbox_writer", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="python -m optune.sandbox.parts.writer", description=__doc__.split("\n")[0])
     parser.add_argument("--port", type=int, default=8001)
     options = parser.parse_args(arguments)
     return exit_status(lambda: listen(model_name(), completions(model_name(), reply), options.port))

@@ -90,7 +90,7 @@ def dataset_card(config: dict[str, Any], rows: dict[str, int]) -> str:
     """A card in the hub's form: whose pairs these are, what a row holds, and how many rows each iteration has."""
     from huggingface_hub import DatasetCardData
 
-    from optune.export import public_name
+    from optune.finished.export import public_name
 
     data = DatasetCardData(
         task_categories=["text-generation"],

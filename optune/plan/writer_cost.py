@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optune.config import RunConfig
-from optune.cost_model import Lengths, Machine, generation_seconds, rewarding_seconds, shape_of
+from optune.plan.cost_model import Lengths, generation_seconds, rewarding_seconds
+from optune.plan.hardware import Machine, shape_of
 from optune.prompts.writer import make_writer
 
 # Around a record (its JSON), around all of them (the instruction), and around a written prompt, in tokens.

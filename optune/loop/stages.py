@@ -1,8 +1,8 @@
 """The steps of the loop as stages: what each reads and writes, and what its key depends on.
 
-`run.py` is Algorithm 1; this file is where its lines meet the files. How responses are sampled and rewarded stands in
-`answering.py`, what is sampled beside the loop in `side_samples.py`, the rows of the preference step in
-`preference_rows.py`, the pluggable parts in `parts.py`, the list of finished stages in `manifest.py`. TRL and
+`algorithm.py` is Algorithm 1; this file is where its lines meet the files. How responses are sampled and rewarded
+stands in `rollouts.py`, what is sampled beside the loop in `side_samples.py`, the rows of the preference step in
+`optune/pairs/rows.py`, the pluggable parts in `parts.py`, the list of finished stages in `manifest.py`. TRL and
 transformers are imported inside the stage that needs them, so that a run whose stages are all there returns at once.
 """
 
@@ -17,20 +17,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from optune.answering import Answering, Lengths, OnProgress
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import identity
 from optune.history import History, iter_responses, write_responses
-from optune.manifest import Manifest
+from optune.loop.manifest import Manifest
+from optune.loop.parts import parts_of, source_hashes
+from optune.loop.rollouts import Answering, Lengths, OnProgress
+from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
 from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
 from optune.pairs.rows import PreferenceRows, preference_rows
-from optune.parts import parts_of, source_hashes
 from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.prompts.sources import sample_of, variation
 from optune.prompts.writer import written_with
 from optune.selection.strategies import select_prompts
-from optune.side_samples import reward_offsets, source_tools
 from optune.store import Artefact, StageStore, content_hash, prune
 from optune.training.learners import Step, check_training
 from optune.types import Prompt, Response, UserError

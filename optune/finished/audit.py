@@ -23,11 +23,11 @@ import pyarrow.parquet as pq
 
 from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
-from optune.manifest import Manifest, read_manifest
+from optune.loop.algorithm import loop
+from optune.loop.manifest import Manifest, read_manifest
+from optune.loop.stages import ON_REQUEST, VERSIONS, Stages
 from optune.prompts.files import load_prompts
 from optune.prompts.synthetic import held_out_texts, normalised
-from optune.run import loop
-from optune.stages import ON_REQUEST, VERSIONS, Stages
 from optune.store import STAGE_FILE, Artefact, StageStore, files_of, intact, package_versions, stage_identity, stage_key
 from optune.types import UserError
 from optune.utils.files import read_json, read_jsonl, read_object

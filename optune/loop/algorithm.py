@@ -8,8 +8,8 @@ from typing import Any
 
 from optune.config import RunConfig
 from optune.history import History
-from optune.reporting import reporting
-from optune.stages import OnProgress, OnStage, Stages
+from optune.loop.reporting import reporting
+from optune.loop.stages import OnProgress, OnStage, Stages
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.threads import cpu_threads
@@ -46,7 +46,7 @@ def run_optune(
     read = (config.policy.model, config.reward.model, config.prompts.path, config.pairs.offline, config.validation)
     if any("sandbox:" in str(name) for name in read):
         raise UserError(
-            "`sandbox:` names must be resolved first: optune.sandbox_paths.resolve_sandbox(config, folder)."
+            "`sandbox:` names must be resolved first: optune.sandbox.parts.names.resolve_sandbox(config, folder)."
         )
     if config.keep == "last" and store is not None:
         raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")

@@ -1,0 +1,6 @@
+"""What a run will take, before it is run: `python -m optune plan`.
+
+Start with `cost_model.py` (seconds and memory of each stage) and `hardware.py` (models' shapes, GPUs). `report.py` is
+the command's text; `nodes.py` and `shares.py` are its parts for several machines and for Table 1; `measured_cost.py`
+fits the model to recorded runs, `writer_cost.py` plans a prompt writer's calls.
+"""
