@@ -1,0 +1,6 @@
+"""What measures a policy: it stands beside the loop, and neither knows the other.
+
+Start with `win_score.py` (Eq. 7). `judges/` has the rating prompt, the parser of replies and the judges;
+`alpaca_eval/`, `benchmarks/` and `human_study/` are the paper's other measures; `outputs.py` answers a prompt set with
+a checkpoint, `stats.py` has the intervals.
+"""

@@ -54,7 +54,7 @@ def judged(
 
 def alpaca_eval(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     """AlpacaEval's win rates of a checkpoint against the baseline, on the configuration's evaluation prompts."""
-    from eval.alpaca_eval import annotator_of, evaluate
+    from eval.alpaca_eval.evaluate import annotator_of, evaluate
 
     files = []
     for name in (model, config.evaluation.baseline):

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.benchmark_tasks.suites import SUITES
-from eval.benchmarks import measure_checkpoint
+from eval.benchmarks.run import measure_checkpoint
+from eval.benchmarks.suites import SUITES
 from experiments.measure import alpaca_eval, answers_of
 from optune.config import RunConfig
 from optune.history import read_responses, write_responses

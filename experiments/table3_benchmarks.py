@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from eval.benchmark_tasks.suites import SUITES
+from eval.benchmarks.suites import SUITES
 from experiments.arms import REPORT_SEEDS, arm
 from experiments.claims import ALPACA_ARMS
 from experiments.figure import Data, Figure, interval, main, provenance, told

@@ -1,6 +1,6 @@
 """Table 5: shots and metric of each benchmark, in the paper, in our suite and by the harness's own default.
 
-Ours are read from the task files that a run is measured by (eval/benchmark_tasks/suites.py), the defaults from the
+Ours are read from the task files that a run is measured by (eval/benchmarks/suites.py), the defaults from the
 definitions in the installed lm-eval that these files include.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from eval.benchmark_tasks.suites import PAPER, SUITES, Benchmark, write_paper_tasks
+from eval.benchmarks.suites import PAPER, SUITES, Benchmark, write_paper_tasks
 from experiments.figure import Data, Figure, main
 from experiments.results import ROOT
 from optune.config import load_config

@@ -10,10 +10,10 @@ from unittest import mock
 
 import pytest
 
-from eval import benchmarks
-from eval.benchmark_tasks.compare import compare
-from eval.benchmark_tasks.results import read_results
-from eval.benchmark_tasks.suites import PAPER, SANDBOX, SUITES, mmlu_subjects, write_paper_tasks
+from eval.benchmarks import run as benchmarks
+from eval.benchmarks.compare import compare
+from eval.benchmarks.results import read_results
+from eval.benchmarks.suites import PAPER, SANDBOX, SUITES, mmlu_subjects, write_paper_tasks
 from optune.types import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -143,14 +143,14 @@ def test_a_missing_data_file_is_named(data_dir, tmp_path):
 
 @pytest.fixture
 def few_sandbox_prompts(monkeypatch) -> int:
-    from eval.benchmark_tasks import sandbox
+    from eval.benchmarks import sandbox
 
     monkeypatch.setattr(sandbox, "PROMPTS_PER_FAMILY", 16)
     return 16
 
 
 def test_sandbox_choices_are_right_or_wrong_by_gold_and_held_out(few_sandbox_prompts):
-    from eval.benchmark_tasks.sandbox import FAMILIES_OF, items
+    from eval.benchmarks.sandbox import FAMILIES_OF, items
     from optune.sandbox import FAMILIES, prompts
     from optune.sandbox.gold import answer_of, correctness
 
@@ -401,7 +401,7 @@ def test_paired_tests_pair_by_item_and_match_scipy(tmp_path):
 def test_the_interval_of_paired_proportions_covers_what_it_promises():
     import numpy as np
 
-    from eval.benchmark_tasks.compare import _difference_of_proportions
+    from eval.benchmarks.compare import _difference_of_proportions
 
     rng = np.random.default_rng(1)
     draws = rng.multinomial(200, [0.06, 0.03, 0.91], size=2000)

@@ -157,7 +157,7 @@ def test_bars_that_cannot_be_read_are_null_and_arms_are_named_as_ours(paper):
 
 
 def test_facts_about_the_harness_are_those_of_the_pinned_release(paper):
-    from eval.benchmark_tasks.suites import PAPER
+    from eval.benchmarks.suites import PAPER
     from experiments.table5_benchmark_settings import settings
 
     harness = paper["facts"]["harness"]

@@ -30,7 +30,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from eval.benchmark_tasks.results import as_json, markdown, read_results
+from eval.benchmarks.results import as_json, markdown, read_results
 from eval.human_study.export import export
 from eval.human_study.ratings import import_ratings, read_ratings
 from eval.human_study.study import CHOICES, Comparison, Study

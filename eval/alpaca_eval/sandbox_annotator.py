@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from eval.alpaca_annotate import prompt_template
+from eval.alpaca_eval.annotate import prompt_template
 from eval.judges import Judge
 from eval.judges.sandbox import SandboxJudge
 from optune.chat.client import ChatSettings

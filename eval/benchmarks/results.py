@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from eval.benchmark_tasks.suites import SUITES, Benchmark, mmlu_subjects
+from eval.benchmarks.suites import SUITES, Benchmark, mmlu_subjects
 from optune.types import UserError
 from optune.utils.files import read_json
 from optune.utils.hashing import stable_hash

@@ -18,16 +18,16 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from eval.alpaca_annotate import DEFAULT_MODEL, annotate, asked_through
-from eval.alpaca_length_control import Assets, find_assets, hub_assets, length_controlled, load_package
-from eval.judges import Judge, judge_of, make_judge, sandbox_alpaca
+from eval.alpaca_eval import sandbox_annotator
+from eval.alpaca_eval.annotate import DEFAULT_MODEL, annotate, asked_through
+from eval.alpaca_eval.length_control import Assets, find_assets, hub_assets, length_controlled, load_package
+from eval.judges import Judge, judge_of, make_judge
 from eval.win_score import read_outputs
 from optune.chat.client import ChatClient
 from optune.config import JudgeConfig
@@ -276,7 +276,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def annotator_of(config: JudgeConfig) -> Judge:
     """The annotator that goes with a run's judge: in the sandbox the one that answers in AlpacaEval's form."""
-    return sandbox_alpaca.judge() if config.name == "sandbox" else judge_of(config)
+    return sandbox_annotator.judge() if config.name == "sandbox" else judge_of(config)
 
 
 def choose_judge(args: argparse.Namespace) -> Judge | None:
@@ -286,7 +286,7 @@ def choose_judge(args: argparse.Namespace) -> Judge | None:
     names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
     options = {name: getattr(args, name) for name in names.split()}
     if args.judge == "sandbox":
-        return sandbox_alpaca.judge(args.model, **options)
+        return sandbox_annotator.judge(args.model, **options)
     name = args.judge or "openai"
     return make_judge(name, args.model or (DEFAULT_MODEL if name == "openai" else None), **options)
 
@@ -307,7 +307,3 @@ def _print_result(args: argparse.Namespace) -> None:
         offline=args.offline,
     )
     print(json.dumps(result, indent=2, ensure_ascii=False))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,10 +21,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.benchmark_tasks.compare import compare
-from eval.benchmark_tasks.compare import markdown as comparison_markdown
-from eval.benchmark_tasks.results import ModelScores, as_json, markdown, read_results
-from eval.benchmark_tasks.suites import SUITES, Benchmark, write_paper_tasks
+from eval.benchmarks.compare import compare
+from eval.benchmarks.compare import markdown as comparison_markdown
+from eval.benchmarks.results import ModelScores, as_json, markdown, read_results
+from eval.benchmarks.suites import SUITES, Benchmark, write_paper_tasks
 from optune.store import content_hash, run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -122,7 +122,7 @@ def _write_tasks(benchmark: Benchmark, args: argparse.Namespace, work: Path) -> 
     """Write the benchmark's task files (and the sandbox's items) into `work`; returns the data files they read."""
     folder, cache = (work / "tasks" / benchmark.task).resolve(), (work / "cache").resolve()
     if args.suite == "sandbox":
-        from eval.benchmark_tasks.sandbox import write_sandbox_tasks
+        from eval.benchmarks.sandbox import write_sandbox_tasks
 
         return write_sandbox_tasks(benchmark, folder, work / "data", cache)
     return write_paper_tasks(benchmark, folder, args.data_dir, cache)
@@ -313,7 +313,3 @@ def _parser() -> argparse.ArgumentParser:
     p.add_argument("run_a", type=Path)
     p.add_argument("run_b", type=Path)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

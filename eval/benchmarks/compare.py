@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from eval.benchmark_tasks.suites import SUITES, Benchmark
+from eval.benchmarks.suites import SUITES, Benchmark
 from eval.stats import Interval, holm, mcnemar, t_interval, t_test
 from optune.types import UserError
 from optune.utils.files import NOT_JSON

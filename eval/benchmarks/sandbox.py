@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from eval.benchmark_tasks.suites import Benchmark, local_data, write_task
+from eval.benchmarks.suites import Benchmark, local_data, write_task
 from optune.sandbox import FAMILIES, Writer, prompts
 from optune.sandbox.gold import answer_of, correctness
 from optune.sandbox.prompts import stable_rng

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from eval.alpaca_length_control import load_package
+from eval.alpaca_eval.length_control import load_package
 from optune.chat.client import ChatClient, ChatRequest
 from optune.chat.reply_log import Reply
 from optune.types import Message, UserError
