@@ -13,7 +13,7 @@ DATA_DIR ?=
 PYTHON ?= python3
 
 # The checkpoint's path: `sandbox:policy` and the like are built first; without CHECKPOINT, the preset's SFT policy.
-MODEL = "$$($(PY) -m experiments.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
+MODEL = "$$($(PY) -m experiments.compute.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
 WITH_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRESET)),--suite sandbox))
 
@@ -62,12 +62,12 @@ plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--m
 	@$(PY) -m optune plan --preset $(PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
-	@$(PY) -m experiments.sandbox_report --preset $(PRESET)
+	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)
 
 bench: $(READY)  ## speed beside peers, on this machine: results/bench (ARGS="--model 10m --only training")
 	@$(PY) -m experiments.bench $(ARGS)
 
-# One rule for every figure and table; their names are the keys of experiments/figures.py.
+# One rule for every figure and table; their names are the keys of experiments/figures/registry.py.
 $(FIGURES): $(READY)
 	@$(PY) -m experiments.figures $@ $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
 
@@ -88,22 +88,22 @@ plots: $(READY)  ## redraw every figure from committed results, without computin
 	@$(PY) -m experiments.figures plots --preset $(PRESET)
 
 check-paper: $(READY)  ## recompute what the paper's own numbers allow, and say what adds up
-	@$(PY) -m experiments.check_paper
+	@$(PY) -m experiments.paper_checks
 
 develop: $(READY)  ## ratio-1 DPO on development seeds: what the frozen settings rest on
-	@$(PY) -m experiments.development --preset $(PRESET)
+	@$(PY) -m experiments.development.settings --preset $(PRESET)
 
 develop-strategies: $(READY)  ## our further selection strategies on development seeds: which one is reported
-	@$(PY) -m experiments.develop_strategies --preset $(PRESET)
+	@$(PY) -m experiments.development.strategies --preset $(PRESET)
 
 develop-time: $(READY)  ## settings that reach ratio 1's quality sooner, on development seeds: which one is reported
-	@$(PY) -m experiments.time_to_quality --preset $(PRESET)
+	@$(PY) -m experiments.development.time_to_quality --preset $(PRESET)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
-	@$(PY) -m experiments.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+	@$(PY) -m experiments.compute.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
 
 eval-alpaca: $(READY)  ## AlpacaEval 2 of a checkpoint: CHECKPOINT=path
-	@$(PY) -m experiments.evaluate alpaca --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
+	@$(PY) -m experiments.compute.evaluate alpaca --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
 
 eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=path [DATA_DIR=dir] (tiny: the sandbox's four)
 	@$(PY) -m eval.benchmarks --model $(MODEL) $(SUITE) $(ARGS)
@@ -112,7 +112,7 @@ outputs: $(READY)  ## answer a prompt set in AlpacaEval's form: CHECKPOINT=path 
 	@$(PY) -m eval.outputs --model $(MODEL) --prompts $(PROMPTS) --out $(OUT) $(ARGS)
 
 human-study: $(READY)  ## pages for human raters, for the paper's two comparisons
-	@$(PY) -m experiments.evaluate human-study --preset $(PRESET) --out runs/human-study/outputs $(ARGS)
+	@$(PY) -m experiments.compute.evaluate human-study --preset $(PRESET) --out runs/human-study/outputs $(ARGS)
 	@$(PY) -m eval.human_study export --outputs runs/human-study/outputs --out runs/human-study/study
 
 test: $(READY)  ## the quick tests
@@ -123,13 +123,13 @@ test-slow: $(READY)  ## what is slow: a real browser, real vLLM (set up first, s
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
 chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (a trial: ARGS="--kills 5")
-	@OMP_NUM_THREADS=1 $(PY) -m experiments.chaos $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m experiments.robustness.chaos $(ARGS)
 
 fuzz: $(READY)  ## a million hostile inputs to every reader and parser (a trial: CASES=50000)
-	@$(PY) -m experiments.fuzz $(if $(CASES),--cases $(CASES))
+	@$(PY) -m experiments.robustness.fuzz $(if $(CASES),--cases $(CASES))
 
 audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
-	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.audit --preset $(PRESET) $(ARGS))
+	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.robustness.audit --preset $(PRESET) $(ARGS))
 
 bench-scale: $(READY)  ## how time and memory grow to 10 million prompts: results/bench, figures/bench (ARGS=--small: a trial)
 	@OMP_NUM_THREADS=1 $(PY) -m experiments.scale $(ARGS)

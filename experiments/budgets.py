@@ -17,7 +17,7 @@ from optune.types import UserError
 WRITER_READS = "tokens_writer_in"  # the one kind of token that nobody generated
 SHORTFALL = 0.1  # of a budget: how much of it an arm may leave unspent after its last iteration
 
-Entry = dict[str, Any]  # an iteration's row of the ledger (`optune/ledger.py`)
+Entry = dict[str, Any]  # an iteration's row of the ledger (`experiments/compute/ledger.py`)
 
 
 def tokens(entry: Entry) -> float:

@@ -43,7 +43,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from experiments.arms import BEST_STRATEGY, ORACLE, RATIOS, Arm, arm, loss_arms, ranking_arms, ratio_arms
+from experiments.compute.arms import BEST_STRATEGY, ORACLE, RATIOS, Arm, arm, loss_arms, ranking_arms, ratio_arms
 from experiments.recipe_contrasts import CLOCKED, COMBINATIONS, MEMBERS, RECIPES, over, over_every
 from optune.sandbox.parts.mixes import MIXES
 

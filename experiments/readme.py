@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.results import ROOT
+from experiments.compute.results import ROOT
 from optune.types import UserError
 from optune.utils.files import write_text
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
-from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
 from experiments.claims import CLAIMS, FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
+from experiments.compute.arms import few
 
 CLASSES = (
     "replicated",
@@ -59,11 +59,6 @@ def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str
 def is_preview(raw: Raw) -> bool:
     """Whether seeds or builds are too few for a verdict."""
     return any(few(len(results), {result["build"] for result in results} - {None}) for results in raw.values())
-
-
-def few(seeds: int, builds: set[int]) -> bool:
-    """The same from counts; real models have no builds."""
-    return seeds < len(REPORT_SEEDS) or 0 < len(builds) < len(set(BUILD_OF_SEED.values()))
 
 
 def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[str, Any]:

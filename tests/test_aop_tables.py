@@ -13,8 +13,10 @@ from eval.human_study.simulate import simulate
 from eval.human_study.study import Comparison
 from eval.human_study.votes import vote, votes
 from eval.reward_agreement import agreement, length, main, read_preferences, reward_of
-from experiments import aop_contests, aop_table1_reward_models, aop_table4_human_votes
-from experiments.aop_probes import AGREEMENT, CONTESTS, contests, reward_agreement
+from experiments.always_on_policy import contests as aop_contests
+from experiments.always_on_policy import table1_reward_models as aop_table1_reward_models
+from experiments.always_on_policy import table4_human_votes as aop_table4_human_votes
+from experiments.always_on_policy.probes import AGREEMENT, CONTESTS, contests, reward_agreement
 from optune import sandbox
 from optune.config import RewardConfig, load_config
 from optune.loop.algorithm import run_optune
@@ -179,7 +181,7 @@ def test_votes_of_simulated_raters_are_a_dry_run_and_peoples_are_taken_where_the
 @pytest.mark.slow
 def test_the_probes_measure_real_runs_of_the_recipe(tmp_path):
     """Nano, on a development seed: all three recipes, their contests and the reward's agreement."""
-    from experiments.compute import resolve
+    from experiments.compute.run_arms import resolve
 
     config = load_config("nano", recipe="aop").with_overrides({"seed": 1000, "iterations": 1})
     config = resolve(config)

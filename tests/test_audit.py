@@ -293,7 +293,7 @@ RAW = Path(__file__).resolve().parents[1] / "results" / "tiny" / "raw"
     ],
 )
 def test_a_raw_result_that_contradicts_itself_is_caught(tmp_path, change, sentence):
-    from experiments.audit import audit_raw
+    from experiments.robustness.audit import audit_raw
 
     source = RAW / "wdpo-lowest_reward-0.5" / "seed0.json"
     path = tmp_path / source.relative_to(RAW.parents[1])
@@ -305,7 +305,7 @@ def test_a_raw_result_that_contradicts_itself_is_caught(tmp_path, change, senten
 
 
 def test_results_of_two_builds_of_one_world_are_told_apart():
-    from experiments.audit import builds, mixed_builds
+    from experiments.compute.results import builds, mixed_builds
 
     sources = [RAW / name / "seed0.json" for name in ("wdpo-lowest_reward-0.5", "wdpo-all-1.0")]
     here, elsewhere = map(read_json, sources)

@@ -19,7 +19,7 @@ from experiments.budgets import (
     typical_spent,
 )
 from experiments.claims import CLAIMS
-from experiments.compute import arm_config
+from experiments.compute.run_arms import arm_config
 from experiments.recipe_contrasts import (
     CLOCK_SEEDS,
     CLOCKED,

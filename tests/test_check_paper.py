@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.check_paper import CHECKS, NAME, PUBLISHED, collect, published
+from experiments.paper_checks.check import CHECKS, NAME, PUBLISHED, collect, published
 from experiments.paper_checks.human_study import possible_sizes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,7 +142,7 @@ def test_the_human_study_fits_other_sample_sizes_than_the_one_stated(paper):
 
 
 def test_bars_that_cannot_be_read_are_null_and_arms_are_named_as_ours(paper):
-    from experiments.arms import loss_arms, ratio_arms
+    from experiments.compute.arms import loss_arms, ratio_arms
 
     for figure, loss in (("fig3", "wdpo"), ("fig4", "dpo")):
         names = {arm.name for arm in ratio_arms(loss)} - {f"{loss}-none-1.0"}
@@ -158,7 +158,7 @@ def test_bars_that_cannot_be_read_are_null_and_arms_are_named_as_ours(paper):
 
 def test_facts_about_the_harness_are_those_of_the_pinned_release(paper):
     from eval.benchmarks.suites import PAPER
-    from experiments.table5_benchmark_settings import settings
+    from experiments.paper.table5_benchmark_settings import settings
 
     harness = paper["facts"]["harness"]
     for benchmark in PAPER:
@@ -170,7 +170,7 @@ def test_facts_about_the_harness_are_those_of_the_pinned_release(paper):
 
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
 def test_the_judge_is_sent_the_rating_prompt_of_the_file(preset, monkeypatch):
-    from experiments.table6_rating_prompt import collect
+    from experiments.paper.table6_rating_prompt import collect
 
     assert collect(ROOT / "results", preset)["sent_as_it_is"] == {"AB": True, "BA": True}
     monkeypatch.setattr("eval.judges.form.template_of", lambda path: ("Another system prompt", "{question}{answer_1}"))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from experiments.arms import REPORT_SEEDS, build_of
-from experiments.compare_recipes import FIGURE
-from experiments.compute import arm_config, identity
-from experiments.readme_results import recipes
+from experiments.beyond.compare_recipes import FIGURE
+from experiments.compute.arms import REPORT_SEEDS, build_of
+from experiments.compute.results import raw_path
+from experiments.compute.run_arms import arm_config, identity
 from experiments.recipe_contrasts import CLOCKED, MEMBERS
-from experiments.results import raw_path
+from experiments.report.readme_tables import recipes
 from optune.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SEEDS, Arm, arm, ratio_arms
 from experiments.claims import CLAIMS, OUTCOMES
-from experiments.compute import compute
-from experiments.figures import FIGURES, figure_of
-from experiments.last_digits import same
-from experiments.machine import why_results_differ
-from experiments.results import facts, publish, raw_path, read_raw
+from experiments.compute.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SEEDS, Arm, arm, ratio_arms
+from experiments.compute.last_digits import same
+from experiments.compute.machine import why_results_differ
+from experiments.compute.results import facts, publish, raw_path, read_raw
+from experiments.compute.run_arms import compute
+from experiments.figures.registry import FIGURES, figure_of
 from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.config import load_config
 from optune.types import UserError
@@ -203,8 +203,8 @@ def test_wall_clock_is_no_part_of_the_facts():
 
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), REPORT_SEEDS])
 def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_bytes(tmp_path, seeds):
-    from experiments.fig3_win_score_by_ratio import FIGURE
-    from experiments.figure import preview
+    from experiments.figures.figure import preview
+    from experiments.paper.fig3_win_score_by_ratio import FIGURE
 
     for results in evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40}, seeds).values():
         for entry in results:

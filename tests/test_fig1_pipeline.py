@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def data():
-    from experiments.fig1_pipeline import collect
+    from experiments.paper.fig1_pipeline import collect
 
     return collect(ROOT / "results", "tiny")
 
@@ -49,7 +49,7 @@ def test_every_working_line_of_algorithm_1_belongs_to_one_step(data):
 
 
 def test_another_loop_gives_other_steps():
-    from experiments.loop_source import _steps, carried
+    from experiments.paper.loop_source import _steps, carried
 
     source = """
 def loop(stages, history):
@@ -70,8 +70,8 @@ def loop(stages, history):
 
 
 def test_no_text_leaves_its_box_or_covers_another_and_equal_data_gives_equal_bytes(data, tmp_path, monkeypatch):
-    from experiments import style
-    from experiments.fig1_pipeline import CAPTIONS, draw
+    from experiments.figures import style
+    from experiments.paper.fig1_pipeline import CAPTIONS, draw
 
     assert set(CAPTIONS) == {step["step"] for step in data["steps"]}
     kept, save = [], style.save

@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import (
+from experiments.claims import PHASES
+from experiments.compute.probes import gain_by_half
+from experiments.compute.results import raw_path
+from experiments.figures.registry import PAPER, figure_of
+from experiments.paper import (
     fig2_gain_by_reward_half,
     fig5_score_against_time,
     fig6_losses_over_iterations,
     table1_time_shares,
 )
-from experiments.claims import PHASES
-from experiments.figures import PAPER, figure_of
-from experiments.probes import gain_by_half
-from experiments.results import raw_path
 from optune.config import load_config
 from optune.utils.files import write_json
 

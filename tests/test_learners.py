@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from experiments.compute.ledger import ledger
 from optune.config import RunConfig, load_config
 from optune.finished.audit import audit_run
-from optune.ledger import ledger
 from optune.loop.algorithm import run_optune
 from optune.training.learners import Step
 from optune.types import UserError

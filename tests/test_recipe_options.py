@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.compute.ledger import ledger
 from optune.config import load_config, parse_config, recipe_settings
 from optune.finished.audit import audit_run
 from optune.finished.export import export_policy
-from optune.ledger import ledger
 from optune.loop.algorithm import run_optune
 from optune.pairs.offline import read_offline_pairs
 from optune.prompts.files import load_prompts

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments.arms import Arm
-from experiments.compute import arm_config
-from experiments.results import varied_by
+from experiments.compute.arms import Arm
+from experiments.compute.results import varied_by
+from experiments.compute.run_arms import arm_config
 from optune.__main__ import main
 from optune.config import PRESETS, RECIPES, load_config
 from optune.types import UserError

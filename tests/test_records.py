@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from experiments import audit, readme, records
-from experiments.fuzz import Outcome
+from experiments import readme
+from experiments.robustness import audit, records
+from experiments.robustness.fuzz import Outcome
 from optune.utils.files import read_json, write_json
 
 pytest_plugins = "pytester"

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from experiments.claims import CLAIMS, INTERPOLATED, REAL_ONLY
-from experiments.last_digits import same, write_if_new
+from experiments.compute.last_digits import same, write_if_new
 from experiments.readme import written
-from experiments.report import judged, markdown, readme_tables
-from experiments.report_page import page
+from experiments.report.page import page
+from experiments.report.report import judged, markdown, readme_tables
 from experiments.verdicts import CLASSES, bootstrap_check
 from optune.utils.files import read_json
 from tests.test_experiments import evidence
@@ -79,7 +79,7 @@ def test_contrasts_without_prompts_have_no_bootstrap():
 
 
 def test_the_recommendations_numbers_are_those_of_the_verdicts():
-    from experiments.report_numbers import filled
+    from experiments.report.numbers import filled
     from optune.types import UserError
 
     row = next(row for row in committed() if row["claim"] == "fig3-lowest-over-random")

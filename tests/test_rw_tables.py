@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.rw_fig3_reward_and_length import FIGURE as FIG3
-from experiments.rw_probes import ABLATION, CATEGORIES, REWARD_MODELS, correlation, held_out_preferences
-from experiments.rw_table1_preference_models import FIGURE as TABLE1
-from experiments.rw_table1_preference_models import LABELS
-from experiments.rw_table4_length_penalty import FIGURE as TABLE4
+from experiments.rlhf_workflow.fig3_reward_and_length import FIGURE as FIG3
+from experiments.rlhf_workflow.probes import ABLATION, CATEGORIES, REWARD_MODELS, correlation, held_out_preferences
+from experiments.rlhf_workflow.table1_preference_models import FIGURE as TABLE1
+from experiments.rlhf_workflow.table1_preference_models import LABELS
+from experiments.rlhf_workflow.table4_length_penalty import FIGURE as TABLE4
 from optune.sandbox import FAMILIES
 from optune.sandbox.parts.reward_models import favour_length
 from optune.training.preference_model import VERDICTS, in_random_order, prefers_first, train_preference_model
@@ -94,8 +94,8 @@ def test_a_correlation_is_one_or_none(pairs):
 
 
 def publish(folder, arm, seed: int, found: dict) -> None:
-    from experiments.compute import arm_config, identity
-    from experiments.results import raw_path
+    from experiments.compute.results import raw_path
+    from experiments.compute.run_arms import arm_config, identity
 
     config = arm_config("tiny", arm, seed)
     raw = {**identity(config), "arm": arm.name, "seed": seed, "build": seed, "packages": {}, **found, "timing": {}}

@@ -215,7 +215,7 @@ def test_learnable_prompts_are_those_whose_kind_repaid_before():
 
 
 def test_the_oracle_ranks_by_gold_and_not_by_reward(tmp_path):
-    from experiments.arms import ORACLE
+    from experiments.compute.arms import ORACLE
     from optune.history import History, write_responses
     from optune.sandbox import gold, prompts
     from optune.types import Response

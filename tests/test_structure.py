@@ -158,7 +158,7 @@ def test_no_make_target_lacks_its_line_of_help():
 
 
 def test_every_figure_and_table_is_a_make_target():
-    from experiments.figures import FIGURES
+    from experiments.figures.registry import FIGURES
 
     assert sorted(figure_targets()) == sorted(FIGURES)
 

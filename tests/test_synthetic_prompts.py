@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.compute.ledger import ledger
 from optune import sandbox
 from optune.config import RunConfig, SyntheticConfig, WriterConfig, load_config
 from optune.finished.audit import audit_run
-from optune.ledger import ledger
 from optune.loop.algorithm import run_optune
 from optune.plan.cost_model import Lengths, expected_lengths
 from optune.plan.writer_cost import writer_cost

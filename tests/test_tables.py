@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from experiments import fig7_human_study_page as fig7
-from experiments import table2_alpaca_eval as table2
-from experiments import table3_benchmarks as table3
-from experiments import table4_human_study as table4
-from experiments.arms import build_of
-from experiments.compute import arm_config, world
-from experiments.figures import PAPER, figure_of
-from experiments.results import raw_path
+from experiments.compute.arms import build_of
+from experiments.compute.results import raw_path
+from experiments.compute.run_arms import arm_config, world
+from experiments.figures.registry import PAPER, figure_of
+from experiments.paper import fig7_human_study_page as fig7
+from experiments.paper import table2_alpaca_eval as table2
+from experiments.paper import table3_benchmarks as table3
+from experiments.paper import table4_human_study as table4
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 
@@ -136,7 +136,7 @@ def rated_by_people(answered: Path, folder: Path) -> Path:
     """The study with ratings that prefer the answer of OPTune every time, in files that don't say `simulated`."""
     from eval.human_study.ratings import import_ratings
     from eval.human_study.simulate import simulate
-    from experiments.results import read_raw
+    from experiments.compute.results import read_raw
 
     study = table4.write_study(read_raw(answered, "tiny", table4.ARMS, (0,)), folder)
     by_id = {item.item_id: item for item in study.items}

@@ -22,7 +22,7 @@ ARM = """
 import sys
 from pathlib import Path
 from experiments import compute
-from experiments.arms import arm
+from experiments.compute.arms import arm
 compute.RUNS = Path(sys.argv[1])
 compute.run_arm(sys.argv[2], arm("wdpo", "lowest_reward", 0.5), 0, (), compute.RUNS / "computed")
 """
@@ -135,7 +135,15 @@ def test_nothing_of_the_tiny_pipeline_asks_for_a_way_off_the_machine(tmp_path):
 
 @pytest.mark.slow
 def test_five_kills_end_as_the_undisturbed_run_does(tmp_path):
-    command = [sys.executable, "-m", "experiments.chaos", "--kills", "5", "--folder", str(tmp_path / "chaos")]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.robustness.chaos",
+        "--kills",
+        "5",
+        "--folder",
+        str(tmp_path / "chaos"),
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("identical") >= 2 and "5 kills" in done.stdout

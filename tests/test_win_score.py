@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from eval import win_score as cli
 from eval.judges import JUDGES, Judge, make_judge
-from eval.judges.calibrate import calibrate, distance, shares
 from eval.judges.sandbox import JudgeNoise, SandboxJudge, rate
 from eval.verdicts import from_scores, summarize, verdict_of
 from eval.win_score import match, read_verdicts, win_score
+from experiments.development.calibrate_judge import calibrate, distance, shares
 from optune.chat.client import ChatSettings
 from optune.chat.endpoint import on_loopback
 from optune.types import UserError
@@ -337,7 +337,9 @@ def test_scores_stay_on_the_grid_and_the_scale():
 
 
 def test_the_noise_can_be_fitted_to_real_replies(answers, monkeypatch):
-    monkeypatch.setattr("eval.judges.calibrate.GRID", {"call_rate": (0.0, 0.5), "call_sd": (0.5, 1.5)})
+    monkeypatch.setattr(
+        "experiments.development.calibrate_judge.GRID", {"call_rate": (0.0, 0.5), "call_sd": (0.5, 1.5)}
+    )
     contests = match(answers["good"], answers["base"])
     from optune.sandbox import gold
 

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.arms import BUILD_OF_SEED, REPORT_SEEDS
-from experiments.results import raw_path
-from experiments.when_selection_pays import (
+from experiments.beyond.when_selection_pays import (
     ARMS,
     FIGURE,
     WORLDS,
@@ -19,6 +17,8 @@ from experiments.when_selection_pays import (
     probe_arm,
     prompt_correlation,
 )
+from experiments.compute.arms import BUILD_OF_SEED, REPORT_SEEDS
+from experiments.compute.results import raw_path
 from optune.config import load_config
 from optune.utils.files import write_json
 
@@ -95,8 +95,8 @@ def test_the_figure_finds_what_was_planted_and_equal_data_gives_equal_bytes(tmp_
 
 
 def test_what_beyond_the_paper_says_is_what_was_planted(tmp_path):
-    from experiments import beyond_paper
-    from experiments.arms import BEST_STRATEGY
+    from experiments.beyond import beyond_paper
+    from experiments.compute.arms import BEST_STRATEGY
 
     config = load_config("tiny").model_dump()
     for arm in beyond_paper.ARMS:

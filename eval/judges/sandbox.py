@@ -35,8 +35,8 @@ class JudgeNoise:
 
     answer_sd: error about an answer, the same in both orders. call_sd: error about each answer of one call, present in
     a share `call_rate` of calls. position_bias: added to whichever answer stands first. grid: scores are rounded to its
-    multiples. The defaults come from `eval.judges.calibrate`. Errors are hashes of the texts and their order, so the
-    same call gets the same reply for ever.
+    multiples. The defaults come from `experiments.development.calibrate_judge`. Errors are hashes of the texts and
+    their order, so the same call gets the same reply for ever.
     """
 
     answer_sd: float = 0.25

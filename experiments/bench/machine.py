@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from experiments.bench.timing import in_turn, spread
-from experiments.machine import processor
+from experiments.compute.machine import processor
 
 
 def facts() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from experiments.bench.rows import Row, row
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
 from experiments.bench.timing import in_turn, ratios, spread
 from experiments.bench.worlds import VARIANTS, World, variants, world
-from experiments.results import ROOT
+from experiments.compute.results import ROOT
 from optune.types import UserError
 from optune.utils.threads import cpu_threads
 

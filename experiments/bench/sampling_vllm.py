@@ -24,7 +24,7 @@ from experiments.bench.rows import Row, row
 from experiments.bench.sampling import ours
 from experiments.bench.timing import Found, in_turn, rates, ratios, spread
 from experiments.bench.worlds import World, with_larger_heads
-from experiments.results import ROOT
+from experiments.compute.results import ROOT
 from optune.generate.prepare import prepare
 from optune.types import UserError
 from optune.utils.checkpoints import load_model

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench.rows import Row, goal_told, number, ratio_told
-from experiments.results import ROOT
+from experiments.compute.results import ROOT
 from optune.utils.files import read_json
 
 RESULTS = ROOT / "results" / "bench"

@@ -1,4 +1,4 @@
-"""Time to ratio 1's final quality, of the arm that `experiments/time_to_quality.py` chose on development seeds.
+"""Time to ratio 1's final quality, of the arm that was chosen on development seeds (`make develop-time`).
 
 Nothing is computed here: outcomes and seconds are those of the committed raw results, report seeds, ten runs each.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import spread
 from experiments.bench.worlds import World
-from experiments.results import ROOT
-from experiments.time_to_quality import on_report_seeds
+from experiments.compute.results import ROOT
+from experiments.development.time_to_quality import on_report_seeds
 from optune.types import UserError
 
 GOAL = 0.5

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.compute import RUNS, resolve
+from experiments.compute.run_arms import RUNS, resolve
 from optune.config import RunConfig, load_config
 from optune.prompts.files import load_prompts, write_prompts
 from optune.types import Prompt, UserError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import sqrt
 
-from experiments.arms import arm
+from experiments.compute.arms import arm
 from experiments.paper_checks import Finding, Paper, finding
 
 COLUMNS = ("HellaSwag", "MMLU", "TruthfulQA", "GSM8K")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from math import sqrt
 
-from experiments.arms import RATIOS, arm
+from experiments.compute.arms import RATIOS, arm
 from experiments.paper_checks import Finding, Paper, finding
 
 TWO_SIDED = 1.96

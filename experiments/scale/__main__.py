@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.bench import machine
-from experiments.results import ROOT
+from experiments.compute.results import ROOT
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
@@ -110,7 +110,7 @@ def draw(data: dict[str, Any], path: Path) -> list[str]:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    from experiments.style import grid, save, stamp
+    from experiments.figures.style import grid, save, stamp
 
     figure, both = plt.subplots(1, 2, figsize=(7.2, 4.2))
     colours = ("#999999", "#56B4E9", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#000000")

@@ -1,0 +1,101 @@
+"""Arms, seeds and builds: who is compared with whom. Arms that several figures share are computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+REPORT_SEEDS = tuple(range(10))  # used for reports alone
+PREVIEW_SEEDS = (0, 1, 2)  # what `make fig3` computes unless told otherwise: one build, no verdicts
+# The sandbox build (SFT policy, reward model, baseline) of each report seed: five builds, the first one the preview's.
+BUILD_OF_SEED = dict(zip(REPORT_SEEDS, (0, 0, 0, 1, 1, 2, 2, 3, 3, 4), strict=True))
+DEVELOPMENT_SEEDS = (1000, 1001, 1002)  # for everything that is tuned; each its own build
+
+RATIOS = (0.3, 0.5, 0.7)
+
+
+OFFSET_SAMPLES = 4  # responses of the start policy per prompt, for the centred ranking
+ORACLE = "experiments.oracles:lowest_gold"
+SHORT = {ORACLE: "lowest_gold"}
+BEST_STRATEGY = "low_and_varied"  # of the further strategies on development seeds: development_strategies.json
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A named set of changes to a preset.
+
+    ends_only: measured after iteration 0 and the last one alone. probe: instead of the usual measures, the function
+    (`module:name`) that measures the finished run; see `probes.py`. recipe: whose settings it starts from.
+    seeds: the only ones it is run on, where not all are needed.
+    """
+
+    name: str
+    overrides: tuple[tuple[str, Any], ...]
+    ends_only: bool = False
+    probe: str = ""
+    recipe: str | None = None
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def for_the_clock(self) -> bool:
+        """Whether seconds are what counts: not to be run beside other work."""
+        return self.probe.endswith((":seconds", ":clock"))
+
+    @property
+    def needs_sandbox(self) -> bool:
+        """Whether its probe reads what only a sandbox has."""
+        return self.probe.endswith((":improvability", ":alpaca"))
+
+    def probed(self, name: str, seeds: tuple[int, ...] = ()) -> Arm:
+        """The same runs, or those of a few seeds, under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
+        return replace(self, name=f"{name}-{self.name}", probe=f"experiments.compute.probes:{name}", seeds=seeds)
+
+    def runs_on(self, seeds: Sequence[int]) -> list[int]:
+        """Those of `seeds` that it is run on."""
+        return [seed for seed in seeds if not self.seeds or seed in self.seeds]
+
+
+def arm(loss: str, strategy: str, ratio: float = 1.0, mix: str = "", **changes: Any) -> Arm:
+    """`wdpo-lowest_reward-0.3`, `dpo-all-1.0`, `wdpo-none-1.0`, ...; in a family mix `wdpo-random-0.5@negative`.
+
+    changes: further overrides, `section__field=value`; each adds `+field=value` to the name.
+    """
+    overrides = {"loss.name": loss, "selection.strategy": strategy, "selection.ratio": ratio}
+    name = f"{loss}-{SHORT.get(strategy, strategy)}-{ratio}"
+    if strategy == "lowest_centered":
+        overrides["selection.offset_samples"] = OFFSET_SAMPLES
+    for field, value in changes.items():
+        overrides[field.replace("__", ".")] = value
+        name += f"+{field.split('__')[-1]}={value}"
+    if mix:
+        overrides |= {"prompts.path": f"sandbox:train@{mix}", "evaluation.prompts": f"sandbox:test@{mix}"}
+        name += f"@{mix}"
+    return Arm(name, tuple(overrides.items()), ends_only=bool(mix))
+
+
+def ratio_arms(loss: str) -> tuple[Arm, ...]:
+    """The arms of Figures 3 (wDPO) and 4 (DPO): the paper's strategy and random at each ratio, ratio 1, and static."""
+    swept = [arm(loss, strategy, ratio) for ratio in RATIOS for strategy in ("lowest_reward", "random")]
+    return (*swept, arm(loss, "all"), arm(loss, "none"))
+
+
+def loss_arms(loss: str) -> tuple[Arm, ...]:
+    """What Figure 6 shows of one loss: OPTune at each ratio, and ratio 1."""
+    return (*(arm(loss, "lowest_reward", ratio) for ratio in RATIOS), arm(loss, "all"))
+
+
+def ranking_arms(mix: str = "") -> tuple[Arm, ...]:
+    """Rankings at ratio 0.5 in one world: by reward, at random, by gold, by centred reward; all and none."""
+    ranked = (arm("wdpo", name, 0.5, mix) for name in ("lowest_reward", "random", ORACLE, "lowest_centered"))
+    return (*ranked, arm("wdpo", "all", mix=mix), arm("wdpo", "none", mix=mix))
+
+
+def build_of(seed: int) -> int:
+    """The sandbox build of a seed: shared by some report seeds, its own for any other seed."""
+    return BUILD_OF_SEED.get(seed, seed)
+
+
+def few(seeds: int, builds: set[int]) -> bool:
+    """The same from counts; real models have no builds."""
+    return seeds < len(REPORT_SEEDS) or 0 < len(builds) < len(set(BUILD_OF_SEED.values()))

@@ -1,0 +1,149 @@
+"""Raw results: one file per arm and seed, written once, and what may be read from them.
+
+`results/<preset>/raw/<arm>/seed<k>.json` is the evidence; it is committed as it finishes and never overwritten. What a
+machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is compared with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from experiments.compute.arms import Arm
+from optune.config import RunConfig, load_config, recipe_settings
+from optune.types import UserError
+from optune.utils.files import read_json, write_json
+from optune.utils.hashing import canonical_json, stable_hash
+
+ROOT = Path(__file__).resolve().parents[2]
+IDENTITY = ("preset", "config", "sandbox")
+
+
+def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
+    """Where the raw result of one arm and seed lies below `results/` or `runs/`."""
+    return base / preset / "raw" / arm / f"seed{seed}.json"
+
+
+def facts(result: dict[str, Any]) -> dict[str, Any]:
+    """A raw result without its wall-clock: what must be equal for a result to count as reproduced."""
+    return {name: value for name, value in {**result, **identity(result)}.items() if name != "timing"}
+
+
+def identity(result: dict[str, Any]) -> dict[str, Any]:
+    """What two results must share to be compared at all.
+
+    An option that did not exist yet when a result was made has its default, which keeps what was done before.
+    """
+    config = RunConfig.model_validate(result["config"]).model_dump()
+    return {**{name: result[name] for name in IDENTITY}, "config": config}
+
+
+def publish(result: dict[str, Any], results: Path) -> str:
+    """Write a raw result where none is; else say whether it reproduces the one that is there.
+
+    Returns `new`, `reproduced`, or `differs (...)`. Raises UserError where the committed one is of another sandbox or
+    configuration: such results are never mixed.
+    """
+    path = raw_path(results, result["preset"], result["arm"], result["seed"])
+    if not path.exists():
+        write_json(path, result)
+        return "new"
+    committed = read_json(path)
+    check_identity(committed, result, path)
+    mine = facts(result)
+    if mine == facts(committed):
+        return "reproduced"
+    gaps = [
+        abs(a["win_score"] - b["win_score"])
+        for a, b in zip(result.get("iterations", []), committed.get("iterations", []), strict=True)
+        if "win_score" in a
+    ]
+    if max(gaps, default=0) > 0:
+        return f"differs (win score by up to {max(gaps):.2f})"
+    theirs = facts(committed)
+    unlike = sorted(name for name in mine if mine[name] != theirs.get(name))
+    return f"differs (same win scores; other {', '.join(unlike)})"
+
+
+def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
+    """Raises UserError where two results are of different presets, configurations or sandboxes."""
+    old, new = identity(committed), identity(result)
+    unlike = [name for name in IDENTITY if old[name] != new[name]]
+    if unlike:
+        raise UserError(
+            f"{path} was made with another {' and '.join(unlike)}; results of both are never mixed: "
+            "remove the old ones first, or go back to what they were made with."
+        )
+
+
+def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, list[dict]]:
+    """Raw results by arm name, in order of seeds: those of `seeds` that every arm has, all of one world and preset."""
+    found: dict[str, dict[int, dict]] = {}
+    for arm in arms:
+        files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
+        found[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
+    shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
+    chosen = sorted(shared & set(seeds))
+    if not chosen:
+        raise UserError(
+            f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
+        )
+    varied = {name for arm in arms for name in varied_by(arm, preset)}
+    made_with = {canonical_json(_shared_settings(found[arm.name][s], varied)) for arm in arms for s in chosen}
+    if len(made_with) > 1:
+        raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
+    return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
+
+
+@cache
+def _read(path: Path, _: int) -> dict[str, Any]:
+    """A raw result, read once per change of its file: many figures share an arm."""
+    return read_json(path)
+
+
+def varied_by(arm: Arm, preset: str) -> set[str]:
+    """The options that an arm sets on purpose: its own and its recipe's, as `section.option`.
+
+    Of a section that the preset does without it is the section.
+    """
+    found = {name for name, _ in arm.overrides}
+    if arm.recipe:
+        plain = load_config(preset).model_dump()
+        for section, options in recipe_settings(arm.recipe, preset).items():
+            parts = isinstance(options, dict) and section in plain
+            found |= {f"{section}.{option}" for option in options} if parts else {section}
+        found.add("recipe")
+    return found
+
+
+def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+    """The configuration and world of a result without the fields that arms vary on purpose."""
+    settings = identity(result)
+    for name in varied:
+        *sections, field = name.split(".")
+        part = settings["config"]
+        for section in sections:
+            part = part.get(section) or {}
+        part.pop(field, None)
+    return settings
+
+
+def builds(results: Iterable[dict[str, Any]]) -> list[tuple[int, list[list[str]]]]:
+    """Each seed of each world, with the arms of each build of its baseline that they rest on; two machines make two."""
+    by_world: dict[tuple[int, str], dict[str, list[str]]] = {}
+    for raw in results:
+        if raw.get("baseline", {}).get("gold"):
+            world = (raw["seed"], stable_hash(raw["sandbox"], raw["config"]["evaluation"]))
+            by_world.setdefault(world, {}).setdefault(stable_hash(raw["baseline"]["gold"]), []).append(raw["arm"])
+    return [(seed, list(arms.values())) for (seed, _), arms in sorted(by_world.items())]
+
+
+def mixed_builds(found: Iterable[tuple[int, list[list[str]]]]) -> list[str]:
+    """Seeds whose results rest on more than one build: no pairs to compare."""
+    return [
+        f"seed {seed}: {' / '.join(f'{len(arms)} arms such as {min(arms)}' for arms in of)}"
+        for seed, of in found
+        if len(of) > 1
+    ]

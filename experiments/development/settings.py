@@ -1,0 +1,97 @@
+"""What the frozen settings rest on: ratio-1 DPO on development seeds, measured on validation prompts.
+
+Only plain DPO at ratio 1 is ever run here, so that no comparison of arms can leak into a setting. Two uses:
+`python -m experiments.development.settings --grid` tries learning rates and prints gold, win score and KL at every
+iteration (`results/<preset>/development_grid.json`); without it, the preset as it stands is run on all development
+seeds, and `results/<preset>/development.json` records ratio 1's gain from iteration 0 to 3, from which the parity
+margin follows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+from eval.stats import t_interval
+from experiments.compute.arms import DEVELOPMENT_SEEDS, arm
+from experiments.compute.results import raw_path
+from experiments.compute.run_arms import RESULTS, base_of, compute
+from optune.utils.command import exit_status
+from optune.utils.files import read_json, write_json
+
+ARM = arm("dpo", "all")
+ON_VALIDATION = "evaluation.prompts=sandbox:validation"
+GRID = {
+    "training.learning_rate": (1e-5, 2e-5, 3e-5)
+}  # beta_1 0.1 and one epoch are the field's usual values, not tuned
+GRID_SEEDS = DEVELOPMENT_SEEDS[:2]
+
+
+def grid(preset: str) -> list[dict[str, Any]]:
+    """Gold and KL at every iteration, means over GRID_SEEDS, for each combination of GRID; one row each."""
+    rows = []
+    for values in itertools.product(*GRID.values()):
+        settings = dict(zip(GRID, values, strict=True))
+        overrides = [ON_VALIDATION, *(f"{name}={value!r}" for name, value in settings.items())]
+        compute(preset, [ARM], GRID_SEEDS, overrides)
+        base = base_of(preset, overrides)
+        results = [read_json(raw_path(base, preset, ARM.name, seed))["iterations"] for seed in GRID_SEEDS]
+        rows.append({**settings, "gold": _means(results, lambda i: i["gold_mean"])})
+        rows[-1]["win_score"] = _means(results, lambda i: i["win_score"])
+        rows[-1]["kl_to_sft"] = _means(results, lambda i: i["stages"]["kl"]["kl_to_sft"])
+        print(rows[-1], flush=True)
+    return rows
+
+
+def _means(results: list[list[dict[str, Any]]], value: Callable[[dict[str, Any]], float]) -> list[float]:
+    """Per iteration, the mean over seeds."""
+    return [round(fmean(map(value, by_seed)), 3) for by_seed in zip(*results, strict=True)]
+
+
+def gain(preset: str) -> dict[str, Any]:
+    """Ratio 1's gain from iteration 0 to 3, per outcome: mean and 95% t interval over the development seeds."""
+    compute(preset, [ARM], DEVELOPMENT_SEEDS, [ON_VALIDATION])
+    results = [
+        read_json(raw_path(base_of(preset, [ON_VALIDATION]), preset, ARM.name, seed)) for seed in DEVELOPMENT_SEEDS
+    ]
+    found: dict[str, Any] = {
+        "preset": preset,
+        "arm": ARM.name,
+        "seeds": list(DEVELOPMENT_SEEDS),
+        "sandbox": results[0]["sandbox"],
+        "command": f"make develop PRESET={preset}",
+    }
+    for measure in ("win_score", "gold_mean"):
+        first, last = ([r["iterations"][t][measure] for r in results] for t in (0, -1))
+        interval = t_interval([b - a for a, b in zip(first, last, strict=True)])
+        found[measure] = {"first": first, "last": last, "gain": interval.estimate}
+        found[measure] |= {"low": interval.low, "high": interval.high}
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--grid", action="store_true", help="try learning rates")
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: _write_grid(options.preset) if options.grid else _write_gain(options.preset))
+
+
+def _write_grid(preset: str) -> None:
+    write_json(RESULTS / preset / "development_grid.json", grid(preset))
+
+
+def _write_gain(preset: str) -> None:
+    found = gain(preset)
+    write_json(RESULTS / preset / "development.json", found)
+    for measure in ("win_score", "gold_mean"):
+        low, high = found[measure]["low"], found[measure]["high"]
+        print(f"  {measure}: gain {found[measure]['gain']:.2f} [{low:.2f}, {high:.2f}] from iteration 0 to 3")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

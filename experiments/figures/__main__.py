@@ -1,0 +1,64 @@
+"""Every figure and table by its name, and the commands over all of them.
+
+python -m experiments.figures fig3 [--seeds 0 1 2]     one figure or table
+python -m experiments.figures paper [--seeds 0 1 2]    all of the paper's: their arms once, then every picture
+python -m experiments.figures plots                    every picture again from committed results, nothing computed
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from experiments.compute.arms import PREVIEW_SEEDS
+from experiments.compute.run_arms import RESULTS, compute
+from experiments.figures.figure import main, make
+from experiments.figures.registry import FIGURES, OURS, PAPER, figure_of
+from optune.types import UserError
+from optune.utils.command import exit_status
+
+
+def everything(names: Sequence[str], preset: str, seeds: Sequence[int]) -> None:
+    """Compute the arms of several figures, each once, then make every one of them."""
+    figures = [figure_of(name) for name in names]
+    arms = {arm.name: arm for figure in figures for arm in figure.arms}
+    compute(preset, tuple(arms.values()), seeds)
+    for figure in figures:
+        print(f"{figure.name}: {figure.title}")
+        make(figure, preset, seeds, draw_only=True)
+
+
+def plots(preset: str) -> None:
+    """Draw what committed results suffice for; say what they don't."""
+    for name in FIGURES:
+        figure = figure_of(name)
+        missing = [a.name for a in figure.arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
+        if missing:
+            print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name}`.")
+        else:
+            figure.update(preset)
+
+
+def command(arguments: list[str] | None = None) -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    name, rest = (words[0], words[1:]) if words else ("", [])
+    if name in ("paper", "beyond", "plots"):
+        parser = argparse.ArgumentParser(prog=f"experiments.figures {name}")
+        parser.add_argument("--preset", default="tiny")
+        parser.add_argument("--seeds", type=int, nargs="+", default=list(PREVIEW_SEEDS))
+        options = parser.parse_args(rest)
+        if name == "plots":
+            return exit_status(lambda: plots(options.preset))
+        return exit_status(lambda: everything(PAPER if name == "paper" else OURS, options.preset, options.seeds))
+    if name not in FIGURES:
+        return exit_status(lambda: _unknown(name))
+    return main(figure_of(name), rest)
+
+
+def _unknown(name: str) -> None:
+    raise UserError(f"Name a figure or table: {', '.join(FIGURES)}; or paper, beyond, plots (given: {name!r}).")
+
+
+if __name__ == "__main__":
+    sys.exit(command())

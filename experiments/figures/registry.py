@@ -1,0 +1,42 @@
+"""Every figure and table by its name. Each is a `Figure` (see `figure.py`) in the script named after what it shows."""
+
+from __future__ import annotations
+
+from experiments.figures.figure import Figure
+from optune.utils.registry import resolve
+
+PAPER = {
+    "fig1": "experiments.paper.fig1_pipeline:FIGURE",
+    "fig2": "experiments.paper.fig2_gain_by_reward_half:FIGURE",
+    "fig3": "experiments.paper.fig3_win_score_by_ratio:FIGURE",
+    "fig4": "experiments.paper.fig4_win_score_by_ratio_dpo:FIGURE",
+    "fig5": "experiments.paper.fig5_score_against_time:FIGURE",
+    "fig6": "experiments.paper.fig6_losses_over_iterations:FIGURE",
+    "fig7": "experiments.paper.fig7_human_study_page:FIGURE",
+    "table1": "experiments.paper.table1_time_shares:FIGURE",
+    "table2": "experiments.paper.table2_alpaca_eval:FIGURE",
+    "table3": "experiments.paper.table3_benchmarks:FIGURE",
+    "table4": "experiments.paper.table4_human_study:FIGURE",
+    "table5": "experiments.paper.table5_benchmark_settings:FIGURE",
+    "table6": "experiments.paper.table6_rating_prompt:FIGURE",
+}
+OURS = {
+    "worlds": "experiments.beyond.when_selection_pays:FIGURE",
+    "beyond_paper": "experiments.beyond.beyond_paper:FIGURE",
+}
+NEIGHBOURS = {
+    "rw-table1": "experiments.rlhf_workflow.table1_preference_models:FIGURE",
+    "rw-table4": "experiments.rlhf_workflow.table4_length_penalty:FIGURE",
+    "rw-fig3": "experiments.rlhf_workflow.fig3_reward_and_length:FIGURE",
+    "aop-table1": "experiments.always_on_policy.table1_reward_models:FIGURE",
+    "aop-table2": "experiments.always_on_policy.table2_against_sop:FIGURE",
+    "aop-table3": "experiments.always_on_policy.table3_against_vanilla:FIGURE",
+    "aop-table4": "experiments.always_on_policy.table4_human_votes:FIGURE",
+    "compare-recipes": "experiments.beyond.compare_recipes:FIGURE",
+}
+FIGURES = {**PAPER, **OURS, **NEIGHBOURS}
+
+
+def figure_of(name: str) -> Figure:
+    """The figure or table called `name`; raises UserError naming the known ones."""
+    return resolve(FIGURES, name, "figure or table")

@@ -1,0 +1,148 @@
+"""Figure 5: win score against training time by selection ratio, wDPO.
+
+The paper: with half of the prompts regenerated, OPTune comes to ratio 1's win score in less time; its speedups are 1.27
+(ratio 0.7) and 1.56 (ratio 0.5), which is 1/(1 - g(1 - ratio)) with generation's share of time g = 71.8% (Table 1).
+Training time is generation, rewarding and training together; whether iteration 0 counts is not said. Differences: time
+from iteration 1 on is drawn, with iteration 0 it stands in the data too; a second panel has generated tokens, which
+depend on no machine and no load. Seconds are those of runs made for the clock alone, one arm after the other in turn;
+beside the measured speedup stands the one that follows from this preset's own g.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.claims import SPEEDUPS, Raw, on_the_clock, seconds_of, speedup, timed
+from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
+from experiments.compute.results import read_raw
+from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
+from experiments.paper.table1_time_shares import time_share
+
+NAME = "fig5"
+SHOWN = loss_arms("wdpo")
+ARMS = timed(*SHOWN)
+FULL = arm("wdpo", "all").name
+COSTS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "seconds": seconds_of,
+    "tokens": lambda entry: entry["tokens"],
+}
+
+
+def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    """Per arm and iteration: outcomes, and seconds and tokens so far; per ratio: speedups. 95% t intervals."""
+    raw = read_raw(base, preset, ARMS, seeds)
+    clocked = {member.name: on_the_clock(raw, member) for member in SHOWN}
+    data = provenance(NAME, preset, raw)
+    data["engine"] = raw[FULL][0]["config"]["generation"]["engine"]
+    data["arms"] = {
+        name: [point(results, t) for t in range(len(results[0]["iterations"]))] for name, results in clocked.items()
+    }
+    data["speedups"] = {str(ratio): speedups({**raw, **clocked}, ratio) for ratio in RATIOS}
+    return data
+
+
+def point(results: Sequence[dict[str, Any]], t: int) -> Data:
+    """Outcomes after iteration t, and the cost until then, without and with iteration 0."""
+    found = {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
+    for cost in COSTS:
+        found[cost] = interval([spent(result, cost, t) for result in results])
+        found[f"{cost}_from_iteration_0"] = interval([spent(result, cost, t, first=0) for result in results])
+    return found
+
+
+def spent(result: dict[str, Any], cost: str, last: int, first: int = 1) -> float:
+    """Seconds or tokens of the iterations `first` to `last`, both included."""
+    entries = [entry for entry in result["timing"]["ledger"] if first <= entry["iteration"] <= last]
+    return float(sum(COSTS[cost](entry) for entry in entries))
+
+
+def speedups(raw: Raw, ratio: float) -> Data:
+    """How many times less than ratio 1: measured in seconds, in tokens, predicted from our shares, and the paper's.
+
+    `predicted` counts generation alone as saved, as the paper's numbers do; `predicted_with_rewarding` both of what
+    is done for fresh responses only.
+    """
+    reduced, last = raw[arm("wdpo", "lowest_reward", ratio).name], len(raw[FULL][0]["iterations"]) - 1
+    tokens = [spent(a, "tokens", last) / spent(b, "tokens", last) for a, b in zip(raw[FULL], reduced, strict=True)]
+    generation, rewarding = (
+        np.array([time_share(result, phase) for result in raw[FULL]]) for phase in ("generation_s", "rewarding_s")
+    )
+    return {
+        "measured": interval(speedup(raw, ratio).tolist()),
+        "predicted": interval((1 / (1 - generation * (1 - ratio))).tolist()),
+        "predicted_with_rewarding": interval((1 / (1 - (generation + rewarding) * (1 - ratio))).tolist()),
+        "paper": SPEEDUPS.get(ratio),
+        "tokens": interval(tokens),
+    }
+
+
+def lines(data: Data) -> list[str]:
+    """The speedups by ratio."""
+    said = []
+    for ratio, found in data["speedups"].items():
+        paper = f"paper {found['paper']}; " if found["paper"] else ""
+        said.append(
+            f"  ratio {ratio}: {told(found['measured'], 2)} times as fast as ratio 1 ({paper}generation's share gives "
+            f"{told(found['predicted'], 2)}), {told(found['tokens'], 2)} times fewer tokens"
+        )
+    return said
+
+
+def draw(data: Data, path: Path) -> list[str]:
+    """Win score over seconds and over tokens; a marker per iteration, the first one the shared iteration 0."""
+    import matplotlib.pyplot as plt
+
+    from experiments.figures import style
+
+    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.5), sharey=True)
+    titles = {"seconds": "ratio: times as fast as full", "tokens": "ratio: times fewer than full"}
+    labels = {"seconds": "Seconds from iteration 1 on", "tokens": "Generated tokens from iteration 1 on"}
+    for axes, cost in zip(panels, COSTS, strict=True):
+        for (name, points), colour, marker in zip(
+            data["arms"].items(), style.COLOURS["ratio"], style.MARKERS, strict=True
+        ):
+            x, y = [p[cost] for p in points], [p["win_score"] for p in points]
+            axes.errorbar(
+                [p["mean"] for p in x],
+                [p["mean"] for p in y],
+                style.reach(y),
+                style.reach(x),
+                color=colour,
+                marker=marker,
+                markersize=4,
+                linewidth=1.3,
+                elinewidth=0.6,
+                label=_label(name, data["speedups"], cost),
+            )
+        axes.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
+        axes.set_xlabel(labels[cost])
+        axes.legend(loc="lower right", title=titles[cost], title_fontsize=7, fontsize=7, frameon=False)
+        style.grid(axes)
+    panels[1].xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k" if value else "0")
+    panels[0].set_ylabel("Win score against the offline baseline")
+    figure.subplots_adjust(top=0.93, bottom=0.2, left=0.08, right=0.98, wspace=0.06)
+    panels[1].text(0.99, 50, "baseline", transform=panels[1].get_yaxis_transform(), fontsize=6, ha="right", va="bottom")
+    what = f"wDPO, engine {data['engine']}, runs for the clock; mean, 95% t interval"
+    style.stamp(figure, caption(data, what), preview(data))
+    return style.save(figure, path)
+
+
+def _label(name: str, found: Data, cost: str) -> str:
+    if name == FULL:
+        return "1.0: full"
+    ratio = name.rsplit("-", 1)[1]
+    if cost == "tokens":
+        return f"{ratio}: {told(found[ratio]['tokens'], 2)}"
+    paper = f"; paper {found[ratio]['paper']}" if found[ratio]["paper"] else ""
+    return f"{ratio}: {told(found[ratio]['measured'], 2)}{paper}"
+
+
+FIGURE = Figure(NAME, "Win score against time and generated tokens", ARMS, collect, draw, lines)
+
+if __name__ == "__main__":
+    sys.exit(main(FIGURE))

@@ -1,0 +1,88 @@
+"""Figure 7: the page that raters of the human study see.
+
+The paper shows a prompt, two models' answers side by side, and the choice between them or a tie. Ours is the exported
+page itself (`make human-study`), of the first rater whose first two answers differ: it names no model, works without a
+network and records the choice. The picture is taken with Chromium; where there is none, the committed one is kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from eval.human_study.study import Study
+from experiments.compute.arms import REPORT_SEEDS
+from experiments.compute.results import read_raw
+from experiments.figures.figure import Data, Figure, main, provenance
+from experiments.paper.table4_human_study import ARMS, write_study
+
+NAME = "fig7"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+SIZE = (1280, 800)  # pixels
+OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking")
+
+
+def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    """A rater's page, whole, and what is in the study."""
+    raw = read_raw(base, preset, ARMS, seeds)
+    with tempfile.TemporaryDirectory() as folder:
+        study = write_study(raw, Path(folder))
+        rater = next((name for name in study.raters if _differ(study, name)), study.raters[0])
+        page = (Path(folder) / "pages" / f"{rater}.html").read_text("utf-8")
+    return {
+        **provenance(NAME, preset, {name: results[:1] for name, results in raw.items()}),
+        "study": study.study_id,
+        "pairs": len(study.pairs),
+        "raters": len(study.raters),
+        "ratings": len(study.items),
+        "rater": rater,
+        "ratings_on_page": len(study.items_of(rater)),
+        "page": page,
+    }
+
+
+def _differ(study: Study, rater: str) -> bool:
+    _, first, second = study.texts(study.items_of(rater)[0])
+    return first != second
+
+
+def lines(data: Data) -> list[str]:
+    """What the page belongs to."""
+    return [
+        f"  {data['rater']}'s page of study {data['study']}: {data['ratings_on_page']} of {data['ratings']} ratings "
+        f"by {data['raters']} raters on {data['pairs']} pairs"
+    ]
+
+
+def draw(data: Data, path: Path) -> list[str]:
+    """A screenshot of the page; without a browser nothing is drawn, and a line says so."""
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    picture = path.with_suffix(".png")
+    if browser is None:
+        kept = "the picture that is there is kept" if picture.exists() else "there is no picture"
+        print(f"No Chromium on this machine to take a picture of the page with; {kept}.")
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        page.write_text(data["page"], "utf-8")
+        screenshot(browser, page, picture)
+    return [str(picture)]
+
+
+def screenshot(browser: str, page: Path, picture: Path) -> None:
+    """Save the first SIZE pixels of a page as `picture`."""
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    size = f"--window-size={SIZE[0]},{SIZE[1]}"
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    command = [browser, *OPTIONS, profile, size, f"--screenshot={picture.resolve()}", page.resolve().as_uri()]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+
+
+FIGURE = Figure(NAME, "The page of the human study", ARMS, collect, draw, lines)
+
+if __name__ == "__main__":
+    sys.exit(main(FIGURE))

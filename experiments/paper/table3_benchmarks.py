@@ -1,0 +1,88 @@
+"""Table 3: academic benchmarks of the SFT model, the offline baseline and the final policies.
+
+The paper: OPTune at ratio 0.7 has the highest average (57.65), and claims the highest TruthfulQA and GSM8K (the
+baseline's TruthfulQA is higher); one run each and no errors, though the average alone has a sampling error of about
+0.57. Differences: intervals over seeds, and the standard error of the average from the items (independent between
+benchmarks). In the sandbox the four benchmarks are its own, one for each of the paper's kinds (length-normalised
+choice, grouped choice, several right answers, generation): they show that the machinery works and say nothing about the
+real benchmarks, so they carry no verdict. The paper's loss is not stated; taken to be wDPO.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from eval.benchmarks.suites import SUITES
+from experiments.claims import ALPACA_ARMS
+from experiments.compute.arms import REPORT_SEEDS, arm
+from experiments.compute.results import ROOT, read_raw
+from experiments.figures.figure import Data, Figure, interval, main, provenance, told
+from optune.utils.files import read_json
+
+NAME = "table3"
+MEMBERS = ALPACA_ARMS  # the paper's rows are those of Table 2
+ARMS = tuple(member.probed("benchmarks") for member in MEMBERS)
+MEASURES_ALL = arm("wdpo", "all").probed("benchmarks").name  # its probe measures the SFT model and the baseline too
+
+
+def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    """Per model each benchmark and the average in percent, over seeds, with the items' standard errors.
+
+    The SFT model and the baseline belong to a build, not to a seed: theirs are means over builds.
+    """
+    raw = read_raw(base, preset, ARMS, seeds)
+    suite = next(iter(raw.values()))[0]["suite"]
+    by_build = {result["build"]: result["models"] for result in raw[MEASURES_ALL]}
+    models = {name: [measured[name] for measured in by_build.values()] for name in ("sft", "baseline")}
+    for member, probed in zip(MEMBERS, ARMS, strict=True):
+        models[member.name] = [result["models"]["final"] for result in raw[probed.name]]
+    return {
+        **provenance(NAME, preset, raw),
+        "suite": suite,
+        "columns": [benchmark.column for benchmark in SUITES[suite]],
+        "models": {name: over_runs(runs) for name, runs in models.items()},
+        "paper": read_json(ROOT / "results" / "published" / "table3.json")["arms"],
+    }
+
+
+def over_runs(runs: Sequence[dict[str, Any]]) -> Data:
+    """`interval` over seeds (or builds) in percent, and the mean standard error from the items, per column."""
+    columns = {**{name: [run["columns"][name] for run in runs] for name in runs[0]["columns"]}}
+    columns["average"] = [run["average"] for run in runs]
+    return {
+        name: {
+            **interval([100 * score["value"] for score in scores]),
+            "standard_error": None
+            if any(score["stderr"] is None for score in scores)
+            else fmean(100 * score["stderr"] for score in scores),
+        }
+        for name, scores in columns.items()
+    }
+
+
+def lines(data: Data) -> list[str]:
+    """A table of ours, then the paper's."""
+    columns = [*data["columns"], "average"]
+    heading = f"  {'ours, percent':26s}" + "".join(f"{name:21s}" for name in columns) + "s.e. of the average (items)"
+    ours = [heading]
+    for name, scores in data["models"].items():
+        error = scores["average"]["standard_error"]
+        cells = "".join(f"{told(scores[column]):21s}" for column in columns)
+        ours.append(f"  {name:26s}{cells}{'-' if error is None else f'{error:.2f}'}")
+    paper_columns = list(next(iter(data["paper"].values())))
+    paper = [f"  {'the paper, percent':26s}" + "".join(f"{name:21s}" for name in paper_columns)]
+    for name, scores in data["paper"].items():
+        paper.append(f"  {name:26s}" + "".join(f"{scores[column]:<21.2f}" for column in paper_columns))
+    other = data["suite"] != "paper"
+    note = ["  The sandbox's benchmarks are not the paper's: the two tables are not to be compared in level."] * other
+    return [line.rstrip() for line in [*ours, *paper, *note]]
+
+
+FIGURE = Figure(NAME, "Benchmarks, with averages and standard errors", ARMS, collect, None, lines)
+
+if __name__ == "__main__":
+    sys.exit(main(FIGURE))

@@ -1,0 +1,73 @@
+"""RLHF Workflow's Table 1: a reward model, a pairwise preference model and a prompted one on held-out preferences.
+
+The paper: 8B models on RewardBench's four categories; prompting is below both, the preference model above the
+Bradley-Terry one in reasoning. Here: the sandbox's families in four kinds, about a thousand comparisons between other
+writers' responses, decided by the sandbox's noisy annotator. Both models learn from the same preferences, in one pass
+with the same settings (none was tuned for the preference model), from the SFT policy. `prompted` is that policy without
+training, which cannot follow such a prompt; the sandbox's judge, which sees gold with noise, stands for a prompted
+large model, gold itself for the most that anything can agree with this annotator, and length is a control. Descriptive:
+no claim rests on it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.compute.arms import REPORT_SEEDS
+from experiments.compute.results import ROOT, read_raw
+from experiments.figures.figure import Data, Figure, interval, main, provenance, told
+from experiments.rlhf_workflow.probes import CATEGORIES, REWARD_MODELS
+from optune.utils.files import read_json
+
+NAME = "rw-table1"
+LABELS = {
+    "prompted": "SFT policy, prompted",
+    "judge": "sandbox judge, prompted",
+    "bradley_terry": "Bradley-Terry",
+    "bradley_terry_long": "Bradley-Terry, length-biased",
+    "preference": "preference model",
+    "length": "the longer answer",
+    "gold": "gold",
+}
+
+
+def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    """Share of agreements in percent by kind of judge and category, with 95% t intervals over builds."""
+    raw = read_raw(base, preset, (REWARD_MODELS,), seeds)
+    results = [result["agreement"] for result in raw[REWARD_MODELS.name]]
+    return {
+        **provenance(NAME, preset, raw),
+        "categories": {name: list(families) for name, families in CATEGORIES.items()},
+        "comparisons": {name: found["n"] for name, found in results[0]["gold"]["categories"].items()},
+        "models": {name: _shares([result[name] for result in results]) for name in LABELS},
+        "paper": read_json(ROOT / "results" / "published" / "rlhf_workflow.json")["table1"],
+    }
+
+
+def _shares(builds: Sequence[Data]) -> Data:
+    by_category = {
+        name: interval([100 * b["categories"][name]["agreed"] / b["categories"][name]["n"] for b in builds])
+        for name in CATEGORIES
+    }
+    return {**by_category, "all": interval([100 * b["agreed"] / b["n"] for b in builds])}
+
+
+def lines(data: Data) -> list[str]:
+    """A table of ours, then the paper's."""
+    columns = [*data["categories"], "all"]
+    rows = [f"  {'percent':32s}" + "".join(f"{name:20s}" for name in columns)]
+    for name, found in data["models"].items():
+        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{told(found[column]):20s}" for column in columns))
+    rows.append(f"  {'comparisons':32s}" + "".join(f"{n:<20d}" for n in data["comparisons"].values()))
+    rows.append(f"  {'the paper':32s}" + "".join(f"{name:20s}" for name in data["paper"]["columns"]))
+    for name, values in data["paper"]["models"].items():
+        rows.append(f"  {name:32s}" + "".join(f"{value:<20.1f}" for value in values))
+    return [line.rstrip() for line in rows]
+
+
+FIGURE = Figure(NAME, "RLHF Workflow, Table 1: kinds of reward models", (REWARD_MODELS,), collect, None, lines)
+
+if __name__ == "__main__":
+    sys.exit(main(FIGURE))

@@ -1,0 +1,89 @@
+"""What the long checks found the last time: a small file of each in results/robustness, and the README's table of them.
+
+`make chaos`, `make fuzz` and `make audit` leave one when they have come to their end, whatever they found. A trial
+(fewer kills or cases, some files, another preset) leaves none, nor does one that was stopped or could not go on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.compute.machine import machine, machine_told
+from experiments.compute.results import ROOT
+from experiments.readme import update_readme
+from optune.utils.files import read_json, write_json
+
+RECORDS = ROOT / "results" / "robustness"
+
+
+class Start:
+    """When a check started, and from which commit."""
+
+    def __init__(self) -> None:
+        self.commit = commit()
+        self.clock, self.processor = time.monotonic(), processor_seconds()
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds since then: of the clock, and of the processor in this process and in those it has waited for."""
+        found = {
+            "seconds": time.monotonic() - self.clock,
+            "processor_seconds": processor_seconds() - self.processor,
+        }
+        return {name: round(value, 1) for name, value in found.items()}
+
+
+def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:
+    """Write what came of `make chaos` and the like, in a sentence and in counts, and the README's table; the file."""
+    path = RECORDS / f"{command.split()[1]}.json"
+    write_json(
+        path,
+        {
+            "command": command,
+            "found": found,
+            "counts": counts,
+            **start.seconds(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "commit": start.commit,
+            "machine": machine(),
+        },
+    )
+    update_readme({"robustness": table(committed())})
+    print(f"Recorded in {path.relative_to(ROOT)} and README.md")
+    return path
+
+
+def commit() -> str | None:
+    """The commit that is checked out, `-dirty` where tracked files differ from it; None outside of a repository."""
+    told = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
+    try:
+        return subprocess.run(told, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def committed() -> list[dict[str, Any]]:
+    """The records that are there, by name."""
+    return [read_json(path) for path in sorted(RECORDS.glob("*.json"))]
+
+
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """A row per record."""
+    lines = ["| command | what came of it | minutes by the clock (of a core's work) | when and where |"]
+    lines.append("|---|---|---|---|")
+    for one in records:
+        minutes = f"{one['seconds'] / 60:.1f} ({one['processor_seconds'] / 60:.1f})"
+        where = f"{one['date']}, commit {one['commit']}, {machine_told(one['machine'])}"
+        lines.append(f"| `{one['command']}` | {one['found']} | {minutes} | {where} |")
+    return "\n".join(lines)
+
+
+def processor_seconds() -> float:
+    """Of this process and of those that it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
