@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.budgets import (
+from experiments.claims.budgets import (
     SHORTFALL,
     at_budget,
     generated,
@@ -18,9 +18,8 @@ from experiments.budgets import (
     tokens,
     typical_spent,
 )
-from experiments.claims import CLAIMS
-from experiments.compute.run_arms import arm_config
-from experiments.recipe_contrasts import (
+from experiments.claims.claims import CLAIMS
+from experiments.claims.recipe_contrasts import (
     CLOCK_SEEDS,
     CLOCKED,
     COMBINATIONS,
@@ -31,6 +30,7 @@ from experiments.recipe_contrasts import (
     over,
     over_every,
 )
+from experiments.compute.run_arms import arm_config
 from optune.types import UserError
 
 COSTS = st.lists(st.integers(1, 10_000), min_size=1, max_size=8)

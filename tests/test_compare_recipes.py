@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from experiments.beyond.compare_recipes import FIGURE
+from experiments.claims.recipe_contrasts import CLOCKED, MEMBERS
 from experiments.compute.arms import REPORT_SEEDS, build_of
 from experiments.compute.results import raw_path
 from experiments.compute.run_arms import arm_config, identity
-from experiments.recipe_contrasts import CLOCKED, MEMBERS
 from experiments.report.readme_tables import recipes
 from optune.utils.files import write_json
 

@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.claims import CLAIMS, OUTCOMES
+from experiments.claims.claims import CLAIMS
+from experiments.claims.rules import OUTCOMES
+from experiments.claims.verdicts import CLASSES, is_preview, judge_claims, verdict
 from experiments.compute.arms import BUILD_OF_SEED, DEVELOPMENT_SEEDS, ORACLE, REPORT_SEEDS, Arm, arm, ratio_arms
 from experiments.compute.last_digits import same
 from experiments.compute.machine import why_results_differ
 from experiments.compute.results import facts, publish, raw_path, read_raw
 from experiments.compute.run_arms import compute
 from experiments.figures.registry import FIGURES, figure_of
-from experiments.verdicts import CLASSES, is_preview, judge_claims, verdict
 from optune.config import load_config
 from optune.types import UserError
 from optune.utils.files import write_json

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.claims import PHASES
+from experiments.claims.contrasts import PHASES
 from experiments.compute.probes import gain_by_half
 from experiments.compute.results import raw_path
 from experiments.figures.registry import PAPER, figure_of

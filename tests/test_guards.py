@@ -53,7 +53,8 @@ def key_material(stage_folder: Path, tmp: Path) -> str:
 
 def claims_as_data() -> list[Any]:
     """The claims without their code: what each says, needs and is judged by, and the claims without a verdict."""
-    from experiments.claims import CLAIMS, FAMILY_ERROR, MARGIN_SHARE, OUTCOMES, REAL_ONLY
+    from experiments.claims.claims import CLAIMS, REAL_ONLY
+    from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, OUTCOMES
 
     rows = []
     for claim in CLAIMS:

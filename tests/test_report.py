@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.claims import CLAIMS, INTERPOLATED, REAL_ONLY
+from experiments.claims.claims import CLAIMS, REAL_ONLY
+from experiments.claims.contrasts import INTERPOLATED
+from experiments.claims.verdicts import CLASSES, bootstrap_check
 from experiments.compute.last_digits import same, write_if_new
 from experiments.readme import written
 from experiments.report.page import page
 from experiments.report.report import judged, markdown, readme_tables
-from experiments.verdicts import CLASSES, bootstrap_check
 from optune.utils.files import read_json
 from tests.test_experiments import evidence
 

@@ -19,13 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import (
+from experiments.claims.contrasts import (
     BEST_STRATEGY_ARMS,
     FRESH_ARMS,
     LONG_ARMS,
-    OUTCOMES,
     PHASES,
-    Raw,
     best_strategy_over_lowest,
     equal_seconds,
     equal_tokens,
@@ -34,6 +32,7 @@ from experiments.claims import (
     reuse_over_fresh,
     timed,
 )
+from experiments.claims.rules import OUTCOMES, Raw
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, REPORT_SEEDS, arm, ratio_arms
 from experiments.compute.results import read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told

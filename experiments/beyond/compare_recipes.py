@@ -12,8 +12,8 @@ The budget is what vanilla spends in its iterations 0 to 3: in tokens, everythin
 answers, validation answers, the prompt writer's prompts and replies), or in seconds of generation, rewarding, training
 and a source's own work, from runs for the clock. A paid writer's waiting time is no part of that: in the sandbox it
 answers at once. Each arm runs for as many iterations as both budgets take and is read off where the budget ends,
-between two policies on the line from one to the other. Rules and claims: `experiments/claims.py`, arms and sizes:
-`experiments/recipe_contrasts.py` and `optune/presets/recipes`.
+between two policies on the line from one to the other. Rules and claims: `experiments/claims`, arms and sizes:
+`experiments/claims/recipe_contrasts.py` and `optune/presets/recipes`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.budgets import WRITER_READS, generated, mean_spent, seconds, tokens, typical_spent
-from experiments.claims import CLAIMS, OUTCOMES, RECIPE_TITLES, Raw
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
-from experiments.recipe_contrasts import (
+from experiments.claims.budgets import WRITER_READS, generated, mean_spent, seconds, tokens, typical_spent
+from experiments.claims.claims import CLAIMS, RECIPE_TITLES
+from experiments.claims.recipe_contrasts import (
     CLOCKED,
     MEMBERS,
     RECIPES,
@@ -40,6 +37,10 @@ from experiments.recipe_contrasts import (
     at_equal_tokens,
     over,
 )
+from experiments.claims.rules import OUTCOMES, Raw
+from experiments.compute.arms import REPORT_SEEDS
+from experiments.compute.results import ROOT, read_raw
+from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
 from optune.utils.files import read_json
 
 NAME = "compare-recipes"

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import OUTCOMES, Raw, outcome
+from experiments.claims.contrasts import outcome
+from experiments.claims.rules import OUTCOMES, Raw
 from experiments.compute.arms import REPORT_SEEDS, Arm, arm, ranking_arms
 from experiments.compute.results import read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.claims import on_the_clock, seconds_of, timed
+from experiments.claims.contrasts import on_the_clock, seconds_of, timed
 from experiments.compute.arms import DEVELOPMENT_SEEDS, REPORT_SEEDS, Arm, arm
 from experiments.compute.results import read_raw
 from experiments.compute.run_arms import RESULTS, base_of, compute

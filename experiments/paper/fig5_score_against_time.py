@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims import SPEEDUPS, Raw, on_the_clock, seconds_of, speedup, timed
+from experiments.claims.contrasts import SPEEDUPS, on_the_clock, seconds_of, speedup, timed
+from experiments.claims.rules import Raw
 from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
 from experiments.compute.results import read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.claims import OUTCOMES, Raw, outcome
+from experiments.claims.contrasts import outcome
+from experiments.claims.rules import OUTCOMES, Raw
 from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
 from experiments.compute.results import read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import PHASES, on_the_clock, timed
+from experiments.claims.contrasts import PHASES, on_the_clock, timed
 from experiments.compute.arms import REPORT_SEEDS, arm, loss_arms
 from experiments.compute.results import ROOT, read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told

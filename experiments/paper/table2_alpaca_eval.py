@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from experiments.claims import ALPACA_ARMS
+from experiments.claims.contrasts import ALPACA_ARMS
 from experiments.compute.arms import REPORT_SEEDS
 from experiments.compute.results import ROOT, read_raw
 from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told

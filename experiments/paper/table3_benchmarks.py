@@ -17,7 +17,7 @@ from statistics import fmean
 from typing import Any
 
 from eval.benchmarks.suites import SUITES
-from experiments.claims import ALPACA_ARMS
+from experiments.claims.contrasts import ALPACA_ARMS
 from experiments.compute.arms import REPORT_SEEDS, arm
 from experiments.compute.results import ROOT, read_raw
 from experiments.figures.figure import Data, Figure, interval, main, provenance, told

@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.claims import CLAIMS, OUTCOMES, REAL_ONLY, Claim, Raw
+from experiments.claims.claims import CLAIMS, REAL_ONLY
+from experiments.claims.rules import OUTCOMES, Claim, Raw
+from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_told
@@ -24,7 +26,6 @@ from experiments.readme import update_readme
 from experiments.report import readme_tables as readme_results
 from experiments.report.numbers import filled
 from experiments.report.page import page
-from experiments.verdicts import judge_claims
 from optune.utils.files import read_json, write_text
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
@@ -65,7 +66,7 @@ does not mean none; *replicated* and *contradicted* of a superiority claim say t
 that it exceeds the margin. Bootstrap: seeds and prompts both resampled, so that a dagger there means: for these
 prompts, perhaps not for others. Builds: the builds as units, as seeds of one build share its models; a dagger there
 means that builds and seeds do not both show it. Verdicts rest on the t interval over seeds, as fixed beforehand.
-Rules and contrasts: `experiments/claims.py`; when which of them was committed is told at the end.
+Rules and contrasts: `experiments/claims/claims.py`; when which of them was committed is told at the end.
 """
 
 DISCLOSURE = """

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
-from experiments.claims import CLAIMS, FAMILY_ERROR, INTERPOLATED, MARGIN_SHARE, Claim, Raw
+from experiments.claims.claims import CLAIMS
+from experiments.claims.contrasts import INTERPOLATED
+from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, Claim, Raw
 from experiments.compute.arms import few
 
 CLASSES = (

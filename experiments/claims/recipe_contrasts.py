@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.budgets import Entry, at_budget, returned, seconds, spent, tokens, typical_spent
+from experiments.claims.budgets import Entry, at_budget, returned, seconds, spent, tokens, typical_spent
 from experiments.compute.arms import Arm, arm
 
 CLOCK_SEEDS = (0, 3, 5)  # of three builds
