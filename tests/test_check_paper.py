@@ -170,8 +170,8 @@ def test_facts_about_the_harness_are_those_of_the_pinned_release(paper):
 
 @pytest.mark.parametrize("preset", ["tiny", "paper"])
 def test_the_judge_is_sent_the_rating_prompt_of_the_file(preset, monkeypatch):
-    from experiments.paper.table6_rating_prompt import collect
+    from experiments.paper.table6_rating_prompt import FIGURE
 
-    assert collect(ROOT / "results", preset)["sent_as_it_is"] == {"AB": True, "BA": True}
+    assert FIGURE.data(ROOT / "results", preset)["sent_as_it_is"] == {"AB": True, "BA": True}
     monkeypatch.setattr("eval.judges.form.template_of", lambda path: ("Another system prompt", "{question}{answer_1}"))
-    assert collect(ROOT / "results", preset)["sent_as_it_is"] == {"AB": False, "BA": False}
+    assert FIGURE.data(ROOT / "results", preset)["sent_as_it_is"] == {"AB": False, "BA": False}

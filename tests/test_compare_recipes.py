@@ -52,7 +52,7 @@ def _point(t: int, score: float) -> dict:
 def data(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("results")
     write_evidence(folder, {"rlhf_workflow": 3.0})
-    return json.loads(json.dumps(FIGURE.collect(folder, "tiny", REPORT_SEEDS)))
+    return json.loads(json.dumps(FIGURE.data(folder, "tiny", REPORT_SEEDS)))
 
 
 def test_the_budget_is_what_vanilla_spends_in_iterations_0_to_3(data):

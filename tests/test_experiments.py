@@ -210,7 +210,7 @@ def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_b
     for results in evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40}, seeds).values():
         for entry in results:
             publish(entry, tmp_path)
-    data = FIGURE.collect(tmp_path, "tiny", REPORT_SEEDS)
+    data = FIGURE.data(tmp_path, "tiny", REPORT_SEEDS)
     assert data["seeds"] == list(seeds) and preview(data) == (len(seeds) < 10)
     pictures = [Path(FIGURE.draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
@@ -220,5 +220,5 @@ def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_b
 def test_committed_data_is_what_the_committed_raw_results_give(name):
     for path in sorted((ROOT / "results").glob(f"*/{name}.json")):
         if path.parent.name != "published":
-            collected = figure_of(name).collect(ROOT / "results", path.parent.name, REPORT_SEEDS)
+            collected = figure_of(name).data(ROOT / "results", path.parent.name, REPORT_SEEDS)
             assert same(json.loads(json.dumps(collected)), json.loads(path.read_text()))

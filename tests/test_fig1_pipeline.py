@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def data():
-    from experiments.paper.fig1_pipeline import collect
+    from experiments.figures.registry import figure_of
 
-    return collect(ROOT / "results", "tiny")
+    return figure_of("fig1").data(ROOT / "results", "tiny")
 
 
 def numbers(lines: str) -> list[int]:

@@ -64,7 +64,7 @@ def write_arms(folder: Path, arms, score) -> None:
 
 def collected(module, folder: Path) -> dict:
     """As the data file has it."""
-    return json.loads(json.dumps(module.FIGURE.collect(folder, "tiny", SEEDS)))
+    return json.loads(json.dumps(module.FIGURE.data(folder, "tiny", SEEDS)))
 
 
 @pytest.mark.parametrize("name", ["table1", "fig2", "fig5", "fig6"])

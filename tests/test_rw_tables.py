@@ -108,10 +108,10 @@ def test_tables_and_figure_are_made_of_raw_results_alone(tmp_path):
     length = {"mean_length": [float(i) for i in range(20)], "bradley_terry": [0.1] * 19 + [None], "longer": [0.5] * 20}
     for seed in REWARD_MODELS.seeds:
         publish(tmp_path, REWARD_MODELS, seed, {"agreement": dict.fromkeys(LABELS, agreement), "length": length})
-    table = TABLE1.collect(tmp_path, "tiny", range(10))
+    table = TABLE1.data(tmp_path, "tiny", range(10))
     assert table["models"]["preference"]["copying"]["mean"] == 60 and table["models"]["gold"]["all"]["mean"] == 75
     assert any("94.7" in line for line in TABLE1.lines(table))
-    heat = FIG3.collect(tmp_path, "tiny", range(10))
+    heat = FIG3.data(tmp_path, "tiny", range(10))
     assert heat["models"]["longer"]["mean_r"]["mean"] == 0.5 and sum(heat["models"]["bradley_terry"]["without_r"]) == 3
     assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in heat["models"]["longer"]["shares"])
     one, two = (FIG3.draw(heat, tmp_path / name)[1] for name in ("one", "two"))
@@ -132,7 +132,7 @@ def test_the_ablation_is_paired_by_seed(tmp_path):
             }
             publish(tmp_path, arm, seed, found)
         assert label in TABLE4.collect.__globals__["ABLATION"]
-    data = TABLE4.collect(tmp_path, "tiny", range(10))
+    data = TABLE4.data(tmp_path, "tiny", range(10))
     lead = data["minus_ours"]["ours, length penalty"]["lc"]
     assert (lead["mean"], lead["low"], lead["high"]) == (1, 1, 1)  # seeds differ, their differences do not
     assert data["rows"]["offline baseline"]["lc"]["mean"] == 50 and any("38.1" in line for line in TABLE4.lines(data))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from eval.verdicts import win_rates
 from experiments.always_on_policy.probes import CONTESTS
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, interval, provenance, told
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, interval, told
 from optune.utils.files import read_json
 
 OUTCOMES = {"win": "AOP wins", "lose": "rival wins", "tie": "ties"}
@@ -18,16 +16,15 @@ NAMES = {"W": "win", "T": "tie", "L": "lose", "?": "unparsed"}
 TITLES = {"aop": "always-on-policy", "sop": "starts-on-policy", "vsp": "vanilla synthetic"}
 
 
-def collect(name: str, rival: str, table: str, base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(rival: str, table: str, evidence: Evidence) -> Data:
     """Percent of prompts won, lost and tied by iteration, over seeds; gold, updates and tokens of both arms."""
-    raw = read_raw(base, preset, (CONTESTS,), seeds)
-    results = raw[CONTESTS.name]
+    results = evidence.raw[CONTESTS.name]
     rows = [
         _row(t, [result["rivals"][rival][t] for result in results]) for t in range(len(results[0]["rivals"][rival]))
     ]
     arms = {arm: _arm([result["arms"][arm]["iterations"] for result in results]) for arm in ("aop", rival)}
     paper = read_json(ROOT / "results" / "published" / "always_on_policy.json")[table]["iterations"]
-    data = {**provenance(name, preset, raw), "rival": rival, "iterations": [row for row in rows if row], "arms": arms}
+    data: Data = {"rival": rival, "iterations": [row for row in rows if row], "arms": arms}
     return {**data, "paper": paper}
 
 

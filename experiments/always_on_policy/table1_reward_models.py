@@ -8,27 +8,20 @@ gold, which is as far as anything can agree with an annotator this noisy. Descri
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from experiments.always_on_policy.probes import AGREEMENT, PREFERENCES
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, main, provenance
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure
 from optune.utils.files import read_json
 
-NAME = "aop-table1"
 
-
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Agreements of every build's reward model and of the two references, by family; which model would be taken."""
-    raw = read_raw(base, preset, (AGREEMENT,), seeds)
+    raw = evidence.raw
     models = {f"build {result['build']}": result["agreement"]["reward_model"] for result in raw[AGREEMENT.name]}
     references = {name: raw[AGREEMENT.name][0]["agreement"][name] for name in ("length", "gold")}
     return {
-        **provenance(NAME, preset, raw),
         "per_category": PREFERENCES,
         "models": models,
         "references": references,
@@ -72,7 +65,4 @@ def lines(data: Data) -> list[str]:
     ]
 
 
-FIGURE = Figure(NAME, "Always-On-Policy, Table 1: choosing a reward model", (AGREEMENT,), collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Always-On-Policy, Table 1: choosing a reward model", (AGREEMENT,), collect, None, lines)

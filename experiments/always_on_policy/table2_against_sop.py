@@ -7,22 +7,16 @@ computing. Descriptive: no claim rests on it; the recipes' claims are those of `
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from experiments.always_on_policy.contests import collect, lines
 from experiments.always_on_policy.probes import CONTESTS
-from experiments.figures.figure import Figure, main
+from experiments.figures.figure import Figure
 
-NAME = "aop-table2"
 FIGURE = Figure(
-    NAME,
     "Always-On-Policy, Table 2: against Starts-On-Policy",
     (CONTESTS,),
-    partial(collect, NAME, "sop", "table2"),
+    partial(collect, "sop", "table2"),
     None,
     lines,
 )
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))

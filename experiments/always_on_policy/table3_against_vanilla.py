@@ -5,22 +5,16 @@ As Table 2 (`aop_table2_against_sop.py`), against the other baseline, from the f
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 
 from experiments.always_on_policy.contests import collect, lines
 from experiments.always_on_policy.probes import CONTESTS
-from experiments.figures.figure import Figure, main
+from experiments.figures.figure import Figure
 
-NAME = "aop-table3"
 FIGURE = Figure(
-    NAME,
     "Always-On-Policy, Table 3: against vanilla synthetic prompts",
     (CONTESTS,),
-    partial(collect, NAME, "vsp", "table3"),
+    partial(collect, "vsp", "table3"),
     None,
     lines,
 )
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))

@@ -9,9 +9,7 @@ rate the same pages: a dry run of the machinery, and never a finding.
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from eval.human_study.export import export
@@ -20,24 +18,22 @@ from eval.human_study.simulate import simulate
 from eval.human_study.study import Comparison, Study, read_key
 from eval.human_study.votes import votes
 from experiments.always_on_policy.probes import CONTESTS, VOTED
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, main, provenance
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 
-NAME = "aop-table4"
 DRY_RUN = "dry run, simulated raters"
 RATERS = 3
 COMPARISON = "always- against starts-on-policy, iteration 2"
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """The votes, of people where there are any; on the first seed's policies."""
-    raw = read_raw(base, preset, (CONTESTS,), seeds)
+    raw = evidence.raw
     with tempfile.TemporaryDirectory() as temporary:
         study = write_study(raw[CONTESTS.name][0]["answers"], Path(temporary))
-        rated = base / preset / "aop_human_study"
+        rated = evidence.folder / "aop_human_study"
         if (rated / RATINGS_FILE).exists():
             if read_key(rated).study_id != study.study_id:
                 raise UserError(f"{rated}: its ratings belong to a study of other answers; move the folder away.")
@@ -48,7 +44,6 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
         ratings = read_ratings(rated, key)
         counted = votes(rated, key)[COMPARISON]
     return {
-        **provenance(NAME, preset, {name: results[:1] for name, results in raw.items()}),
         "ratings_of": DRY_RUN if any(rating.simulated for rating in ratings) else "people",
         "study": {"prompts": len(study.pairs), "raters": len(study.raters), "ratings": len(ratings)},
         "votes": counted,
@@ -77,7 +72,4 @@ def lines(data: Data) -> list[str]:
     return [*rows, f"  AOP wins, SOP wins, ties: {told}; paper: {paper}"]
 
 
-FIGURE = Figure(NAME, "Always-On-Policy, Table 4: people's votes", (CONTESTS,), collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Always-On-Policy, Table 4: people's votes", (CONTESTS,), collect, None, lines, one_seed=True)

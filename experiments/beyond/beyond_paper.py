@@ -12,7 +12,6 @@ Hypotheses and what is compared (wDPO, paired by seed; the contrasts are those o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,10 @@ from experiments.claims.contrasts import (
     reuse_over_fresh,
     timed,
 )
-from experiments.claims.rules import OUTCOMES, Raw
-from experiments.compute.arms import BEST_STRATEGY, RATIOS, REPORT_SEEDS, arm, ratio_arms
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
+from experiments.claims.rules import OUTCOMES
+from experiments.compute.arms import BEST_STRATEGY, RATIOS, arm, ratio_arms
+from experiments.compute.results import Raw
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
 
 FULL = arm("wdpo", "all")
 CLOCKED = (FULL, LONG_ARMS[0])  # random takes the same time as the lowest reward
@@ -58,10 +57,10 @@ CONTRASTS = {
 }
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Levels of every arm and iteration with intervals, what each curve cost, and the contrasts."""
-    raw = read_raw(base, preset, ARMS, seeds)
-    data = {**provenance("beyond_paper", preset, raw), "ratios": list(RATIOS), "best_strategy": BEST_STRATEGY}
+    raw = evidence.raw
+    data: Data = {"ratios": list(RATIOS), "best_strategy": BEST_STRATEGY}
     data["arms"] = {
         name: [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(results[0]["iterations"]))]
         for name, results in raw.items()
@@ -162,7 +161,4 @@ def _budget(axes: Any, data: Data, unit: str, scale: float, label: str) -> None:
     axes.set_xlabel(label)
 
 
-FIGURE = Figure("beyond_paper", "Beyond the paper: reuse, equal budgets, another strategy", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Beyond the paper: reuse, equal budgets, another strategy", ARMS, collect, draw, lines)

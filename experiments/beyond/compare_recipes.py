@@ -18,7 +18,6 @@ between two policies on the line from one to the other. Rules and claims: `exper
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,11 @@ from experiments.claims.recipe_contrasts import (
     at_equal_tokens,
     over,
 )
-from experiments.claims.rules import OUTCOMES, Raw
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
+from experiments.claims.rules import OUTCOMES
+from experiments.compute.results import ROOT, Raw
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
 from optune.utils.files import read_json
 
-NAME = "compare-recipes"
 ARMS = (*MEMBERS.values(), *CLOCKED.values())
 KINDS = {
     "tokens": "responses",
@@ -54,15 +51,14 @@ KINDS = {
 }
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Curves of every member over tokens and seconds, what each spends on what, and its outcomes at the budget."""
-    raw = read_raw(base, preset, tuple(MEMBERS.values()), seeds)
-    clock = read_raw(base, preset, tuple(CLOCKED.values()), seeds)
-    data = {**provenance(NAME, preset, raw), "clock_seeds": [r["seed"] for r in clock[CLOCKED["vanilla"].name]]}
-    raw |= clock
+    raw = evidence.raw
+    vanilla_clock = raw[CLOCKED["vanilla"].name]
+    data: Data = {"clock_seeds": [result["seed"] for result in vanilla_clock]}
     data["budget"] = {
         "tokens": round(float(mean_spent(raw[VANILLA.name], tokens)[-1])),
-        "seconds": round(float(typical_spent(clock[CLOCKED["vanilla"].name], seconds)[-1]), 2),
+        "seconds": round(float(typical_spent(vanilla_clock, seconds)[-1]), 2),
     }
     data["members"] = {name: _member(raw, name, data["budget"]) for name in MEMBERS}
     contrasts = [claim for claim in CLAIMS if claim.family == "recipes"]
@@ -285,7 +281,4 @@ def _curve(axes: Any, member: Data, name: str, unit: str, scale: float, faint: b
     axes.errorbar(x, y, style.reach(scores), label=SHORT[name], **look)
 
 
-FIGURE = Figure(NAME, "The recipes at equal budget", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("The recipes at equal budget", ARMS, collect, draw, lines)

@@ -16,7 +16,6 @@ single prompts' gains more than nine tenths was the noise of sampling. Over prom
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from experiments.claims.contrasts import outcome
-from experiments.claims.rules import OUTCOMES, Raw
-from experiments.compute.arms import REPORT_SEEDS, Arm, arm, ranking_arms
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told
+from experiments.claims.rules import OUTCOMES
+from experiments.compute.arms import Arm, arm, ranking_arms
+from experiments.compute.results import Raw
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
 from optune.sandbox.parts.mixes import MIXES
 
 WORLDS = {"main": "", **{mix: mix for mix in MIXES}}
@@ -98,11 +97,11 @@ def _correlation(a: Sequence[float], b: Sequence[float]) -> float:
 # --- the figure's data -----------------------------------------------------------------------------------------------
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per world: outcome levels, contrasts against random, correlations; and the line through all worlds."""
-    raw = read_raw(base, preset, ARMS, seeds)
+    raw = evidence.raw
     main_random = raw[arm("wdpo", "random", 0.5).name]
-    data = {**provenance("worlds", preset, raw), "prompts": main_random[0]["iterations"][0]["n"]}
+    data: Data = {"prompts": main_random[0]["iterations"][0]["n"]}
     data["worlds"] = {name: _world(raw, mix) for name, mix in WORLDS.items()}
     x = np.array([world["families_correlation"]["per_seed"] for world in data["worlds"].values()])
     data["lines"] = {}
@@ -218,7 +217,4 @@ def _fitted(axes: Any, fitted: Data) -> None:
         axes.fill_between(fitted["x"], fitted["low"], fitted["high"], color=colour, alpha=0.2, linewidth=0)
 
 
-FIGURE = Figure("worlds", "When selecting by low reward pays", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("When selecting by low reward pays", ARMS, collect, draw, lines)

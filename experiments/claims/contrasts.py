@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims.rules import Raw
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, Arm, arm, loss_arms
+from experiments.compute.results import Raw
 
 PRIMARY_ITERATION = 3
 SPEEDUPS = {0.7: 1.27, 0.5: 1.56}  # the paper's

@@ -38,14 +38,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+
+from experiments.compute.results import Raw
 
 MARGIN_SHARE = 0.2
 FAMILY_ERROR = 0.05
 OUTCOMES = ("win_score", "gold_mean")
-Raw = dict[str, list[dict[str, Any]]]  # name below raw/ -> raw results in order of seeds
 Contrast = Callable[[Raw, str], np.ndarray]  # (raw, outcome) -> (n_seeds,)
 
 

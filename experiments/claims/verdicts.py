@@ -10,8 +10,9 @@ import numpy as np
 from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
 from experiments.claims.claims import CLAIMS
 from experiments.claims.contrasts import INTERPOLATED
-from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, Claim, Raw
+from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, Claim
 from experiments.compute.arms import few
+from experiments.compute.results import Raw
 
 CLASSES = (
     "replicated",

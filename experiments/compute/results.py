@@ -20,6 +20,8 @@ from optune.utils.hashing import canonical_json, stable_hash
 ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = ("preset", "config", "sandbox")
 
+Raw = dict[str, list[dict[str, Any]]]  # arm -> raw results in order of seeds
+
 
 def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
     """Where the raw result of one arm and seed lies below `results/` or `runs/`."""
@@ -78,7 +80,7 @@ def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path
         )
 
 
-def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> dict[str, list[dict]]:
+def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
     """Raw results by arm name, in order of seeds: those of `seeds` that every arm has, all of one world and preset."""
     found: dict[str, dict[int, dict]] = {}
     for arm in arms:
@@ -95,6 +97,17 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
+
+
+def read_by_seeds(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
+    """`read_raw` of arms that may be run on unlike seeds: those for the same seeds are read together."""
+    groups: dict[tuple[int, ...], list[Arm]] = {}
+    for arm in arms:
+        groups.setdefault(arm.seeds, []).append(arm)
+    raw: Raw = {}
+    for members in groups.values():
+        raw |= read_raw(base, preset, members, seeds)
+    return raw
 
 
 @cache

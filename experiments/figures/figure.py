@@ -1,6 +1,6 @@
 """What every figure and table is, and the one way from arms to a picture: compute, collect, write, draw, tell.
 
-A script defines a `Figure` and ends with `sys.exit(main(FIGURE))`. `collect` turns raw results into the data file
+A script defines a `Figure`; its name stands in `registry.py` alone. `collect` turns raw results into the data file
 `results/<preset>/<name>.json`; `draw` and `lines` read that data and nothing else.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from eval.stats import t_interval
 from experiments.compute.arms import PREVIEW_SEEDS, REPORT_SEEDS, Arm, few
 from experiments.compute.last_digits import write_if_new
-from experiments.compute.results import ROOT
+from experiments.compute.results import ROOT, Raw, read_by_seeds
 from experiments.compute.run_arms import RESULTS, base_of, compute
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -24,23 +24,41 @@ Data = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What a figure is collected from: raw results by arm, in order of seeds, and where the preset's results lie."""
+
+    raw: Raw
+    preset: str
+    folder: Path  # results/<preset>, or this machine's own
+
+
+@dataclass(frozen=True)
 class Figure:
     """One figure or table of the paper or of ours.
 
-    collect: `f(base, preset, seeds) -> data`. draw: `f(data, path without suffix) -> files`, None for tables. lines:
-    what is printed, from the same data.
+    collect: what is shown, from the arms' results. draw: `f(data, path without suffix) -> files`, None for tables.
+    lines: what is printed, from the same data. one_seed: shown of the first seed alone. name: given by the registry.
     """
 
-    name: str
     title: str
     arms: tuple[Arm, ...]
-    collect: Callable[[Path, str, Sequence[int]], Data]
+    collect: Callable[[Evidence], Data]
     draw: Callable[[Data, Path], list[str]] | None
     lines: Callable[[Data], list[str]]
+    one_seed: bool = False
+    name: str = ""
+
+    def data(self, base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+        """What the data file holds: its provenance, and what `collect` makes of the raw results below `base`."""
+        raw = read_by_seeds(base, preset, self.arms, seeds)
+        if self.one_seed:
+            raw = {arm: results[:1] for arm, results in raw.items()}
+        collected = self.collect(Evidence(raw, preset, base / preset))
+        return {**provenance(self.name, preset, raw), **collected}
 
     def update(self, preset: str, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
         """Collect from committed results, write the data file and draw; from another base, all beside it."""
-        data = self.collect(base, preset, seeds)
+        data = self.data(base, preset, seeds)
         write_if_new(base / preset / f"{self.name}.json", data)
         picture = (ROOT / "figures" if base == RESULTS else base) / preset / self.name
         for file in self.draw(data, picture) if self.draw else ():
@@ -76,17 +94,15 @@ def make(
     print("\n".join(figure.lines(figure.update(preset))))
 
 
-def provenance(name: str, preset: str, raw: dict[str, list[dict[str, Any]]]) -> Data:
+def provenance(name: str, preset: str, raw: Raw) -> Data:
     """What every data file says of itself: figure, preset, seeds, builds, world and the command that makes it."""
-    results = next(iter(raw.values()))
-    return {
-        "figure": name,
-        "preset": preset,
-        "seeds": [result["seed"] for result in results],
-        "builds": sorted({result["build"] for result in results if result["build"] is not None}),
-        "sandbox": results[0]["sandbox"],
-        "command": f"make {name} PRESET={preset}",
-    }
+    told: Data = {"figure": name, "preset": preset}
+    if raw:
+        results = next(iter(raw.values()))
+        told["seeds"] = [result["seed"] for result in results]
+        told["builds"] = sorted({result["build"] for result in results if result["build"] is not None})
+        told["sandbox"] = results[0]["sandbox"]
+    return told | {"command": f"make {name} PRESET={preset}"}
 
 
 def caption(data: Data, what: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from experiments.figures.figure import Figure
 from optune.utils.registry import resolve
 
@@ -39,4 +41,4 @@ FIGURES = {**PAPER, **OURS, **NEIGHBOURS}
 
 def figure_of(name: str) -> Figure:
     """The figure or table called `name`; raises UserError naming the known ones."""
-    return resolve(FIGURES, name, "figure or table")
+    return replace(resolve(FIGURES, name, "figure or table"), name=name)

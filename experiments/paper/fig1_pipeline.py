@@ -6,17 +6,14 @@ Here each step is a box with the algorithm's lines, the option that swaps it, wh
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from experiments.figures.figure import Data, Figure, main
+from experiments.figures.figure import Data, Evidence, Figure
 from experiments.paper.loop_source import carried, steps_of_the_loop
 from optune.config import load_config
 
-NAME = "fig1"
 CAPTIONS = {
     "prompts": "this iteration's prompts",
     "select": "the lowest share ρ (t = 0: all)",
@@ -32,16 +29,10 @@ WIDTH, BOX, HEADER, GAP, RAILS, MARGIN = 7.2, 1.02, 0.24, 0.17, 0.8, 0.06  # inc
 COLOURS = {"policy": "#7B4B94", "history": "#0072B2", "flow": "#555555", "own": "#D55E00"}
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = ()) -> Data:
+def collect(evidence: Evidence) -> Data:
     """The steps of the loop in order, each with lines, inputs, outputs, files and pluggable parts; and the state."""
-    steps = steps_of_the_loop(load_config(preset))
-    return {
-        "figure": NAME,
-        "preset": preset,
-        "command": f"make {NAME} PRESET={preset}",
-        "steps": steps,
-        "state": carried(steps),
-    }
+    steps = steps_of_the_loop(load_config(evidence.preset))
+    return {"steps": steps, "state": carried(steps)}
 
 
 def lines(data: Data) -> list[str]:
@@ -186,7 +177,4 @@ def _arrow(axes: Any, start: tuple[float, float], end: tuple[float, float], colo
     axes.annotate("", end, start, arrowprops=style, zorder=2)
 
 
-FIGURE = Figure(NAME, "The pipeline, drawn from the loop's own source", (), collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("The pipeline, drawn from the loop's own source", (), collect, draw, lines)

@@ -14,19 +14,17 @@ In expectation the gap between the halves in the first is the sum of the gaps in
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from experiments.compute.arms import REPORT_SEEDS, arm
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told
+from experiments.compute.arms import arm
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
 from optune.utils.files import read_json
 
-NAME = "fig2"
 ARM = arm("dpo", "all").probed("redraw")
 RANKINGS = {
     "shared_sample": "Ranked by the sample that the\ngain starts from (the paper's way)",
@@ -35,14 +33,14 @@ RANKINGS = {
 }
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per iteration: mean gain of both halves and the top half's share by ranking, and regression's share of the gap.
 
     Gains are in units of reward, shares in percent, all with 95% t intervals over seeds.
     """
-    raw = read_raw(base, preset, (ARM,), seeds)
+    raw = evidence.raw
     results = raw[ARM.name]
-    data = {**provenance(NAME, preset, raw), "prompts": len(results[0]["iterations"][0]["first"])}
+    data: Data = {"prompts": len(results[0]["iterations"][0]["first"])}
     published = read_json(ROOT / "results" / "published" / "fig2.json")["halves"]
     paper = {row["iteration"]: row["top"] for row in published}
     data["iterations"] = []
@@ -163,7 +161,4 @@ def _message(data: Data) -> str:
     )
 
 
-FIGURE = Figure(NAME, "Reward gain by half of the prompts", (ARM,), collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Reward gain by half of the prompts", (ARM,), collect, draw, lines)

@@ -6,12 +6,6 @@ par with 1.0. Deviations: 95% intervals over seeds where the paper has none, and
 
 from __future__ import annotations
 
-import sys
-
-from experiments.figures.figure import main
 from experiments.paper.win_score_bars import win_score_figure
 
-FIGURE = win_score_figure("fig3", "wdpo")
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = win_score_figure("wdpo")

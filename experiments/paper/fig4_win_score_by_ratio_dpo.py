@@ -6,12 +6,6 @@ at every ratio. Deviations as in Figure 3.
 
 from __future__ import annotations
 
-import sys
-
-from experiments.figures.figure import main
 from experiments.paper.win_score_bars import win_score_figure
 
-FIGURE = win_score_figure("fig4", "dpo")
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = win_score_figure("dpo")

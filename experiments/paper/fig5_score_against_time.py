@@ -10,7 +10,6 @@ beside the measured speedup stands the one that follows from this preset's own g
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,11 @@ from typing import Any
 import numpy as np
 
 from experiments.claims.contrasts import SPEEDUPS, on_the_clock, seconds_of, speedup, timed
-from experiments.claims.rules import Raw
-from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
+from experiments.compute.arms import RATIOS, arm, loss_arms
+from experiments.compute.results import Raw
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
 from experiments.paper.table1_time_shares import time_share
 
-NAME = "fig5"
 SHOWN = loss_arms("wdpo")
 ARMS = timed(*SHOWN)
 FULL = arm("wdpo", "all").name
@@ -34,11 +31,11 @@ COSTS: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per arm and iteration: outcomes, and seconds and tokens so far; per ratio: speedups. 95% t intervals."""
-    raw = read_raw(base, preset, ARMS, seeds)
+    raw = evidence.raw
     clocked = {member.name: on_the_clock(raw, member) for member in SHOWN}
-    data = provenance(NAME, preset, raw)
+    data: Data = {}
     data["engine"] = raw[FULL][0]["config"]["generation"]["engine"]
     data["arms"] = {
         name: [point(results, t) for t in range(len(results[0]["iterations"]))] for name, results in clocked.items()
@@ -143,7 +140,4 @@ def _label(name: str, found: Data, cost: str) -> str:
     return f"{ratio}: {told(found[ratio]['measured'], 2)}{paper}"
 
 
-FIGURE = Figure(NAME, "Win score against time and generated tokens", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Win score against time and generated tokens", ARMS, collect, draw, lines)

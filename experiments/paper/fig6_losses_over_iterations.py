@@ -8,28 +8,26 @@ weighting pairs by their reward gap. Seeds differ more than losses do, so the lo
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from experiments.claims.contrasts import outcome
-from experiments.claims.rules import OUTCOMES, Raw
-from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, over_seeds, preview, provenance, told
+from experiments.claims.rules import OUTCOMES
+from experiments.compute.arms import RATIOS, arm, loss_arms
+from experiments.compute.results import Raw
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
 
-NAME = "fig6"
 LOSSES = {"dpo": "DPO", "wdpo": "wDPO", "dpo_mean_weight": "DPO, wDPO's mean weight"}
 ARMS = tuple(member for loss in LOSSES for member in loss_arms(loss))
 SWEEP = (*RATIOS, 1.0)
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per arm and iteration the outcomes; per ratio and iteration wDPO's lead, paired by seed. 95% t intervals."""
-    raw = read_raw(base, preset, ARMS, seeds)
-    data = provenance(NAME, preset, raw)
+    raw = evidence.raw
+    data: Data = {}
     iterations = range(len(next(iter(raw.values()))[0]["iterations"]))
     data["arms"] = {
         name: [{"iteration": t, **{m: over_seeds(results, t, m) for m in OUTCOMES}} for t in iterations]
@@ -114,7 +112,4 @@ def _line(axes, points: Sequence[Data], shift: float, **look) -> None:
     )
 
 
-FIGURE = Figure(NAME, "DPO and wDPO over iterations, by selection ratio", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("DPO and wDPO over iterations, by selection ratio", ARMS, collect, draw, lines)

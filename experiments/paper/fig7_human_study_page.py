@@ -9,32 +9,26 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from eval.human_study.study import Study
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, main, provenance
+from experiments.figures.figure import Data, Evidence, Figure
 from experiments.paper.table4_human_study import ARMS, write_study
 
-NAME = "fig7"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = (1280, 800)  # pixels
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking")
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """A rater's page, whole, and what is in the study."""
-    raw = read_raw(base, preset, ARMS, seeds)
+    raw = evidence.raw
     with tempfile.TemporaryDirectory() as folder:
         study = write_study(raw, Path(folder))
         rater = next((name for name in study.raters if _differ(study, name)), study.raters[0])
         page = (Path(folder) / "pages" / f"{rater}.html").read_text("utf-8")
     return {
-        **provenance(NAME, preset, {name: results[:1] for name, results in raw.items()}),
         "study": study.study_id,
         "pairs": len(study.pairs),
         "raters": len(study.raters),
@@ -82,7 +76,4 @@ def screenshot(browser: str, page: Path, picture: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=120)
 
 
-FIGURE = Figure(NAME, "The page of the human study", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("The page of the human study", ARMS, collect, draw, lines, one_seed=True)

@@ -8,29 +8,27 @@ and wDPO are shown too, and iteration 0, which every arm makes at ratio 1, is co
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.claims.contrasts import PHASES, on_the_clock, timed
-from experiments.compute.arms import REPORT_SEEDS, arm, loss_arms
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told
+from experiments.compute.arms import arm, loss_arms
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
 from optune.utils.files import read_json
 
-NAME = "table1"
 TIMED = (arm("dpo", "all"), *loss_arms("wdpo"))
 ARMS = timed(*TIMED)
 COUNTED = {"from_iteration_1": 1, "from_iteration_0": 0}  # the first iteration that counts
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per arm the shares in percent, with 95% t intervals over seeds, and the paper's."""
-    raw = read_raw(base, preset, ARMS, seeds)
+    raw = evidence.raw
     clocked = {member.name: on_the_clock(raw, member) for member in TIMED}
     results = next(iter(raw.values()))
-    data = provenance(NAME, preset, raw)
+    data: Data = {}
     data["engine"] = results[0]["config"]["generation"]["engine"]
     data["machines"] = sorted({_machine(result) for results in clocked.values() for result in results})
     data["paper"] = read_json(ROOT / "results" / "published" / "table1.json")["shares"]
@@ -112,7 +110,4 @@ def _label(overrides: dict[str, Any]) -> str:
     return f"{loss}, ratio {overrides['selection.ratio']:g}"
 
 
-FIGURE = Figure(NAME, "Share of time in generation, rewarding and training", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Share of time in generation, rewarding and training", ARMS, collect, draw, lines)

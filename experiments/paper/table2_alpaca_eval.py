@@ -9,27 +9,24 @@ package's formula lacks difficulties of such prompts; which variant was fitted i
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from experiments.claims.contrasts import ALPACA_ARMS
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
 from optune.utils.files import read_json
 
-NAME = "table2"
 ARMS = tuple(member.probed("alpaca") for member in ALPACA_ARMS)
 LABELS = {"all": "full", "lowest_reward": "OPTune", "random": "random"}
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per arm the win rates in percent with 95% t intervals over seeds, the mean standard error, and the paper's."""
-    raw = read_raw(base, preset, ARMS, seeds)
-    data = provenance(NAME, preset, raw)
+    raw = evidence.raw
+    data: Data = {}
     first = next(iter(raw.values()))[0]
     data |= {"prompts": first["n"] + first["unparsed"], "lc_variant": first["lc_variant"]}
     data["paper_baseline"] = read_json(ROOT / "results" / "published" / "table2.json")["arms"]["baseline"]
@@ -104,7 +101,4 @@ def _label(name: str) -> str:
     return f"{LABELS[strategy]} {ratio}"
 
 
-FIGURE = Figure(NAME, "AlpacaEval, length-controlled win rate of the final policies", ARMS, collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("AlpacaEval, length-controlled win rate of the final policies", ARMS, collect, draw, lines)

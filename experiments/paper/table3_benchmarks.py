@@ -10,38 +10,34 @@ real benchmarks, so they carry no verdict. The paper's loss is not stated; taken
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from eval.benchmarks.suites import SUITES
 from experiments.claims.contrasts import ALPACA_ARMS
-from experiments.compute.arms import REPORT_SEEDS, arm
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, interval, main, provenance, told
+from experiments.compute.arms import arm
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, interval, told
 from optune.utils.files import read_json
 
-NAME = "table3"
 MEMBERS = ALPACA_ARMS  # the paper's rows are those of Table 2
 ARMS = tuple(member.probed("benchmarks") for member in MEMBERS)
 MEASURES_ALL = arm("wdpo", "all").probed("benchmarks").name  # its probe measures the SFT model and the baseline too
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per model each benchmark and the average in percent, over seeds, with the items' standard errors.
 
     The SFT model and the baseline belong to a build, not to a seed: theirs are means over builds.
     """
-    raw = read_raw(base, preset, ARMS, seeds)
+    raw = evidence.raw
     suite = next(iter(raw.values()))[0]["suite"]
     by_build = {result["build"]: result["models"] for result in raw[MEASURES_ALL]}
     models = {name: [measured[name] for measured in by_build.values()] for name in ("sft", "baseline")}
     for member, probed in zip(MEMBERS, ARMS, strict=True):
         models[member.name] = [result["models"]["final"] for result in raw[probed.name]]
     return {
-        **provenance(NAME, preset, raw),
         "suite": suite,
         "columns": [benchmark.column for benchmark in SUITES[suite]],
         "models": {name: over_runs(runs) for name, runs in models.items()},
@@ -82,7 +78,4 @@ def lines(data: Data) -> list[str]:
     return [line.rstrip() for line in [*ours, *paper, *note]]
 
 
-FIGURE = Figure(NAME, "Benchmarks, with averages and standard errors", ARMS, collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Benchmarks, with averages and standard errors", ARMS, collect, None, lines)

@@ -10,9 +10,7 @@ never a verdict.
 
 from __future__ import annotations
 
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +19,23 @@ from eval.human_study.export import export
 from eval.human_study.ratings import RATINGS_FILE, import_ratings
 from eval.human_study.simulate import simulate
 from eval.human_study.study import PAPER_COMPARISONS, Comparison, Study, read_key
-from experiments.compute.arms import REPORT_SEEDS
 from experiments.compute.evaluate import STUDY_ARMS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, main, provenance
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 
-NAME = "table4"
 ARMS = tuple(member.probed("study_answers") for member in STUDY_ARMS.values())
 DRY_RUN = "dry run, simulated raters"
 PAPER_ROWS = {PAPER_COMPARISONS[0][0]: "wdpo-all-1.0", PAPER_COMPARISONS[1][0]: "wdpo-random-0.7"}
 OUTCOMES = {"win": "win", "lose": "loss", "tie": "tie"}  # ours: the paper's name
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """The study's analysis, from people's ratings where there are any; of the first seed's policies."""
     with tempfile.TemporaryDirectory() as temporary:
-        raw = read_raw(base, preset, ARMS, seeds)
-        study = write_study(raw, Path(temporary))
-        rated = base / preset / "human_study"
+        study = write_study(evidence.raw, Path(temporary))
+        rated = evidence.folder / "human_study"
         if (rated / RATINGS_FILE).exists():
             _check_same(rated, study)
         else:
@@ -48,7 +43,6 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
             import_ratings(rated, simulate(study, rated / "simulated"))
         results = analyse(rated, read_key(rated))
     return {
-        **provenance(NAME, preset, {name: results[:1] for name, results in raw.items()}),
         "ratings_of": DRY_RUN if results["simulated"] else "people",
         "study": {"prompts": len({pair.prompt_id for pair in study.pairs.values()}), "raters": len(study.raters)},
         "analysis": results,
@@ -100,7 +94,4 @@ def _cell(interval: Data, scale: int) -> str:
     return f"{scale * estimate:.2f}{limits}"
 
 
-FIGURE = Figure(NAME, "Human study of OPTune at ratio 0.7", ARMS, collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Human study of OPTune at ratio 0.7", ARMS, collect, None, lines, one_seed=True)

@@ -7,9 +7,7 @@ definitions in the installed lm-eval that these files include.
 from __future__ import annotations
 
 import importlib.metadata
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,9 @@ import yaml
 
 from eval.benchmarks.suites import PAPER, SUITES, Benchmark, write_paper_tasks
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Figure, main
+from experiments.figures.figure import Data, Evidence, Figure
 from optune.config import load_config
 from optune.utils.files import read_json
-
-NAME = "table5"
 
 
 class _TaskLoader(yaml.SafeLoader):
@@ -31,18 +27,15 @@ class _TaskLoader(yaml.SafeLoader):
 _TaskLoader.add_multi_constructor("!function", lambda loader, suffix, node: None)
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = ()) -> Data:
+def collect(evidence: Evidence) -> Data:
     """The three settings per benchmark, and the suite that this preset's policies are measured by."""
     paper = read_json(ROOT / "results" / "published" / "table5.json")["benchmarks"]
     rows = {}
     for benchmark in PAPER:
         ours, harness = settings(benchmark)
         rows[benchmark.column] = {"paper": paper[benchmark.column], "ours": ours, "harness": harness}
-    suite = "sandbox" if load_config(preset).sandbox else "paper"
+    suite = "sandbox" if load_config(evidence.preset).sandbox else "paper"
     return {
-        "figure": NAME,
-        "preset": preset,
-        "command": f"make {NAME} PRESET={preset}",
         "lm_eval": importlib.metadata.version("lm_eval"),
         "benchmarks": rows,
         "suite_of_this_preset": {
@@ -85,7 +78,4 @@ def _definition(path: Path) -> dict[str, Any]:
     return {**_definition(path.parent / included), **own} if included else own
 
 
-FIGURE = Figure(NAME, "Settings of the benchmarks", (), collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("Settings of the benchmarks", (), collect, None, lines)

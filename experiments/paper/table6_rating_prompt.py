@@ -6,33 +6,25 @@ three texts out again must leave the file `eval/judges/rating_prompt.txt`.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
 from eval.judges import judge_of
 from eval.judges.rating import PATH, template_hash
 from eval.verdicts import ORDERS
 from eval.win_score import Contest
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Figure, main
+from experiments.figures.figure import Data, Evidence, Figure
 from optune.config import load_config
 
-NAME = "table6"
 PLACES = {"{question}": "<the question>", "{answer_1}": "<the answer shown first>", "{answer_2}": "<the other answer>"}
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = ()) -> Data:
+def collect(evidence: Evidence) -> Data:
     """The prompt, where it lies, its SHA-256, and what the preset's judge is sent in both orders."""
     text = PATH.read_text("utf-8")
     return {
-        "figure": NAME,
-        "preset": preset,
-        "command": f"make {NAME} PRESET={preset}",
         "file": str(PATH.relative_to(ROOT)),
         "sha256": template_hash(),
         "prompt": text,
-        "sent_as_it_is": {order: sent(preset, order) == text.strip() for order in ORDERS},
+        "sent_as_it_is": {order: sent(evidence.preset, order) == text.strip() for order in ORDERS},
     }
 
 
@@ -55,7 +47,4 @@ def lines(data: Data) -> list[str]:
     return [*prompt, f"  {data['file']}, sha256 {data['sha256']}", f"  sent to the judge as it is: {orders}"]
 
 
-FIGURE = Figure(NAME, "The rating prompt", (), collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("The rating prompt", (), collect, None, lines)

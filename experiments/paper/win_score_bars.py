@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, ratio_arms
-from experiments.compute.results import read_raw
-from experiments.figures.figure import Data, Figure, caption, over_seeds, preview, provenance, told
+from experiments.compute.arms import RATIOS, arm, ratio_arms
+from experiments.figures.figure import Data, Evidence, Figure, caption, over_seeds, preview, told
 
 LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
 BASELINE = 50  # the win score of an answer as good as the baseline's
 OFFSET = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
 
 
-def win_score_figure(name: str, loss: str) -> Figure:
-    """The figure called `name` of `loss`."""
+def win_score_figure(loss: str) -> Figure:
+    """The figure of `loss`."""
     return Figure(
-        name,
         f"Win score by selection ratio and strategy, {LABELS[loss]}",
         ratio_arms(loss),
-        partial(collect, name, loss),
+        partial(collect, loss),
         draw,
         lines,
     )
 
 
-def collect(name: str, loss: str, base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(loss: str, evidence: Evidence) -> Data:
     """Mean win score and gold, with 95% t intervals over seeds, per arm and iteration."""
-    raw = read_raw(base, preset, ratio_arms(loss), seeds)
+    raw = evidence.raw
     any_arm = next(iter(raw.values()))
-    data = {**provenance(name, preset, raw), "loss": loss, "prompts": any_arm[0]["iterations"][0]["n"]}
+    data: Data = {"loss": loss, "prompts": any_arm[0]["iterations"][0]["n"]}
     data["baseline_gold"] = [result["baseline"].get("gold_mean") for result in any_arm]
     data["arms"] = {
         arm_name: [

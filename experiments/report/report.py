@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims.claims import CLAIMS, REAL_ONLY
-from experiments.claims.rules import OUTCOMES, Claim, Raw
+from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_told
-from experiments.compute.results import ROOT, builds, read_raw
+from experiments.compute.results import ROOT, Raw, builds, read_raw
 from experiments.compute.run_arms import RESULTS
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
 from experiments.readme import update_readme

@@ -9,26 +9,22 @@ the share of its row. Prompts whose responses are all equally long have no r and
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, caption, interval, main, preview, provenance, told
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
 from experiments.rlhf_workflow.probes import REWARD_MODELS
 from optune.utils.files import read_json
 
-NAME = "rw-fig3"
 MODELS = {"longer": "length-biased reward model", "bradley_terry": "reward model"}
 ROWS, COLUMNS = 5, 10
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """By reward model the mean r with its interval over builds, and the heat map: (rows, columns) shares."""
-    raw = read_raw(base, preset, (REWARD_MODELS,), seeds)
+    raw = evidence.raw
     results = [result["length"] for result in raw[REWARD_MODELS.name]]
     lengths = np.concatenate([result["mean_length"] for result in results])
     order = np.argsort(lengths, kind="stable")
@@ -45,7 +41,6 @@ def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Dat
             "without_r": [int(np.isnan(r[part]).sum()) for part in parts],
         }
     return {
-        **provenance(NAME, preset, raw),
         "prompts": len(lengths),
         "length_parts": [[float(lengths[part].min()), float(lengths[part].max())] for part in parts],
         "models": found,
@@ -93,7 +88,4 @@ def draw(data: Data, path: Path) -> list[str]:
     return style.save(figure, path)
 
 
-FIGURE = Figure(NAME, "RLHF Workflow, Figure 3: reward and length", (REWARD_MODELS,), collect, draw, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("RLHF Workflow, Figure 3: reward and length", (REWARD_MODELS,), collect, draw, lines)

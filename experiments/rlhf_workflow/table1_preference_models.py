@@ -11,17 +11,13 @@ no claim rests on it.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, interval, main, provenance, told
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, interval, told
 from experiments.rlhf_workflow.probes import CATEGORIES, REWARD_MODELS
 from optune.utils.files import read_json
 
-NAME = "rw-table1"
 LABELS = {
     "prompted": "SFT policy, prompted",
     "judge": "sandbox judge, prompted",
@@ -33,12 +29,11 @@ LABELS = {
 }
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Share of agreements in percent by kind of judge and category, with 95% t intervals over builds."""
-    raw = read_raw(base, preset, (REWARD_MODELS,), seeds)
+    raw = evidence.raw
     results = [result["agreement"] for result in raw[REWARD_MODELS.name]]
     return {
-        **provenance(NAME, preset, raw),
         "categories": {name: list(families) for name, families in CATEGORIES.items()},
         "comparisons": {name: found["n"] for name, found in results[0]["gold"]["categories"].items()},
         "models": {name: _shares([result[name] for result in results]) for name in LABELS},
@@ -67,7 +62,4 @@ def lines(data: Data) -> list[str]:
     return [line.rstrip() for line in rows]
 
 
-FIGURE = Figure(NAME, "RLHF Workflow, Table 1: kinds of reward models", (REWARD_MODELS,), collect, None, lines)
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
+FIGURE = Figure("RLHF Workflow, Table 1: kinds of reward models", (REWARD_MODELS,), collect, None, lines)

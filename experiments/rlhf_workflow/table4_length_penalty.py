@@ -12,29 +12,24 @@ HumanEval, MBPP and ARC. Descriptive: three seeds carry no verdict.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.results import ROOT, read_raw
-from experiments.figures.figure import Data, Figure, interval, main, provenance, told
+from experiments.compute.results import ROOT
+from experiments.figures.figure import Data, Evidence, Figure, interval, told
 from experiments.rlhf_workflow.probes import ABLATION, PENALTY
 from optune.utils.files import read_json
 
-NAME = "rw-table4"
 COLUMNS = {"lc": "LC AlpacaEval", "length": "characters", "win_score": "win score", "gold": "gold"}
 
 
-def collect(base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+def collect(evidence: Evidence) -> Data:
     """Per row each column with its 95% t interval over seeds, and paired differences from the first row."""
-    raw = read_raw(base, preset, tuple(ABLATION.values()), seeds)
+    raw = evidence.raw
     rows = {label: [_columns(result) for result in raw[member.name]] for label, member in ABLATION.items()}
     ours = rows["ours"]
     first = next(iter(raw.values()))
     return {
-        **provenance(NAME, preset, raw),
         "penalty": PENALTY,
         "rows": {
             "SFT policy": _over([_reference(result, "sft") for result in first]),
@@ -92,8 +87,5 @@ def lines(data: Data) -> list[str]:
 
 
 FIGURE = Figure(
-    NAME, "RLHF Workflow, Table 4: length penalty and reward model", tuple(ABLATION.values()), collect, None, lines
+    "RLHF Workflow, Table 4: length penalty and reward model", tuple(ABLATION.values()), collect, None, lines
 )
-
-if __name__ == "__main__":
-    sys.exit(main(FIGURE))
