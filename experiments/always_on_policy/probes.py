@@ -9,7 +9,7 @@ from typing import Any
 from eval.judges import judge_of
 from eval.reward_agreement import agreement, length, reward_of
 from eval.win_score import read_verdicts, win_score
-from experiments.compute.arms import Arm
+from experiments.compute.arms import Arm, Probe
 from experiments.compute.ledger import ledger
 from experiments.compute.measure import answers_of, quality
 from optune.config import RunConfig
@@ -21,11 +21,13 @@ RIVALS = {"sop": "starts_on_policy", "vsp": "vanilla_synthetic"}  # recipes and 
 VOTED = 100  # prompts that people are asked about
 PREFERENCES, PREFERENCE_PROMPTS, PREFERENCE_SEED = 50, 2048, 4242  # per family; looked through; of no build
 
-CONTESTS = Arm("contests-aop", (), probe="experiments.always_on_policy.probes:contests", recipe="aop", seeds=(0, 3, 5))
+CONTESTS = Arm(
+    "contests-aop", (), probe=Probe("experiments.always_on_policy.probes:contests"), recipe="aop", seeds=(0, 3, 5)
+)
 AGREEMENT = Arm(
     "reward-agreement",
     (("iterations", 0), ("loss.name", "dpo"), ("selection.strategy", "all"), ("selection.ratio", 1.0)),
-    probe="experiments.always_on_policy.probes:reward_agreement",
+    probe=Probe("experiments.always_on_policy.probes:reward_agreement"),
     seeds=(0, 3, 5, 7, 9),  # one of each build
 )
 

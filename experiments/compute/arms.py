@@ -22,34 +22,57 @@ BEST_STRATEGY = "low_and_varied"  # of the further strategies on development see
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What measures an arm's finished run in the place of the usual measures: a function, as `module:name`.
+
+    for_the_clock: seconds are what counts, so nothing else may run beside it. needs_sandbox: it reads what only a
+    sandbox has.
+    """
+
+    function: str
+    for_the_clock: bool = False
+    needs_sandbox: bool = False
+
+
+PROBES = {  # see probes.py
+    "alpaca": Probe("experiments.compute.probes:alpaca", needs_sandbox=True),
+    "benchmarks": Probe("experiments.compute.probes:benchmarks"),
+    "clock": Probe("experiments.compute.probes:clock", for_the_clock=True),
+    "improvability": Probe("experiments.compute.probes:improvability", needs_sandbox=True),
+    "redraw": Probe("experiments.compute.probes:redraw"),
+    "seconds": Probe("experiments.compute.probes:seconds", for_the_clock=True),
+    "study_answers": Probe("experiments.compute.probes:study_answers"),
+}
+
+
+@dataclass(frozen=True)
 class Arm:
     """A named set of changes to a preset.
 
-    ends_only: measured after iteration 0 and the last one alone. probe: instead of the usual measures, the function
-    (`module:name`) that measures the finished run; see `probes.py`. recipe: whose settings it starts from.
-    seeds: the only ones it is run on, where not all are needed.
+    ends_only: measured after iteration 0 and the last one alone. probe: measures the finished run in the place of the
+    usual measures. recipe: whose settings it starts from. seeds: the only ones it is run on, where not all are needed.
     """
 
     name: str
     overrides: tuple[tuple[str, Any], ...]
     ends_only: bool = False
-    probe: str = ""
+    probe: Probe | None = None
     recipe: str | None = None
     seeds: tuple[int, ...] = ()
 
     @property
     def for_the_clock(self) -> bool:
         """Whether seconds are what counts: not to be run beside other work."""
-        return self.probe.endswith((":seconds", ":clock"))
+        return bool(self.probe and self.probe.for_the_clock)
 
     @property
     def needs_sandbox(self) -> bool:
         """Whether its probe reads what only a sandbox has."""
-        return self.probe.endswith((":improvability", ":alpaca"))
+        return bool(self.probe and self.probe.needs_sandbox)
 
     def probed(self, name: str, seeds: tuple[int, ...] = ()) -> Arm:
-        """The same runs, or those of a few seeds, under a probe of `probes.py`: `redraw-dpo-all-1.0`."""
-        return replace(self, name=f"{name}-{self.name}", probe=f"experiments.compute.probes:{name}", seeds=seeds)
+        """The same runs, or those of a few seeds, under one of PROBES: `redraw-dpo-all-1.0`."""
+        return replace(self, name=f"{name}-{self.name}", probe=PROBES[name], seeds=seeds)
 
     def runs_on(self, seeds: Sequence[int]) -> list[int]:
         """Those of `seeds` that it is run on."""

@@ -128,7 +128,7 @@ def _measured(arm: Arm, config: RunConfig, result: Any, work_dir: Path, tick: An
     last = len(result.policies) - 1
     tell = tick.put if tick else lambda count: None
     if arm.probe:
-        found = resolve_part({}, arm.probe, "probe")(config, result, work_dir)
+        found = resolve_part({}, arm.probe.function, "probe")(config, result, work_dir)
         tell(last + 1)
         return found
     iterations = []

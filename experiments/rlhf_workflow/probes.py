@@ -13,7 +13,7 @@ from eval.judges import judge_of
 from eval.reward_agreement import Row, Score, agreement, length, reward_of
 from eval.win_score import read_verdicts, win_score
 from experiments.compute import probes
-from experiments.compute.arms import Arm
+from experiments.compute.arms import Arm, Probe
 from experiments.compute.measure import measure
 from optune.config import RunConfig
 from optune.generate.hf import sample
@@ -39,7 +39,7 @@ LENGTH_SEED = 4344
 REWARD_MODELS = Arm(
     "rw-reward-models",
     (("iterations", 0), ("prompts.limit", 64), ("loss.name", "dpo"), ("selection", {"strategy": "all", "ratio": 1.0})),
-    probe="experiments.rlhf_workflow.probes:reward_models",
+    probe=Probe("experiments.rlhf_workflow.probes:reward_models"),
     seeds=(0, 3, 5),  # of three builds
 )
 # Table 4: the recipe at the comparison's sizes, for four rounds. The paper's penalty takes 0.656 off its mean answer of
@@ -47,7 +47,7 @@ REWARD_MODELS = Arm(
 # of these runs.
 PENALTY = 0.032
 SIZES = (("iterations", 3), ("prompts.per_iteration", 256), ("validation.limit", 128))
-PROBE = {"probe": "experiments.rlhf_workflow.probes:final_policy", "recipe": "rlhf_workflow", "seeds": (0, 3, 5)}
+PROBE = {"probe": Probe("experiments.rlhf_workflow.probes:final_policy"), "recipe": "rlhf_workflow", "seeds": (0, 3, 5)}
 ABLATION = {
     "ours": Arm("rw-ours", SIZES, **PROBE),
     "ours, length penalty": Arm("rw-concise", (*SIZES, ("reward.length_penalty", PENALTY)), **PROBE),
