@@ -17,6 +17,7 @@ from experiments.always_on_policy import contests as aop_contests
 from experiments.always_on_policy import table1_reward_models as aop_table1_reward_models
 from experiments.always_on_policy import table4_human_votes as aop_table4_human_votes
 from experiments.always_on_policy.probes import AGREEMENT, CONTESTS, contests, reward_agreement
+from experiments.compute.setting import Setting
 from experiments.figures.registry import figure_of
 from optune import sandbox
 from optune.config import RewardConfig, load_config
@@ -149,11 +150,11 @@ def base(tmp_path: Path) -> Path:
 
 
 def test_win_rates_are_counted_from_the_verdicts_and_averaged_over_seeds(base):
-    sop = figure_of("aop-table2").data(base, "tiny")
+    sop = figure_of("aop-table2").data(Setting("tiny"), base)
     (row,) = sop["iterations"]  # the first is one policy
     assert row["iteration"] == 2 and row["win"]["mean"] == pytest.approx((50 + 25) / 2)
     assert row["lose"]["mean"] == 25.0 and row["lead"]["mean"] == pytest.approx(12.5)
-    vsp = figure_of("aop-table3").data(base, "tiny")
+    vsp = figure_of("aop-table3").data(Setting("tiny"), base)
     assert [r["iteration"] for r in vsp["iterations"]] == [1, 2] and vsp["iterations"][1]["unparsed"] == [1, 1]
     assert vsp["iterations"][1]["win"]["mean"] == pytest.approx(200 / 3)
     assert any("67.85" in line for line in aop_contests.lines(sop))
@@ -161,13 +162,13 @@ def test_win_rates_are_counted_from_the_verdicts_and_averaged_over_seeds(base):
 
 
 def test_the_reward_model_with_the_most_agreements_is_taken(base):
-    data = aop_table1_reward_models.FIGURE.data(base, "tiny")
+    data = aop_table1_reward_models.FIGURE.data(Setting("tiny"), base)
     assert data["taken"] == "build 3" and data["paper"]["taken_by_its_columns"]["model"] == "SteamSHP-XL"
     assert any("build 3" in line for line in aop_table1_reward_models.lines(data))
 
 
 def test_votes_of_simulated_raters_are_a_dry_run_and_peoples_are_taken_where_they_lie(base, tmp_path):
-    data = aop_table4_human_votes.FIGURE.data(base, "tiny")
+    data = aop_table4_human_votes.FIGURE.data(Setting("tiny"), base)
     assert data["ratings_of"] == aop_table4_human_votes.DRY_RUN and data["votes"]["n"] == 100
     assert aop_table4_human_votes.lines(data)[0].strip().startswith("DRY RUN")
     other = tmp_path / "tiny" / "aop_human_study"
@@ -176,16 +177,14 @@ def test_votes_of_simulated_raters_are_a_dry_run_and_peoples_are_taken_where_the
     study = aop_table4_human_votes.write_study(answers, other)
     import_ratings(other, simulate(study, tmp_path / "theirs"))
     with pytest.raises(UserError, match="of other answers"):
-        aop_table4_human_votes.FIGURE.data(base, "tiny")
+        aop_table4_human_votes.FIGURE.data(Setting("tiny"), base)
 
 
 @pytest.mark.slow
 def test_the_probes_measure_real_runs_of_the_recipe(tmp_path):
     """Nano, on a development seed: all three recipes, their contests and the reward's agreement."""
-    from experiments.compute.run_arms import resolve
-
     config = load_config("nano", recipe="aop").with_overrides({"seed": 1000, "iterations": 1})
-    config = resolve(config)
+    config = Setting("nano").resolve(config)
     result = run_optune(config, tmp_path / "run", tmp_path / "stages")
     found = contests(config, result, tmp_path)
     first, second = found["rivals"]["sop"]

@@ -30,7 +30,7 @@ from experiments.claims.recipe_contrasts import (
     over,
     over_every,
 )
-from experiments.compute.run_arms import arm_config
+from experiments.compute.setting import Setting
 from optune.types import UserError
 
 COSTS = st.lists(st.integers(1, 10_000), min_size=1, max_size=8)
@@ -143,8 +143,8 @@ def test_against_every_recipe_the_strongest_rival_counts():
 
 def test_what_is_timed_under_another_name_is_the_same_run():
     for name, timed in TIMED_AS.items():
-        assert arm_config("tiny", MEMBERS[name], 0).model_dump() == {
-            **arm_config("tiny", timed, 0).model_dump(),
+        assert Setting("tiny").arm_config(MEMBERS[name], 0).model_dump() == {
+            **Setting("tiny").arm_config(timed, 0).model_dump(),
             "recipe": name,
         }
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.compute.setting import Setting
 from experiments.paper_checks.check import CHECKS, NAME, PUBLISHED, collect, published
 from experiments.paper_checks.human_study import possible_sizes
 
@@ -172,6 +173,6 @@ def test_facts_about_the_harness_are_those_of_the_pinned_release(paper):
 def test_the_judge_is_sent_the_rating_prompt_of_the_file(preset, monkeypatch):
     from experiments.paper.table6_rating_prompt import FIGURE
 
-    assert FIGURE.data(ROOT / "results", preset)["sent_as_it_is"] == {"AB": True, "BA": True}
+    assert FIGURE.data(Setting(preset), ROOT / "results")["sent_as_it_is"] == {"AB": True, "BA": True}
     monkeypatch.setattr("eval.judges.form.template_of", lambda path: ("Another system prompt", "{question}{answer_1}"))
-    assert FIGURE.data(ROOT / "results", preset)["sent_as_it_is"] == {"AB": False, "BA": False}
+    assert FIGURE.data(Setting(preset), ROOT / "results")["sent_as_it_is"] == {"AB": False, "BA": False}

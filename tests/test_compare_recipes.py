@@ -11,7 +11,7 @@ from experiments.beyond.compare_recipes import FIGURE
 from experiments.claims.recipe_contrasts import CLOCKED, MEMBERS
 from experiments.compute.arms import REPORT_SEEDS, build_of
 from experiments.compute.results import raw_path
-from experiments.compute.run_arms import arm_config, identity
+from experiments.compute.setting import Setting, identity
 from experiments.report.readme_tables import recipes
 from optune.utils.files import write_json
 
@@ -26,7 +26,7 @@ def write_evidence(folder: Path, lift: dict[str, float]) -> None:
     for name, member in MEMBERS.items():
         for arm in (member, CLOCKED[name]):
             for seed in arm.runs_on(REPORT_SEEDS):
-                config = arm_config("tiny", arm, seed)
+                config = Setting("tiny").arm_config(arm, seed)
                 result = {**identity(config), "arm": arm.name, "seed": seed, "build": build_of(seed), "packages": {}}
                 times = range(config.iterations + 1)
                 result["timing"] = {"ledger": [_entry(name, t) for t in times]}
@@ -52,7 +52,7 @@ def _point(t: int, score: float) -> dict:
 def data(tmp_path_factory) -> dict:
     folder = tmp_path_factory.mktemp("results")
     write_evidence(folder, {"rlhf_workflow": 3.0})
-    return json.loads(json.dumps(FIGURE.data(folder, "tiny", REPORT_SEEDS)))
+    return json.loads(json.dumps(FIGURE.data(Setting("tiny"), folder, REPORT_SEEDS)))
 
 
 def test_the_budget_is_what_vanilla_spends_in_iterations_0_to_3(data):

@@ -16,6 +16,7 @@ from experiments.compute.last_digits import same
 from experiments.compute.machine import why_results_differ
 from experiments.compute.results import facts, publish, raw_path, read_raw
 from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from experiments.figures.registry import FIGURES, figure_of
 from optune.config import load_config
 from optune.types import UserError
@@ -143,7 +144,7 @@ def test_claims_without_results_yet_count_in_the_correction():
 @pytest.mark.parametrize("member", [arm("wdpo", "random", 0.5, "zero"), arm("wdpo", ORACLE, 0.5)], ids=lambda a: a.name)
 def test_an_arm_that_knows_the_sandbox_is_refused_without_one(member):
     with pytest.raises(UserError, match="no sandbox"):
-        compute("paper", [member], [0])
+        compute(Setting("paper"), [member], [0])
 
 
 # --- raw results -----------------------------------------------------------------------------------------------------
@@ -210,7 +211,7 @@ def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_b
     for results in evidence({"wdpo-lowest": 70, "wdpo-random": 60, "wdpo-all": 80, "wdpo-none": 40}, seeds).values():
         for entry in results:
             publish(entry, tmp_path)
-    data = FIGURE.data(tmp_path, "tiny", REPORT_SEEDS)
+    data = FIGURE.data(Setting("tiny"), tmp_path, REPORT_SEEDS)
     assert data["seeds"] == list(seeds) and preview(data) == (len(seeds) < 10)
     pictures = [Path(FIGURE.draw(data, tmp_path / name)[1]).read_bytes() for name in ("one", "two")]
     assert pictures[0] == pictures[1] and pictures[0].startswith(b"\x89PNG")
@@ -220,5 +221,5 @@ def test_the_figure_is_drawn_from_raw_results_alone_and_equal_data_gives_equal_b
 def test_committed_data_is_what_the_committed_raw_results_give(name):
     for path in sorted((ROOT / "results").glob(f"*/{name}.json")):
         if path.parent.name != "published":
-            collected = figure_of(name).data(ROOT / "results", path.parent.name, REPORT_SEEDS)
+            collected = figure_of(name).data(Setting(path.parent.name), ROOT / "results", REPORT_SEEDS)
             assert same(json.loads(json.dumps(collected)), json.loads(path.read_text()))

@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def data():
+    from experiments.compute.setting import Setting
     from experiments.figures.registry import figure_of
 
-    return figure_of("fig1").data(ROOT / "results", "tiny")
+    return figure_of("fig1").data(Setting("tiny"), ROOT / "results")
 
 
 def numbers(lines: str) -> list[int]:

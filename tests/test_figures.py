@@ -11,6 +11,7 @@ import pytest
 from experiments.claims.contrasts import PHASES
 from experiments.compute.probes import gain_by_half
 from experiments.compute.results import raw_path
+from experiments.compute.setting import Setting
 from experiments.figures.registry import PAPER, figure_of
 from experiments.paper import (
     fig2_gain_by_reward_half,
@@ -64,7 +65,7 @@ def write_arms(folder: Path, arms, score) -> None:
 
 def collected(module, folder: Path) -> dict:
     """As the data file has it."""
-    return json.loads(json.dumps(module.FIGURE.data(folder, "tiny", SEEDS)))
+    return json.loads(json.dumps(module.FIGURE.data(Setting("tiny"), folder, SEEDS)))
 
 
 @pytest.mark.parametrize("name", ["table1", "fig2", "fig5", "fig6"])

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.compute.arms import Arm
 from experiments.compute.results import varied_by
-from experiments.compute.run_arms import arm_config
+from experiments.compute.setting import Setting
 from optune.__main__ import main
 from optune.config import PRESETS, RECIPES, load_config
 from optune.types import UserError
@@ -100,7 +100,7 @@ def test_an_override_cannot_name_a_recipe_that_would_not_be_loaded(capsys):
 
 def test_an_arm_of_a_recipe_has_its_settings_and_may_differ_in_them():
     arm = Arm("vanilla", (("loss.name", "wdpo"),), recipe="vanilla")
-    config = arm_config("tiny", arm, 1000)
+    config = Setting("tiny").arm_config(arm, 1000)
     assert (config.recipe, config.selection.strategy, config.loss.name) == ("vanilla", "all", "wdpo")
     assert {"recipe", "selection.ratio", "loss.name", "pairs.view"} <= varied_by(arm, "tiny")
     assert varied_by(Arm("plain", (("seed", 1),)), "tiny") == {"seed"}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.compute.setting import Setting
 from experiments.rlhf_workflow.fig3_reward_and_length import FIGURE as FIG3
 from experiments.rlhf_workflow.probes import ABLATION, CATEGORIES, REWARD_MODELS, correlation, held_out_preferences
 from experiments.rlhf_workflow.table1_preference_models import FIGURE as TABLE1
@@ -95,9 +96,9 @@ def test_a_correlation_is_one_or_none(pairs):
 
 def publish(folder, arm, seed: int, found: dict) -> None:
     from experiments.compute.results import raw_path
-    from experiments.compute.run_arms import arm_config, identity
+    from experiments.compute.setting import identity
 
-    config = arm_config("tiny", arm, seed)
+    config = Setting("tiny").arm_config(arm, seed)
     raw = {**identity(config), "arm": arm.name, "seed": seed, "build": seed, "packages": {}, **found, "timing": {}}
     write_json(raw_path(folder, "tiny", arm.name, seed), raw)
 
@@ -108,10 +109,10 @@ def test_tables_and_figure_are_made_of_raw_results_alone(tmp_path):
     length = {"mean_length": [float(i) for i in range(20)], "bradley_terry": [0.1] * 19 + [None], "longer": [0.5] * 20}
     for seed in REWARD_MODELS.seeds:
         publish(tmp_path, REWARD_MODELS, seed, {"agreement": dict.fromkeys(LABELS, agreement), "length": length})
-    table = TABLE1.data(tmp_path, "tiny", range(10))
+    table = TABLE1.data(Setting("tiny"), tmp_path, range(10))
     assert table["models"]["preference"]["copying"]["mean"] == 60 and table["models"]["gold"]["all"]["mean"] == 75
     assert any("94.7" in line for line in TABLE1.lines(table))
-    heat = FIG3.data(tmp_path, "tiny", range(10))
+    heat = FIG3.data(Setting("tiny"), tmp_path, range(10))
     assert heat["models"]["longer"]["mean_r"]["mean"] == 0.5 and sum(heat["models"]["bradley_terry"]["without_r"]) == 3
     assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in heat["models"]["longer"]["shares"])
     one, two = (FIG3.draw(heat, tmp_path / name)[1] for name in ("one", "two"))
@@ -132,7 +133,7 @@ def test_the_ablation_is_paired_by_seed(tmp_path):
             }
             publish(tmp_path, arm, seed, found)
         assert label in TABLE4.collect.__globals__["ABLATION"]
-    data = TABLE4.data(tmp_path, "tiny", range(10))
+    data = TABLE4.data(Setting("tiny"), tmp_path, range(10))
     lead = data["minus_ours"]["ours, length penalty"]["lc"]
     assert (lead["mean"], lead["low"], lead["high"]) == (1, 1, 1)  # seeds differ, their differences do not
     assert data["rows"]["offline baseline"]["lc"]["mean"] == 50 and any("38.1" in line for line in TABLE4.lines(data))

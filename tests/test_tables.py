@@ -9,7 +9,7 @@ import pytest
 
 from experiments.compute.arms import build_of
 from experiments.compute.results import raw_path
-from experiments.compute.run_arms import arm_config, world
+from experiments.compute.setting import Setting, world
 from experiments.figures.registry import PAPER, figure_of
 from experiments.paper import fig7_human_study_page as fig7
 from experiments.paper import table2_alpaca_eval as table2
@@ -23,7 +23,7 @@ def put(base: Path, arms, seeds, content) -> Path:
     """Write a raw result for each arm and seed: `content(arm, seed)` beside what identifies it."""
     for arm in arms:
         for seed in seeds:
-            config = arm_config("tiny", arm, seed)
+            config = Setting("tiny").arm_config(arm, seed)
             facts = {
                 "preset": "tiny",
                 "config": config.model_dump(exclude={"seed": True, "sandbox": {"build"}}),
@@ -54,7 +54,7 @@ def alpaca(arm, seed: int) -> dict:
 
 def test_table2_averages_over_seeds_beside_the_papers_values(tmp_path):
     put(tmp_path, table2.ARMS, (0, 1, 2), alpaca)
-    data = table2.FIGURE.data(tmp_path, "tiny")
+    data = table2.FIGURE.data(Setting("tiny"), tmp_path)
     best = data["arms"]["wdpo-lowest_reward-0.7"]
     assert best["lc_win_rate"]["mean"] == pytest.approx(60)
     assert best["lc_win_rate"]["high"] == pytest.approx(60 + 4.302653 / 3**0.5)  # t(2) at 97.5%, deviation 1
@@ -66,7 +66,7 @@ def test_table2_averages_over_seeds_beside_the_papers_values(tmp_path):
 
 def test_table2_of_one_seed_has_no_interval_and_can_be_drawn(tmp_path):
     put(tmp_path, table2.ARMS, (0,), alpaca)
-    data = table2.FIGURE.data(tmp_path, "tiny")
+    data = table2.FIGURE.data(Setting("tiny"), tmp_path)
     assert data["arms"]["wdpo-all-1.0"]["lc_win_rate"] == {"mean": 49.0, "low": None, "high": None}
     table2.draw(data, tmp_path / "table2")
 
@@ -90,7 +90,7 @@ def benchmarks(arm, seed: int) -> dict:
 
 def test_table3_counts_the_sft_model_once_per_build_and_policies_once_per_seed(tmp_path):
     put(tmp_path, table3.ARMS, (0, 1, 2, 3), benchmarks)
-    data = table3.FIGURE.data(tmp_path, "tiny")
+    data = table3.FIGURE.data(Setting("tiny"), tmp_path)
     assert data["models"]["sft"]["average"]["mean"] == pytest.approx(55)  # builds 0 and 1: 50 and 60
     policy = data["models"]["wdpo-random-0.5"]["average"]
     assert policy["mean"] == pytest.approx(61.5)
@@ -102,7 +102,7 @@ def test_table3_counts_the_sft_model_once_per_build_and_policies_once_per_seed(t
 
 def test_table3_of_one_build_gives_no_interval_to_what_was_measured_once(tmp_path):
     put(tmp_path, table3.ARMS, (0, 1, 2), benchmarks)
-    sft = table3.FIGURE.data(tmp_path, "tiny")["models"]["sft"]["average"]
+    sft = table3.FIGURE.data(Setting("tiny"), tmp_path)["models"]["sft"]["average"]
     assert (sft["low"], sft["high"]) == (None, None)
 
 
@@ -123,8 +123,8 @@ def answered(tmp_path) -> Path:
 
 
 def test_table4_without_people_says_in_data_and_print_that_it_is_a_dry_run(answered):
-    data = table4.FIGURE.data(answered, "tiny")
-    assert data == table4.FIGURE.data(answered, "tiny")
+    data = table4.FIGURE.data(Setting("tiny"), answered)
+    assert data == table4.FIGURE.data(Setting("tiny"), answered)
     assert data["ratings_of"] == "dry run, simulated raters"
     assert "dry run, simulated raters" in "\n".join(table4.lines(data))
     assert data["study"] == {"prompts": 50, "raters": 8}
@@ -152,7 +152,7 @@ def rated_by_people(answered: Path, folder: Path) -> Path:
 
 def test_table4_takes_peoples_ratings_where_they_are(answered, tmp_path):
     shutil.copytree(rated_by_people(answered, tmp_path / "study"), answered / "tiny" / "human_study")
-    data = table4.FIGURE.data(answered, "tiny")
+    data = table4.FIGURE.data(Setting("tiny"), answered)
     assert data["ratings_of"] == "people"
     assert data["analysis"]["comparisons"]["OPTune 0.7 vs random 0.7"]["win"]["estimate"] == 1
     told = "\n".join(table4.lines(data))
@@ -167,11 +167,11 @@ def test_table4_refuses_ratings_of_other_answers(answered, tmp_path):
     result["answers"][0]["output"] = "another answer"
     write_json(other, result)
     with pytest.raises(UserError, match="belong to study"):
-        table4.FIGURE.data(answered, "tiny")
+        table4.FIGURE.data(Setting("tiny"), answered)
 
 
 def test_fig7_is_the_exported_page_and_does_without_a_browser(answered, tmp_path, monkeypatch, capsys):
-    data = fig7.FIGURE.data(answered, "tiny")
+    data = fig7.FIGURE.data(Setting("tiny"), answered)
     assert data["page"].lstrip().startswith("<!")
     assert data["ratings_on_page"] == 50
     assert "lowest_reward" not in fig7.lines(data)[0]

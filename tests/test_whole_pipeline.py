@@ -21,10 +21,10 @@ SECRETS = {"OPENAI_API_KEY": "sk-proj-0123456789-never-to-be-seen", "HF_TOKEN": 
 ARM = """
 import sys
 from pathlib import Path
-from experiments import compute
 from experiments.compute.arms import arm
-compute.RUNS = Path(sys.argv[1])
-compute.run_arm(sys.argv[2], arm("wdpo", "lowest_reward", 0.5), 0, (), compute.RUNS / "computed")
+from experiments.compute.run_arms import run_arm
+from experiments.compute.setting import Setting
+run_arm(Setting(sys.argv[2], runs=Path(sys.argv[1])), arm("wdpo", "lowest_reward", 0.5), 0)
 """
 NATIVE_CALL = """
 import ctypes, socket, struct

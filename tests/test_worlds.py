@@ -19,6 +19,7 @@ from experiments.beyond.when_selection_pays import (
 )
 from experiments.compute.arms import BUILD_OF_SEED, REPORT_SEEDS
 from experiments.compute.results import raw_path
+from experiments.compute.setting import Setting
 from optune.config import load_config
 from optune.utils.files import write_json
 
@@ -84,7 +85,7 @@ def world_results(folder: Path, seeds) -> None:
 @pytest.mark.parametrize("seeds", [(0,), (0, 3, 5)])
 def test_the_figure_finds_what_was_planted_and_equal_data_gives_equal_bytes(tmp_path, seeds):
     world_results(tmp_path, seeds)
-    data = FIGURE.data(tmp_path, "tiny", REPORT_SEEDS)
+    data = FIGURE.data(Setting("tiny"), tmp_path, REPORT_SEEDS)
     leads = [world["over_random"]["lowest_reward"]["win_score"]["mean"] for world in data["worlds"].values()]
     assert leads[1] > leads[0] > leads[3] and data["seeds"] == list(seeds)
     correlations = [world["prompts_correlation"]["mean"] for world in data["worlds"].values()]
@@ -112,7 +113,7 @@ def test_what_beyond_the_paper_says_is_what_was_planted(tmp_path):
             write_json(
                 raw_path(tmp_path, "tiny", arm.name, seed), facts | ({} if arm.probe else {"iterations": points})
             )
-    data = beyond_paper.FIGURE.data(tmp_path, "tiny", REPORT_SEEDS)
+    data = beyond_paper.FIGURE.data(Setting("tiny"), tmp_path, REPORT_SEEDS)
     found = [contrast["win_score"]["mean"] for contrast in data["contrasts"].values()]
     assert found == pytest.approx([5, 3, 0, 2, 2])  # equal seconds: three iterations of either
     assert len(beyond_paper.draw(data, tmp_path / "picture")) == 2 and len(beyond_paper.lines(data)) == 5

@@ -30,7 +30,7 @@ from experiments.bench import (
 from experiments.bench.rows import Row, told
 from experiments.bench.table import RESULTS, whole
 from experiments.bench.worlds import SANDBOXES, SIZES, World, world
-from experiments.compute.run_arms import RUNS
+from experiments.compute.setting import RUNS
 from experiments.readme import update_readme
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json

@@ -15,7 +15,7 @@ from pathlib import Path
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, ratios, spread
 from experiments.bench.worlds import World
-from experiments.compute.run_arms import RUNS
+from experiments.compute.setting import RUNS
 from optune.config import RunConfig
 from optune.utils.threads import cpu_threads
 

@@ -11,7 +11,7 @@ import torch
 
 from experiments.bench.timing import Found
 from experiments.bench.worlds import World
-from experiments.compute.run_arms import RUNS
+from experiments.compute.setting import RUNS
 from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.store import content_hash
 from optune.utils.hashing import stable_hash

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.run_arms import RUNS, resolve
+from experiments.compute.setting import RUNS, Setting
 from optune.config import RunConfig, load_config
 from optune.prompts.files import load_prompts, write_prompts
 from optune.types import Prompt, UserError
@@ -77,7 +77,8 @@ class World:
 def world(name: str, threads: int) -> World:
     """Raises UserError for an unknown name."""
     if name in SANDBOXES:
-        config = resolve(load_config(name, overrides=[f"threads={threads}", *SANDBOXES[name]]))
+        setting = Setting(name, (f"threads={threads}", *SANDBOXES[name]))
+        config = setting.resolve(setting.config)
     elif name in SIZES:
         config = _random_world(name, SIZES[name], threads)
     else:

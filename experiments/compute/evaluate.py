@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compute.arms import Arm, arm
-from experiments.compute.run_arms import RUNS, base_of, compute, resolve
-from optune.config import RunConfig, load_config
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
+from optune.config import RunConfig
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
@@ -29,57 +30,57 @@ STUDY_ARMS = {
 }
 
 
-def prepared(preset: str, checkpoint: str, prompts: dict[str, str], overrides: list[str]) -> tuple[RunConfig, str]:
+def prepared(setting: Setting, checkpoint: str, prompts: dict[str, str]) -> tuple[RunConfig, str]:
     """The preset with its evaluation prompts, and the checkpoint's path. prompts: `sandbox` and `hub` set names."""
-    config = load_config(preset, overrides=overrides)
+    config = setting.config
     named = config.with_overrides(
         {
             "policy.model": checkpoint or config.policy.model,
             "evaluation.prompts": prompts["sandbox" if config.sandbox else "hub"],
         }
     )
-    resolved = resolve(named)
+    resolved = setting.resolve(named)
     return resolved, resolved.policy.model
 
 
-def lima(preset: str, checkpoint: str, overrides: list[str], max_cost: float | None = None) -> dict[str, Any]:
+def lima(setting: Setting, checkpoint: str, max_cost: float | None = None) -> dict[str, Any]:
     """Win score, its interval and counts; the judge's replies and verdicts stay in `runs/<preset>/judge`."""
     from experiments.compute.measure import judged
 
-    config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)
-    summary, where = judged(model, config, RUNS / preset, max_cost)
+    config, model = prepared(setting, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"})
+    summary, where = judged(model, config, setting.work_dir, max_cost)
     return {"checkpoint": model, "baseline": config.evaluation.baseline, **summary, "run_dir": str(where)}
 
 
-def alpaca(preset: str, checkpoint: str, overrides: list[str]) -> dict[str, Any]:
+def alpaca(setting: Setting, checkpoint: str) -> dict[str, Any]:
     """AlpacaEval 2's win rates on the sandbox's prompts; elsewhere says how to run it with the real references."""
     from experiments.compute.measure import alpaca_eval
 
-    config, model = prepared(preset, checkpoint, {"sandbox": "sandbox:alpaca", "hub": "alpaca_eval"}, overrides)
+    config, model = prepared(setting, checkpoint, {"sandbox": "sandbox:alpaca", "hub": "alpaca_eval"})
     if not config.sandbox:
         raise UserError(
             "AlpacaEval's own prompts have their own reference answers: answer them with `python -m eval.outputs "
             "--prompts alpaca_eval`, then `python -m eval.alpaca_eval --outputs ... --reference ...`."
         )
-    return {"checkpoint": model, **alpaca_eval(model, config, RUNS / preset)}
+    return {"checkpoint": model, **alpaca_eval(model, config, setting.work_dir)}
 
 
-def human_study(preset: str, overrides: list[str], folder: Path) -> dict[str, str]:
+def human_study(setting: Setting, folder: Path) -> dict[str, str]:
     """The three models' answers to the LIMA prompts as `eval.human_study export --outputs` reads them."""
     from experiments.compute.measure import answers_of
 
-    compute(preset, tuple(STUDY_ARMS.values()), [0], overrides)
-    config, _ = prepared(preset, "", {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)
+    compute(setting, tuple(STUDY_ARMS.values()), [0])
+    config, _ = prepared(setting, "", {"sandbox": "sandbox:lima", "hub": "lima"})
     written = {}
     for name, member in STUDY_ARMS.items():
-        rows = answers_of(final_policy(preset, member, 0, overrides), config, RUNS / preset)
+        rows = answers_of(final_policy(setting, member, 0), config, setting.work_dir)
         written[name] = str(write_json(folder / f"{name}.json", [{**row, "generator": name} for row in rows]))
     return written
 
 
-def final_policy(preset: str, member: Arm, seed: int, overrides: list[str]) -> str:
+def final_policy(setting: Setting, member: Arm, seed: int) -> str:
     """The last checkpoint of an arm that has been computed on this machine."""
-    manifest = base_of(preset, overrides) / preset / "arms" / member.name / f"seed{seed}" / "manifest.json"
+    manifest = setting.run_dir(member.name, seed) / "manifest.json"
     return next(entry["path"] for entry in reversed(read_json(manifest)["stages"]) if entry["stage"] == "train")
 
 
@@ -96,15 +97,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    preset, checkpoint, overrides = options.preset, options.checkpoint, options.overrides
+    setting, checkpoint = Setting(options.preset, tuple(options.overrides)), options.checkpoint
     if options.what == "checkpoint":  # where it lies, for the evaluations that take a path
-        print(prepared(preset, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"}, overrides)[1])
+        print(prepared(setting, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"})[1])
     elif options.what == "human-study":
-        print(json.dumps(human_study(preset, overrides, options.out), indent=2))
+        print(json.dumps(human_study(setting, options.out), indent=2))
     elif options.what == "alpaca":
-        print(json.dumps(alpaca(preset, checkpoint, overrides), indent=2))
+        print(json.dumps(alpaca(setting, checkpoint), indent=2))
     else:
-        print(json.dumps(lima(preset, checkpoint, overrides, options.max_cost), indent=2))
+        print(json.dumps(lima(setting, checkpoint, options.max_cost), indent=2))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from optune.utils.files import read_json, write_json
 from optune.utils.hashing import canonical_json, stable_hash
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results"
 IDENTITY = ("preset", "config", "sandbox")
 
 Raw = dict[str, list[dict[str, Any]]]  # arm -> raw results in order of seeds

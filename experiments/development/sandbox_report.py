@@ -12,11 +12,10 @@ from statistics import fmean
 from typing import Any
 
 from experiments.compute.arms import DEVELOPMENT_SEEDS
-from experiments.compute.results import raw_path
-from experiments.compute.run_arms import RESULTS, RUNS, base_of, resolve
+from experiments.compute.results import RESULTS
+from experiments.compute.setting import RUNS, Setting
 from experiments.development.calibrate_judge import TARGETS
 from experiments.development.settings import ARM, ON_VALIDATION, gain
-from optune.config import load_config
 from optune.sandbox import VERSION, content_hash
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -27,12 +26,13 @@ def measure_world(preset: str) -> dict[str, Any]:
     """All figures of the report, means over the development builds, with each build's own beside them."""
     from optune.sandbox.parts.models import TINY, build, report
 
-    config = load_config(preset)
+    setting = Setting(preset)
+    config = setting.config
     if not config.sandbox:
         raise UserError(f"Preset {preset!r} has no sandbox to report on; use tiny.")
     builds = {}
     for seed in DEVELOPMENT_SEEDS:
-        resolve(config.with_overrides({"sandbox.build": seed}))
+        setting.resolve(config.with_overrides({"sandbox.build": seed}))
         builds[seed] = report(build(seed, RUNS / "sandbox", TINY), seed=seed)
     found = {
         "preset": preset,
@@ -55,15 +55,15 @@ def judge_habits(preset: str) -> dict[str, float]:
     from eval.win_score import read_verdicts
     from experiments.compute.evaluate import final_policy
     from experiments.compute.measure import answers_of, judged
-    from experiments.compute.run_arms import arm_config
 
+    setting = Setting(preset, (ON_VALIDATION,))
     verdicts, same = [], 0
     for seed in DEVELOPMENT_SEEDS:
-        config = resolve(arm_config(preset, ARM, seed, [ON_VALIDATION]))
-        policy = final_policy(preset, ARM, seed, [ON_VALIDATION])
-        _, folder = judged(policy, config, RUNS / preset)
+        config = setting.resolve(setting.arm_config(ARM, seed))
+        policy = final_policy(setting, ARM, seed)
+        _, folder = judged(policy, config, setting.work_dir)
         models = (policy, config.evaluation.baseline)
-        answers, baseline = (answers_of(model, config, RUNS / preset) for model in models)
+        answers, baseline = (answers_of(model, config, setting.work_dir) for model in models)
         unlike = {a["prompt_id"] for a, b in zip(answers, baseline, strict=True) if a["output"] != b["output"]}
         verdicts += [verdict for i, verdict in read_verdicts(folder).items() if i in unlike]
         same += len(answers) - len(unlike)
@@ -73,8 +73,8 @@ def judge_habits(preset: str) -> dict[str, float]:
 
 def baseline_position(preset: str) -> dict[str, Any]:
     """Where the baseline stands: ratio 1's final win score against it, as a share of the range -50 to 150."""
-    base = base_of(preset, [ON_VALIDATION])
-    scores = [read_json(raw_path(base, preset, ARM.name, s))["iterations"][-1]["win_score"] for s in DEVELOPMENT_SEEDS]
+    setting = Setting(preset, (ON_VALIDATION,))
+    scores = [read_json(setting.computed(ARM.name, s))["iterations"][-1]["win_score"] for s in DEVELOPMENT_SEEDS]
     return {"win_scores": scores, "share_of_range": (fmean(scores) + 50) / 200}
 
 

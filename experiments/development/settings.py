@@ -18,8 +18,9 @@ from typing import Any
 
 from eval.stats import t_interval
 from experiments.compute.arms import DEVELOPMENT_SEEDS, arm
-from experiments.compute.results import raw_path
-from experiments.compute.run_arms import RESULTS, base_of, compute
+from experiments.compute.results import RESULTS
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
 
@@ -37,9 +38,9 @@ def grid(preset: str) -> list[dict[str, Any]]:
     for values in itertools.product(*GRID.values()):
         settings = dict(zip(GRID, values, strict=True))
         overrides = [ON_VALIDATION, *(f"{name}={value!r}" for name, value in settings.items())]
-        compute(preset, [ARM], GRID_SEEDS, overrides)
-        base = base_of(preset, overrides)
-        results = [read_json(raw_path(base, preset, ARM.name, seed))["iterations"] for seed in GRID_SEEDS]
+        setting = Setting(preset, tuple(overrides))
+        compute(setting, [ARM], GRID_SEEDS)
+        results = [read_json(setting.computed(ARM.name, seed))["iterations"] for seed in GRID_SEEDS]
         rows.append({**settings, "gold": _means(results, lambda i: i["gold_mean"])})
         rows[-1]["win_score"] = _means(results, lambda i: i["win_score"])
         rows[-1]["kl_to_sft"] = _means(results, lambda i: i["stages"]["kl"]["kl_to_sft"])
@@ -54,10 +55,9 @@ def _means(results: list[list[dict[str, Any]]], value: Callable[[dict[str, Any]]
 
 def gain(preset: str) -> dict[str, Any]:
     """Ratio 1's gain from iteration 0 to 3, per outcome: mean and 95% t interval over the development seeds."""
-    compute(preset, [ARM], DEVELOPMENT_SEEDS, [ON_VALIDATION])
-    results = [
-        read_json(raw_path(base_of(preset, [ON_VALIDATION]), preset, ARM.name, seed)) for seed in DEVELOPMENT_SEEDS
-    ]
+    setting = Setting(preset, (ON_VALIDATION,))
+    compute(setting, [ARM], DEVELOPMENT_SEEDS)
+    results = [read_json(setting.computed(ARM.name, seed)) for seed in DEVELOPMENT_SEEDS]
     found: dict[str, Any] = {
         "preset": preset,
         "arm": ARM.name,

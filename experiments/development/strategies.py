@@ -15,8 +15,9 @@ from statistics import fmean
 from typing import Any
 
 from experiments.compute.arms import DEVELOPMENT_SEEDS, arm
-from experiments.compute.results import read_raw
-from experiments.compute.run_arms import RESULTS, base_of, compute
+from experiments.compute.results import RESULTS, read_raw
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from experiments.development.settings import ON_VALIDATION
 from optune.utils.command import exit_status
 from optune.utils.files import write_json
@@ -29,8 +30,9 @@ MEASURES = ("gold_mean", "win_score")
 
 def compared(preset: str) -> dict[str, Any]:
     """Runs what is missing; see `summary`."""
-    compute(preset, tuple(ARMS.values()), DEVELOPMENT_SEEDS, [ON_VALIDATION])
-    raw = read_raw(base_of(preset, [ON_VALIDATION]), preset, tuple(ARMS.values()), DEVELOPMENT_SEEDS)
+    setting = Setting(preset, (ON_VALIDATION,))
+    compute(setting, tuple(ARMS.values()), DEVELOPMENT_SEEDS)
+    raw = read_raw(setting.base, preset, tuple(ARMS.values()), DEVELOPMENT_SEEDS)
     found = summary({strategy: raw[a.name] for strategy, a in ARMS.items()})
     world = raw[ARMS["lowest_reward"].name][0]["sandbox"]
     facts = {"preset": preset, "ratio": RATIO, "loss": "wdpo", "seeds": list(DEVELOPMENT_SEEDS), "sandbox": world}

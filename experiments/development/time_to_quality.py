@@ -26,8 +26,9 @@ from typing import Any
 
 from experiments.claims.contrasts import on_the_clock, seconds_of, timed
 from experiments.compute.arms import DEVELOPMENT_SEEDS, REPORT_SEEDS, Arm, arm
-from experiments.compute.results import read_raw
-from experiments.compute.run_arms import RESULTS, base_of, compute
+from experiments.compute.results import RESULTS, read_raw
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from experiments.development.settings import ON_VALIDATION
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
@@ -122,8 +123,9 @@ def best(arms: dict[str, Any]) -> str:
 def develop(preset: str) -> None:
     """Runs what is missing on development seeds; writes what was found."""
     arms = (FULL, *SEARCHED)
-    compute(preset, arms, DEVELOPMENT_SEEDS, [ON_VALIDATION])
-    raw = read_raw(base_of(preset, [ON_VALIDATION]), preset, arms, DEVELOPMENT_SEEDS)
+    setting = Setting(preset, (ON_VALIDATION,))
+    compute(setting, arms, DEVELOPMENT_SEEDS)
+    raw = read_raw(setting.base, preset, arms, DEVELOPMENT_SEEDS)
     seeds = [result["seed"] for result in raw[FULL.name]]
     facts = {"preset": preset, "seeds": seeds, "sandbox": raw[FULL.name][0]["sandbox"]}
     halves = read_json(RESULTS / preset / "development_strategies.json")["strategies"]

@@ -12,32 +12,35 @@ import sys
 from collections.abc import Sequence
 
 from experiments.compute.arms import PREVIEW_SEEDS
-from experiments.compute.run_arms import RESULTS, compute
+from experiments.compute.results import RESULTS
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from experiments.figures.figure import main, make
 from experiments.figures.registry import FIGURES, OURS, PAPER, figure_of
 from optune.types import UserError
 from optune.utils.command import exit_status
 
 
-def everything(names: Sequence[str], preset: str, seeds: Sequence[int]) -> None:
+def everything(names: Sequence[str], setting: Setting, seeds: Sequence[int]) -> None:
     """Compute the arms of several figures, each once, then make every one of them."""
     figures = [figure_of(name) for name in names]
     arms = {arm.name: arm for figure in figures for arm in figure.arms}
-    compute(preset, tuple(arms.values()), seeds)
+    compute(setting, tuple(arms.values()), seeds)
     for figure in figures:
         print(f"{figure.name}: {figure.title}")
-        make(figure, preset, seeds, draw_only=True)
+        make(figure, setting, seeds, draw_only=True)
 
 
-def plots(preset: str) -> None:
+def plots(setting: Setting) -> None:
     """Draw what committed results suffice for; say what they don't."""
+    preset = setting.preset
     for name in FIGURES:
         figure = figure_of(name)
         missing = [a.name for a in figure.arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
         if missing:
             print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name}`.")
         else:
-            figure.update(preset)
+            figure.update(setting)
 
 
 def command(arguments: list[str] | None = None) -> int:
@@ -48,9 +51,10 @@ def command(arguments: list[str] | None = None) -> int:
         parser.add_argument("--preset", default="tiny")
         parser.add_argument("--seeds", type=int, nargs="+", default=list(PREVIEW_SEEDS))
         options = parser.parse_args(rest)
+        setting = Setting(options.preset)
         if name == "plots":
-            return exit_status(lambda: plots(options.preset))
-        return exit_status(lambda: everything(PAPER if name == "paper" else OURS, options.preset, options.seeds))
+            return exit_status(lambda: plots(setting))
+        return exit_status(lambda: everything(PAPER if name == "paper" else OURS, setting, options.seeds))
     if name not in FIGURES:
         return exit_status(lambda: _unknown(name))
     return main(figure_of(name), rest)

@@ -15,8 +15,9 @@ from typing import Any
 from eval.stats import t_interval
 from experiments.compute.arms import PREVIEW_SEEDS, REPORT_SEEDS, Arm, few
 from experiments.compute.last_digits import write_if_new
-from experiments.compute.results import ROOT, Raw, read_by_seeds
-from experiments.compute.run_arms import RESULTS, base_of, compute
+from experiments.compute.results import RESULTS, ROOT, Raw, read_by_seeds
+from experiments.compute.run_arms import compute
+from experiments.compute.setting import Setting
 from optune.types import UserError
 from optune.utils.command import exit_status
 
@@ -28,7 +29,7 @@ class Evidence:
     """What a figure is collected from: raw results by arm, in order of seeds, and where the preset's results lie."""
 
     raw: Raw
-    preset: str
+    setting: Setting
     folder: Path  # results/<preset>, or this machine's own
 
 
@@ -48,19 +49,19 @@ class Figure:
     one_seed: bool = False
     name: str = ""
 
-    def data(self, base: Path, preset: str, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    def data(self, setting: Setting, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
         """What the data file holds: its provenance, and what `collect` makes of the raw results below `base`."""
-        raw = read_by_seeds(base, preset, self.arms, seeds)
+        raw = read_by_seeds(base, setting.preset, self.arms, seeds)
         if self.one_seed:
             raw = {arm: results[:1] for arm, results in raw.items()}
-        collected = self.collect(Evidence(raw, preset, base / preset))
-        return {**provenance(self.name, preset, raw), **collected}
+        collected = self.collect(Evidence(raw, setting, base / setting.preset))
+        return {**provenance(self.name, setting.preset, raw), **collected}
 
-    def update(self, preset: str, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
+    def update(self, setting: Setting, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
         """Collect from committed results, write the data file and draw; from another base, all beside it."""
-        data = self.data(base, preset, seeds)
-        write_if_new(base / preset / f"{self.name}.json", data)
-        picture = (ROOT / "figures" if base == RESULTS else base) / preset / self.name
+        data = self.data(setting, base, seeds)
+        write_if_new(base / setting.preset / f"{self.name}.json", data)
+        picture = (ROOT / "figures" if base == RESULTS else base) / setting.preset / self.name
         for file in self.draw(data, picture) if self.draw else ():
             print(f"Wrote {Path(file).relative_to(ROOT)}")
         return data
@@ -74,24 +75,23 @@ def main(figure: Figure, arguments: list[str] | None = None) -> int:
     parser.add_argument("--draw-only", action="store_true", help="redraw from committed results")
     parser.add_argument("overrides", nargs="*", metavar="name=value", help="a trial: kept apart from the results")
     options = parser.parse_args(arguments)
-    return exit_status(lambda: make(figure, options.preset, options.seeds, options.overrides, options.draw_only))
+    setting = Setting(options.preset, tuple(options.overrides))
+    return exit_status(lambda: make(figure, setting, options.seeds, options.draw_only))
 
 
-def make(
-    figure: Figure, preset: str, seeds: Sequence[int], overrides: Sequence[str] = (), draw_only: bool = False
-) -> None:
+def make(figure: Figure, setting: Setting, seeds: Sequence[int], draw_only: bool = False) -> None:
     """The figure of the committed results; of a trial, or of a machine whose values differ, that one's own as well."""
     if not set(seeds) <= set(REPORT_SEEDS) and not draw_only:
         raise UserError(f"Arms are compared on the report seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]} alone.")
-    outcome = {} if draw_only or not figure.arms else compute(preset, figure.arms, seeds, overrides)
-    if overrides:
-        print("\n".join(figure.lines(figure.update(preset, base_of(preset, overrides), seeds))))
+    outcome = {} if draw_only or not figure.arms else compute(setting, figure.arms, seeds)
+    if setting.overrides:
+        print("\n".join(figure.lines(figure.update(setting, setting.base, seeds))))
         return
     if any(state.startswith("differs") for state in outcome.values()):
         print("This machine's values are not the committed ones (see above). From this machine's values:")
-        print("\n".join(figure.lines(figure.update(preset, base_of(preset), seeds))))
+        print("\n".join(figure.lines(figure.update(setting, setting.base, seeds))))
         print("From the committed ones:")
-    print("\n".join(figure.lines(figure.update(preset))))
+    print("\n".join(figure.lines(figure.update(setting))))
 
 
 def provenance(name: str, preset: str, raw: Raw) -> Data:

@@ -12,7 +12,6 @@ from typing import Any
 
 from experiments.figures.figure import Data, Evidence, Figure
 from experiments.paper.loop_source import carried, steps_of_the_loop
-from optune.config import load_config
 
 CAPTIONS = {
     "prompts": "this iteration's prompts",
@@ -31,7 +30,7 @@ COLOURS = {"policy": "#7B4B94", "history": "#0072B2", "flow": "#555555", "own": 
 
 def collect(evidence: Evidence) -> Data:
     """The steps of the loop in order, each with lines, inputs, outputs, files and pluggable parts; and the state."""
-    steps = steps_of_the_loop(load_config(evidence.preset))
+    steps = steps_of_the_loop(evidence.setting.config)
     return {"steps": steps, "state": carried(steps)}
 
 

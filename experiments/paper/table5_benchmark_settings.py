@@ -16,7 +16,6 @@ import yaml
 from eval.benchmarks.suites import PAPER, SUITES, Benchmark, write_paper_tasks
 from experiments.compute.results import ROOT
 from experiments.figures.figure import Data, Evidence, Figure
-from optune.config import load_config
 from optune.utils.files import read_json
 
 
@@ -34,7 +33,7 @@ def collect(evidence: Evidence) -> Data:
     for benchmark in PAPER:
         ours, harness = settings(benchmark)
         rows[benchmark.column] = {"paper": paper[benchmark.column], "ours": ours, "harness": harness}
-    suite = "sandbox" if load_config(evidence.preset).sandbox else "paper"
+    suite = "sandbox" if evidence.setting.config.sandbox else "paper"
     return {
         "lm_eval": importlib.metadata.version("lm_eval"),
         "benchmarks": rows,

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
 
-from experiments.compute.results import raw_path
-from experiments.compute.run_arms import RESULTS
+from experiments.compute.results import RESULTS, raw_path
 from optune.types import UserError
 from optune.utils.files import read_json
 

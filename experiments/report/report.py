@@ -19,8 +19,7 @@ from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_told
-from experiments.compute.results import ROOT, Raw, builds, read_raw
-from experiments.compute.run_arms import RESULTS
+from experiments.compute.results import RESULTS, ROOT, Raw, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
 from experiments.readme import update_readme
 from experiments.report import readme_tables as readme_results

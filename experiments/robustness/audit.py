@@ -20,8 +20,8 @@ from statistics import fmean
 from typing import Any
 
 from eval.verdicts import win_score
-from experiments.compute.results import builds, facts, mixed_builds, raw_path
-from experiments.compute.run_arms import RESULTS, RUNS, base_of, resolve
+from experiments.compute.results import RESULTS, builds, facts, mixed_builds, raw_path
+from experiments.compute.setting import Setting
 from experiments.robustness.records import Start, record
 from optune.config import differences, parse_config
 from optune.finished.audit import audit_run
@@ -95,21 +95,21 @@ def audit_run_behind(path: Path) -> list[str] | None:
     from experiments.compute.measure import measure
 
     raw = read_json(path)
-    base = base_of(raw["preset"])
-    run_dir = base / raw["preset"] / "arms" / raw["arm"] / f"seed{raw['seed']}"
+    setting = Setting(raw["preset"])
+    run_dir = setting.run_dir(raw["arm"], raw["seed"])
     if not (run_dir / "manifest.json").exists():
         return None
     problems = list(audit_run(run_dir).problems)
-    found = read_object(raw_path(base, raw["preset"], raw["arm"], raw["seed"]), "iterations")
+    found = read_object(setting.computed(raw["arm"], raw["seed"]), "iterations")
     unlike = differences(_flat(facts(raw)), _flat(facts(found)))
     if unlike:
         problems.append(f"this machine's run has another result ({len(unlike)} values; first {unlike[0][:200]})")
     manifest = read_json(run_dir / "manifest.json")
-    config = resolve(parse_config(manifest["config"], str(run_dir)))
+    config = setting.resolve(parse_config(manifest["config"], str(run_dir)))
     policies = [entry["path"] for entry in manifest["stages"] if entry["stage"] == "train"]
     for row, policy in zip(found["iterations"], policies, strict=False):
         if "verdicts" in row:
-            again = measure(policy, config, RUNS / raw["preset"])
+            again = measure(policy, config, setting.work_dir)
             unlike = [name for name in MEASURES if name in again and again[name] != row.get(name)]
             problems += [f"iteration {row['iteration']}: measured again, {name} is another" for name in unlike]
     return problems

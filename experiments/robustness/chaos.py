@@ -23,9 +23,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.compute import run_arms as compute
 from experiments.compute.arms import arm
-from experiments.compute.results import facts, raw_path
+from experiments.compute.results import facts
+from experiments.compute.run_arms import run_arm
+from experiments.compute.setting import RUNS, Setting
 from experiments.robustness.records import Start, record
 from optune.finished.audit import audit_run
 from optune.store import hash_files
@@ -82,7 +83,7 @@ def chaos(kills: int, seed: int, folder: Path, tell: Any = print) -> Chaos:
 
 def run_dir(folder: Path) -> Path:
     """The directory of the loop's run in a trial."""
-    return folder / "computed" / PRESET / "arms" / ARM.name / f"seed{SEED}"
+    return Setting(PRESET, runs=folder).run_dir(ARM.name, SEED)
 
 
 def fingerprint(folder: Path) -> dict[str, str]:
@@ -92,7 +93,7 @@ def fingerprint(folder: Path) -> dict[str, str]:
         name = f"iteration {entry['iteration']} {entry['stage']}"
         found[f"{name}: counts"] = stable_hash(entry["counts"])
         found |= {f"{name}: {file}": digest for file, digest in hash_files(Path(entry["path"])).items()}
-    raw = facts(read_json(raw_path(folder / "computed", PRESET, ARM.name, SEED)))
+    raw = facts(read_json(Setting(PRESET, runs=folder).computed(ARM.name, SEED)))
     return {**found, "raw result": stable_hash(raw)}
 
 
@@ -123,7 +124,6 @@ def _work(folder: Path, kill_at_event: int | None, count_into: Any) -> None:
     log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    compute.RUNS = folder  # models, stages and judge replies of this trial alone
     events = 0
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -134,7 +134,7 @@ def _work(folder: Path, kill_at_event: int | None, count_into: Any) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(watch)
-    compute.run_arm(PRESET, ARM, SEED, (), folder / "computed")
+    run_arm(Setting(PRESET, runs=folder), ARM, SEED)  # models, stages and judge replies of this trial alone
     if count_into is not None:
         count_into.value = events
 
@@ -194,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=WHOLE, help="fewer than the default: not recorded")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--folder", type=Path, default=compute.RUNS / "chaos", help="emptied first")
+    parser.add_argument("--folder", type=Path, default=RUNS / "chaos", help="emptied first")
     options = parser.parse_args(arguments)
 
     def run() -> int:

@@ -1,0 +1,114 @@
+"""A preset as experiments use it: loaded once, it hands out every arm's configuration and says where results lie."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from experiments.compute.arms import ORACLE, Arm, build_of
+from experiments.compute.results import RESULTS, ROOT, raw_path
+from optune.config import RunConfig, load_config
+from optune.loop.stages import VERSIONS
+from optune.store import package_versions
+from optune.types import UserError
+from optune.utils.hashing import stable_hash
+
+RUNS = ROOT / "runs"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A preset, with the overrides of a trial. runs: where working directories lie.
+
+    Overridden runs are trials: they stay below `runs` and are not compared with the committed results.
+    """
+
+    preset: str
+    overrides: tuple[str, ...] = ()
+    runs: Path = RUNS
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The preset with the overrides. Raises UserError for a value that is none."""
+        return load_config(self.preset, overrides=self.overrides)
+
+    @cached_property
+    def base(self) -> Path:
+        """Where this machine's results are put: other settings, sandboxes or packages lie in another folder."""
+        made_with = (self.config.model_dump(), world(self.config), VERSIONS, package_versions())
+        return self.runs / "computed" / stable_hash(*made_with)[:12]
+
+    @property
+    def work_dir(self) -> Path:
+        """Where stages, answers and judges' replies of all its arms lie."""
+        return self.runs / self.preset
+
+    def committed(self, arm: str, seed: int) -> Path:
+        """The committed raw result of an arm and seed, there or not."""
+        return raw_path(RESULTS, self.preset, arm, seed)
+
+    def computed(self, arm: str, seed: int) -> Path:
+        """This machine's raw result of an arm and seed, there or not."""
+        return raw_path(self.base, self.preset, arm, seed)
+
+    def run_dir(self, arm: str, seed: int) -> Path:
+        """The run directory of an arm and seed on this machine."""
+        return self.base / self.preset / "arms" / arm / f"seed{seed}"
+
+    def arm_config(self, arm: Arm, seed: int) -> RunConfig:
+        """The preset with the arm's recipe and the overrides, then the arm's changes, its seed and sandbox build."""
+        names = ("seed", *(name for name, _ in arm.overrides))
+        given = {override.partition("=")[0].strip() for override in self.overrides}
+        taken = [name for name in names if name in given]
+        if taken:
+            raise UserError(f"An experiment's arms and seeds set {taken[0]} themselves; override something else.")
+        config = load_config(self.preset, overrides=self.overrides, recipe=arm.recipe) if arm.recipe else self.config
+        changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
+        if config.sandbox:
+            changes["sandbox.build"] = build_of(seed)
+        return config.with_overrides(changes)
+
+    def resolve(self, config: RunConfig) -> RunConfig:
+        """`sandbox:` names as paths; the models are built on first use."""
+        if not config.sandbox:
+            return config
+        from optune.sandbox.parts.names import resolve_sandbox
+
+        return resolve_sandbox(config, self.runs / "sandbox")
+
+    def check_arms(self, arms: Sequence[Arm]) -> None:
+        """Raises UserError for an arm that needs a sandbox where the preset has none, before anything is computed."""
+        if self.config.sandbox:
+            return
+        for arm in arms:
+            named = any("sandbox:" in str(value) or value == ORACLE for _, value in arm.overrides)
+            if named or arm.needs_sandbox:
+                raise UserError(
+                    f"Arm {arm.name} knows the sandbox's gold or prompts, and preset {self.preset!r} has no sandbox."
+                )
+
+
+def world(config: RunConfig) -> dict[str, Any] | None:
+    """What a result in the sandbox was made with: the language, how its models are built, and the judge."""
+    if not config.sandbox:
+        return None
+    from eval.judges import judge_of
+    from optune.sandbox import VERSION, content_hash
+    from optune.sandbox.parts.models import recipe_hash
+    from optune.sandbox.parts.names import build_settings
+
+    return {
+        "version": VERSION,
+        "hash": content_hash(),
+        "build": recipe_hash(build_settings(config)),
+        "judge": judge_of(config.evaluation.judge).chat.model,
+    }
+
+
+def identity(config: RunConfig) -> dict[str, Any]:
+    """What two results must share to be compared at all."""
+    facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
+    return {"preset": config.preset, "config": facts, "sandbox": world(config)}
