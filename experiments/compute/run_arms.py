@@ -211,6 +211,7 @@ def _run_all(tasks: Sequence[tuple[Any, ...]]) -> None:
         futures = {pool.submit(_work, task) for task in tasks}  # neighbours differ in seed, and share little
         try:
             _watch(futures, ticks, bar)
+            bar.update(bar.total - bar.n)  # the last ticks may still be on their way
         except BaseException:
             for process in list(pool._processes.values()):
                 process.kill()
