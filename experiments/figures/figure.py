@@ -69,8 +69,8 @@ def make(
     if overrides:
         print("\n".join(figure.lines(figure.update(preset, base_of(preset, overrides), seeds))))
         return
-    if any(state.startswith("differs") for state in outcome.values()):
-        print("This machine's values are not the committed ones (see above). From this machine's values:")
+    if any(state.startswith(("consistent", "differs")) for state in outcome.values()):
+        print("This machine's values are not the committed ones bit for bit (see above). From this machine's values:")
         print("\n".join(figure.lines(figure.update(preset, base_of(preset), seeds))))
         print("From the committed ones:")
     print("\n".join(figure.lines(figure.update(preset))))
