@@ -84,6 +84,22 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     return Interval(mean, mean - half, mean + half, level)
 
 
+def prediction_interval(
+    values: ArrayLike, *, draws: int = 1, units: int | None = None, level: float = 0.95
+) -> Interval:
+    """Where the mean of `draws` further independent draws lies, by Student's t.
+
+    values: shape (n,), n >= 2. units: how many of the n values count as independent (n, unless it is given).
+    """
+    values = _vector(values)
+    if len(values) < 2:
+        raise ValueError("a prediction interval needs at least two values")
+    spread = float(values.std(ddof=1)) * (1 / draws + 1 / (units or len(values))) ** 0.5
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread
+    mean = float(values.mean())
+    return Interval(mean, mean - half, mean + half, level)
+
+
 def t_test(values: ArrayLike) -> float:
     """Two-sided p of a one-sample t test against 0; 1 where all values are 0, 0 where all are equal and not 0."""
     values = _vector(values)

@@ -178,11 +178,11 @@ def test_an_option_younger_than_a_result_does_not_make_it_another_result(tmp_pat
 def test_where_values_differ_it_is_said_whose_they_are_and_what_else_differs():
     theirs = {"packages": {"torch": "2"}, "timing": {"machine": {"cpu": "abacus", "cores": 2}}}
     mine = {"packages": {"torch": "2"}, "timing": {"machine": {"cpu": "loom", "vectors": "AVX2", "cores": 4}}}
-    said = "\n".join(why_results_differ([(mine, theirs)]))
+    said = "\n".join(why_results_differ([(mine, theirs)], outside=False))
     assert "committed: abacus, 2 cores" in said and "here:      loom (AVX2), 4 cores" in said
     assert "last bits" in said and "packages:  the same" in said
     newer = {**mine, "packages": {"torch": "3"}}
-    assert "torch 2 there, 3 here" in why_results_differ([(newer, theirs)])[-1]
+    assert "torch 2 there, 3 here" in why_results_differ([(newer, theirs)], outside=True)[-1]
 
 
 def test_only_seeds_that_every_arm_has_are_compared(tmp_path):

@@ -26,16 +26,24 @@ def machine() -> dict[str, Any]:
     return {"cpu": processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
 
 
-def why_results_differ(pairs: Sequence[tuple[Result, Result]]) -> list[str]:
-    """Lines to print below results (this machine's, the committed one) that differ: what it means, and whose they are.
+def why_results_differ(pairs: Sequence[tuple[Result, Result]], outside: bool) -> list[str]:
+    """Lines to print below results (this machine's, the committed one) that are not equal: what it means, and whose.
 
-    The committed results of before processors were recorded say `x86_64` alone.
+    outside: whether some of them are not even consistent. The committed results of before processors were recorded
+    say `x86_64` alone.
     """
     mine, theirs = ({machine_told(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
-    return [
+    meaning = [
         "Another processor rounds sums differently in their last bits. Once that changes a sampled token, a selected",
         "prompt or the sandbox's own models, the run is another draw by the same recipe: compare means and intervals,",
-        "not digits. (On the machine and packages of the committed results a difference would be a fault.)",
+        "not digits. Consistent: this machine's mean over its seeds lies where 99.9% of such draws do, by the spread",
+        "of the committed seeds (experiments/compute/consistency.py). On the committed results' own kind of processor",
+        "and packages anything but `reproduced` is a fault.",
+    ]
+    if outside:
+        meaning.append("Differs: more than another processor explains. It is a fault, or the work of other packages.")
+    return [
+        *meaning,
         f"  committed: {'; '.join(sorted(theirs))}",
         f"  here:      {'; '.join(sorted(mine))}",
         f"  packages:  {_packages(pairs)}",

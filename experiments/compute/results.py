@@ -6,7 +6,7 @@ machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,14 @@ def publish(result: dict[str, Any], results: Path) -> str:
     theirs = facts(committed)
     unlike = sorted(name for name in mine if mine[name] != theirs.get(name))
     return f"differs (same win scores; other {', '.join(unlike)})"
+
+
+def committed_results(
+    results: Path, preset: str, arm: str, new: Collection[tuple[str, int]] = ()
+) -> list[dict[str, Any]]:
+    """All raw results of an arm, but for those of `new` (arm, seed), which this machine has only just written."""
+    found = [read_json(path) for path in sorted(raw_path(results, preset, arm, 0).parent.glob("seed*.json"))]
+    return [raw for raw in found if (arm, raw["seed"]) not in new]
 
 
 def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:

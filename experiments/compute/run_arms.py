@@ -20,8 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from experiments.compute.arms import Arm, build_of
+from experiments.compute.consistency import compare, verdict
 from experiments.compute.machine import machine, why_results_differ
-from experiments.compute.results import RESULTS, check_identity, publish
+from experiments.compute.results import RESULTS, check_identity, committed_results, publish
 from experiments.compute.setting import Setting, identity
 from optune.config import RunConfig
 from optune.store import package_versions
@@ -132,6 +133,7 @@ def _run_all(tasks: Sequence[Task]) -> None:
         futures = {pool.submit(_work, task) for task in tasks}  # neighbours differ in seed, and share little
         try:
             _watch(futures, ticks, bar)
+            bar.update(bar.total - bar.n)  # the last ticks may still be on their way
         except BaseException:
             for process in list(pool._processes.values()):
                 process.kill()
@@ -152,19 +154,38 @@ def _watch(futures: set[Future], ticks: Any, bar: tqdm) -> None:
 
 
 def _report(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int], new: set[tuple[str, int]]) -> dict[str, str]:
+    """Print and return, for every arm and seed, how this machine's result compares with the committed one.
+
+    `new`, `reproduced` bit for bit, `consistent (...)` with the committed seeds, or `differs (...)`.
+    """
     print("This machine's results beside the committed ones:")
-    outcome, unlike = {}, []
+    outcome: dict[str, str] = {}
+    unlike: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for arm in arms:
-        states = []
-        for seed in arm.runs_on(seeds):
-            mine = read_json(setting.computed(arm.name, seed))
-            state = publish(mine, RESULTS)
-            states.append("new" if (arm.name, seed) in new else state)
-            if state.startswith("differs"):
-                unlike.append((mine, read_json(setting.committed(arm.name, seed))))
-            outcome[f"{arm.name}/seed{seed}"] = states[-1]
-        told = "; ".join(f"{n} x {state}" for state, n in Counter(states).items())
+        states, other = _states(setting, arm, seeds, new)
+        outcome |= {f"{arm.name}/seed{seed}": state for seed, state in states.items()}
+        unlike += other
+        told = "; ".join(f"{n} x {state}" for state, n in Counter(states.values()).items())
         print(f"  {arm.name:28s} {told}")
     if unlike:
-        print("\n".join(why_results_differ(unlike)))
+        outside = any(state.startswith("differs") for state in outcome.values())
+        print("\n".join(why_results_differ(unlike, outside)))
     return outcome
+
+
+def _states(
+    setting: Setting, arm: Arm, seeds: Sequence[int], new: set[tuple[str, int]]
+) -> tuple[dict[int, str], list[tuple[dict[str, Any], dict[str, Any]]]]:
+    """One arm's state by seed, and the pairs (this machine's result, the committed one) that are not equal."""
+    states, unlike = {}, []
+    for seed in arm.runs_on(seeds):
+        mine = read_json(setting.computed(arm.name, seed))
+        state = publish(mine, RESULTS)
+        states[seed] = "new" if (arm.name, seed) in new else state
+        if states[seed].startswith("differs"):
+            unlike.append((mine, read_json(setting.committed(arm.name, seed))))
+    if unlike:
+        own = [mine for mine, _ in unlike]
+        other = verdict(compare(own, committed_results(RESULTS, setting.preset, arm.name, new)))
+        states |= {mine["seed"]: other for mine in own}
+    return states, unlike

@@ -87,8 +87,8 @@ def make(figure: Figure, setting: Setting, seeds: Sequence[int], draw_only: bool
     if setting.overrides:
         print("\n".join(figure.lines(figure.update(setting, setting.base, seeds))))
         return
-    if any(state.startswith("differs") for state in outcome.values()):
-        print("This machine's values are not the committed ones (see above). From this machine's values:")
+    if any(state.startswith(("consistent", "differs")) for state in outcome.values()):
+        print("This machine's values are not the committed ones bit for bit (see above). From this machine's values:")
         print("\n".join(figure.lines(figure.update(setting, setting.base, seeds))))
         print("From the committed ones:")
     print("\n".join(figure.lines(figure.update(setting))))

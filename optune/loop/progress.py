@@ -1,4 +1,7 @@
-"""One line of progress for a whole run, with the time left, not only for the current loop."""
+"""One line of progress for a whole run, with the time left, not only for the current loop.
+
+Every finished stage is drawn. tqdm alone draws at most ten times a second, so that a short stage would never show.
+"""
 
 from __future__ import annotations
 
@@ -41,6 +44,7 @@ class Progress:
         self.done += {"generate": self.sampling[entry["iteration"]], "train": TRAINING}.get(entry["stage"], 0.0)
         self.bar.set_postfix_str(f"iteration {entry['iteration']} {entry['stage']}", refresh=False)
         self._show(self.done)
+        self.bar.refresh()
 
     def _show(self, done: float) -> None:
         self.bar.update(max(0.0, min(done, self.bar.total) - self.bar.n))
