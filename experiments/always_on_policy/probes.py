@@ -94,9 +94,11 @@ def reward_agreement(config: RunConfig, result: RunResult, work_dir: Path) -> di
     seen: dict[str, int] = {}
     for prompt in prompts("offline", PREFERENCE_PROMPTS):
         if seen.get(prompt.category, 0) < PREFERENCES:
-            found = preference_rows(prompt, [w.write(prompt, seed=PREFERENCE_SEED) for w in OTHERS], 1, PREFERENCE_SEED)
-            rows += [{**row, "category": prompt.category} for row in found]
-            seen[prompt.category] = seen.get(prompt.category, 0) + len(found)
+            preferences = preference_rows(
+                prompt, [w.write(prompt, seed=PREFERENCE_SEED) for w in OTHERS], 1, PREFERENCE_SEED
+            )
+            rows += [{**row, "category": prompt.category} for row in preferences]
+            seen[prompt.category] = seen.get(prompt.category, 0) + len(preferences)
     scores = {
         "reward_model": reward_of(config.reward),
         "length": length,

@@ -62,9 +62,9 @@ def bench(model: str, names: list[str], quick: bool, threads: int, until: float)
     of = world(model, threads)
     here = machine.facts()
     path = (RUNS / "bench" / "quick" if quick else RESULTS) / f"{machine.name(here)}.json"
-    found = read_json(path) if path.exists() else {"models": {}}
-    found |= {"machine": here, "packages": {name: version(name) for name in PACKAGES}}
-    mine = found["models"].setdefault(model, {"measures": {}})
+    record = read_json(path) if path.exists() else {"models": {}}
+    record |= {"machine": here, "packages": {name: version(name) for name in PACKAGES}}
+    mine = record["models"].setdefault(model, {"measures": {}})
     mine["facts"] = of.facts
     for place, name in enumerate(names):
         if time.monotonic() + _estimate(mine, model, name) > until:
@@ -79,7 +79,7 @@ def bench(model: str, names: list[str], quick: bool, threads: int, until: float)
         rows = measure(of, 1 if quick else repetitions if model in SANDBOXES else min(repetitions, LARGER))
         mine["measures"][name] = {"seconds": round(time.perf_counter() - started, 1), "rows": rows}
         mine["measures"] = {name: mine["measures"][name] for name in MEASURES if name in mine["measures"]}
-        write_json(path, found)
+        write_json(path, record)
         print("\n".join(map(told, rows)), flush=True)
     return path
 

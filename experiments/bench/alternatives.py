@@ -118,8 +118,8 @@ def _training(world: World, repetitions: int) -> list[Row]:
     worlds = {"ours": world}
     for name, options in TRAINING.items():
         worlds[name] = replace(world, config=world.config.with_overrides(options))
-    found = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
-    speed = {name: rates(turns, "pairs") for name, turns in found.items()}
+    turns_by_name = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
+    speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
     return [
         _row(
             "preference training",

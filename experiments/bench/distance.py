@@ -45,9 +45,9 @@ def measure(world: World, repetitions: int) -> list[Row]:
 def _training(world: World, peak: float, repetitions: int) -> Row:
     rows = our_rows(world)
     tokens = sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows)
-    found = in_turn({"step": lambda: our_step(world, rows)}, repetitions)["step"]
+    turns = in_turn({"step": lambda: our_step(world, rows)}, repetitions)["step"]
     flops = 2 * world.parameters * tokens * (1 + 3)  # the reference's pass; forward and twice that backward
-    rates = [flops / turn["seconds"] / 1e9 for turn in found]
+    rates = [flops / turn["seconds"] / 1e9 for turn in turns]
     share = _arithmetic(lambda: our_step(world, rows))
     return _utilisation("training", "fp32 matrix product", "GFLOP/s", rates, peak, share)
 
@@ -56,13 +56,13 @@ def _sampling(world: World, peak: float, memory: float, repetitions: int) -> lis
     settings = world.config.sampling()
     network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=settings.dtype)
     start = prepare(world.config.policy.model, world.prompts, settings)
-    found = in_turn({"sample": lambda: ours(network, world, settings)}, repetitions)["sample"]
-    prompts, sampled = sum(map(len, start.ids)), found[0]["tokens"]
+    turns = in_turn({"sample": lambda: ours(network, world, settings)}, repetitions)["sample"]
+    prompts, sampled = sum(map(len, start.ids)), turns[0]["tokens"]
     flops = 2 * world.parameters * (prompts + sampled)
     moved = _bytes(network, start.ids, settings, sampled)
     share = _arithmetic(lambda: ours(network, world, settings))
     return [
-        _utilisation("sampling", kind, unit, [work / turn["seconds"] / 1e9 for turn in found], limit, share)
+        _utilisation("sampling", kind, unit, [work / turn["seconds"] / 1e9 for turn in turns], limit, share)
         for kind, unit, work, limit in (
             ("fp32 matrix product", "GFLOP/s", flops, peak),
             ("memory bandwidth", "GB/s", moved, memory),

@@ -23,9 +23,9 @@ def facts() -> dict[str, Any]:
     }
 
 
-def name(found: dict[str, Any]) -> str:
+def name(machine: dict[str, Any]) -> str:
     """`amd-epyc-2-cores`, `intel-xeon-platinum-8480c-16-cores-nvidia-h100`."""
-    said = f"{found['cpu']} {found['cores']} cores {found['accelerator'] or ''}"
+    said = f"{machine['cpu']} {machine['cores']} cores {machine['accelerator'] or ''}"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", said.lower())).strip("-")
 
 
@@ -36,9 +36,11 @@ def limits(size: int, repetitions: int) -> dict[str, dict[str, float]]:
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     things = {f"matmul_{dtype}": _product(size, getattr(torch, dtype), device) for dtype in ("float32", "bfloat16")}
-    found = in_turn({**things, "copy": _copy(64 * size * size, device)}, repetitions)
+    turns_by_name = in_turn({**things, "copy": _copy(64 * size * size, device)}, repetitions)
     work = dict.fromkeys(things, 2 * size**3 * PRODUCTS) | {"copy": 2 * 4 * 64 * size * size}
-    return {name: spread([work[name] / turn["seconds"] / 1e9 for turn in turns]) for name, turns in found.items()}
+    return {
+        name: spread([work[name] / turn["seconds"] / 1e9 for turn in turns]) for name, turns in turns_by_name.items()
+    }
 
 
 PRODUCTS = 8  # in a row, so that a call's own cost does not count

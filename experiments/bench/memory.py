@@ -31,8 +31,10 @@ def measure(of: World, repetitions: int) -> list[Row]:
     """Against TRL as shipped (the goal), and in our settings; MiB."""
     with cpu_threads(of.config.threads):
         pairs_of(of)  # made before, so that no process makes it
-    found = in_turn({who: lambda w=who: _in_a_process(of, w) for who in (*VARIANTS, *PEERS)}, repetitions, warm_up=0)
-    peak = {who: [turn["mib"] for turn in turns] for who, turns in found.items()}
+    turns_by_name = in_turn(
+        {who: lambda w=who: _in_a_process(of, w) for who in (*VARIANTS, *PEERS)}, repetitions, warm_up=0
+    )
+    peak = {who: [turn["mib"] for turn in turns] for who, turns in turns_by_name.items()}
     return [
         row(
             f"peak memory of training{name}",

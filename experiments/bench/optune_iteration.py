@@ -39,8 +39,8 @@ def measure(world: World, repetitions: int) -> list[Row]:
             ratio: lambda r=ratio: _one_more(_arm(world, None if r == 1 else r), start, Path(folder) / f"arm-{r}")
             for ratio in (1, *RATIOS)
         }
-        found = in_turn(things, repetitions)
-    return [_row(ratio, found[1], found[ratio]) for ratio in RATIOS]
+        turns_by_ratio = in_turn(things, repetitions)
+    return [_row(ratio, turns_by_ratio[1], turns_by_ratio[ratio]) for ratio in RATIOS]
 
 
 def predicted(full: Found, tokens: int, responses: int) -> float:

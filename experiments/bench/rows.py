@@ -50,34 +50,32 @@ def reaches(value: float, goal: float, side: Side) -> bool:
     return value >= goal if side == "at least" else value <= goal
 
 
-def told(found: Row) -> str:
+def told(row: Row) -> str:
     """One line for the screen."""
-    if found["ratio"] is None:
-        value = (
-            f"{number(found['ours']['median'])} {found['unit']}" if found["ours"] else f"not measured ({found['why']})"
-        )
-        against = "" if found["peer"] == "none" else f" against {found['peer']}"
-        return f"  {found['what']}{against}: {value}"
-    goal = "" if found["goal"] is None else f"; goal {goal_told(found)}: {'met' if found['met'] else 'not met'}"
+    if row["ratio"] is None:
+        value = f"{number(row['ours']['median'])} {row['unit']}" if row["ours"] else f"not measured ({row['why']})"
+        against = "" if row["peer"] == "none" else f" against {row['peer']}"
+        return f"  {row['what']}{against}: {value}"
+    goal = "" if row["goal"] is None else f"; goal {goal_told(row)}: {'met' if row['met'] else 'not met'}"
     values = "; ".join(
-        f"{who} {number(found[key]['median'])} {found['unit']}"
+        f"{who} {number(row[key]['median'])} {row['unit']}"
         for who, key in (("ours", "ours"), ("theirs", "theirs"))
-        if found[key]
+        if row[key]
     )
-    return f"  {found['what']} against {found['peer']}: {ratio_told(found)}{goal} ({values})"
+    return f"  {row['what']} against {row['peer']}: {ratio_told(row)}{goal} ({values})"
 
 
-def goal_told(found: Row) -> str:
+def goal_told(row: Row) -> str:
     """`>= 2.5`, `<= 0.75`, `within 5%`."""
-    if found["side"] == "within":
-        return f"within {found['goal']:.0%}"
-    return f"{'≥' if found['side'] == 'at least' else '≤'} {found['goal']:g}"
+    if row["side"] == "within":
+        return f"within {row['goal']:.0%}"
+    return f"{'≥' if row['side'] == 'at least' else '≤'} {row['goal']:g}"
 
 
-def ratio_told(found: Row) -> str:
+def ratio_told(row: Row) -> str:
     """The ratio with its spread."""
-    ratio = found["ratio"]
-    digits = 3 if found["side"] == "within" else 2
+    ratio = row["ratio"]
+    digits = 3 if row["side"] == "within" else 2
     return f"{ratio['median']:.{digits}f} [{ratio['low']:.{digits}f}, {ratio['high']:.{digits}f}]"
 
 

@@ -41,9 +41,9 @@ def _row(world: World, dtype: str, repetitions: int) -> Row:
     network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=dtype)
     with cpu_threads(world.config.threads):
         things = {"ours": lambda: ours(network, world, settings), "plain": lambda: plain(network, world, settings)}
-        found = in_turn(things, repetitions)
+        turns_by_name = in_turn(things, repetitions)
         shares = shares_of(things["ours"], ARITHMETIC)
-    tokens = {name: rates(turns, "tokens") for name, turns in found.items()}
+    tokens = {name: rates(turns, "tokens") for name, turns in turns_by_name.items()}
     peer = "one call of all prompts, padded on the left, num_return_sequences, KV cache, do_sample, top_k=0"
     return row(
         f"sampling, {dtype}",

@@ -56,11 +56,11 @@ def _row(world: World, mode: str, repetitions: int) -> Row:
     try:
         with _vllm(world, MODES[mode]) as (ask, start_s), cpu_threads(world.config.threads):
             things = {"ours": lambda: ours(network, world, settings), "vllm": ask}
-            found = in_turn(things, repetitions, warm_up=2)
+            turns_by_name = in_turn(things, repetitions, warm_up=2)
     except UserError as error:
         return row("sampling, float32", f"vLLM, {mode}", "tokens/s", None, None, None, GOAL, why=str(error))
-    tokens = {name: rates(turns, "tokens") for name, turns in found.items()}
-    with_start = spread([turn["tokens"] / (turn["seconds"] + start_s) for turn in found["vllm"]])["median"]
+    tokens = {name: rates(turns, "tokens") for name, turns in turns_by_name.items()}
+    with_start = spread([turn["tokens"] / (turn["seconds"] + start_s) for turn in turns_by_name["vllm"]])["median"]
     return row(
         f"sampling, {settings.dtype}",
         f"vLLM, {mode}",

@@ -12,12 +12,12 @@ from optune.utils.files import read_json
 RESULTS = ROOT / "results" / "bench"
 
 
-def table(found: dict[str, Any]) -> str:
+def table(record: dict[str, Any]) -> str:
     """One machine's result file as Markdown: a table for every model measured, then reasons and settings."""
-    machine = found["machine"]
+    machine = record["machine"]
     memory, gpu = f"{machine['memory_gib']} GiB", machine["accelerator"]
-    lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}{f', {gpu}' if gpu else ''}; {versions(found)}."]
-    for name, model in found["models"].items():
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}{f', {gpu}' if gpu else ''}; {versions(record)}."]
+    for name, model in record["models"].items():
         rows = [one for measure in model["measures"].values() for one in measure["rows"]]
         facts = model["facts"]
         lines += [
@@ -49,9 +49,9 @@ def missed(rows: list[Row]) -> list[str]:
     return ["", "Not met, and why:", "", *dict.fromkeys(reasons)] if reasons else []
 
 
-def versions(found: dict[str, Any]) -> str:
+def versions(record: dict[str, Any]) -> str:
     """The packages that were measured."""
-    return ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+    return ", ".join(f"{name} {version}" for name, version in record["packages"].items())
 
 
 def committed() -> list[Path]:

@@ -26,33 +26,33 @@ def measure(world: World, repetitions: int) -> list[Row]:
     if world.name != "tiny":
         return []
     try:
-        found = on_report_seeds(ROOT / "results", world.name)
+        reached = on_report_seeds(ROOT / "results", world.name)
     except UserError as error:
         return [
             row("time to ratio 1's final quality", "ratio 1", "", None, None, None, GOAL, "at most", why=str(error))
         ]
-    return [told(found)]
+    return [told(reached)]
 
 
-def told(found: dict) -> Row:
+def told(reached: dict) -> Row:
     """The row; where the arm never reaches ratio 1, its time is that of its whole run, and the goal is missed."""
-    win, gold = found["ahead"]["win_score"], found["ahead"]["gold_mean"]
+    win, gold = reached["ahead"]["win_score"], reached["ahead"]["gold_mean"]
     end = f"at its end it is {win:+.1f} points of win score and {gold:+.3f} of gold from ratio 1's"
-    there = found["reached"]
+    there = reached["reached"]
     reaches = "it never gets there; " if there is None else f"it gets there in iteration {there}; "
-    apart = spread(found["iteration_0_apart"])["median"]
+    apart = spread(reached["iteration_0_apart"])["median"]
     one = row(
         WHAT,
-        f"our own ratio 1; {found['arm']}",
+        f"our own ratio 1; {reached['arm']}",
         "",
         None,
         None,
-        spread(found["time"]),
+        spread(reached["time"]),
         GOAL,
         "at most",
-        settings={"ours": found["arm"], "peer": "wdpo-all-1.0, three iterations after iteration 0"},
-        note=f"{found['seeds']} report seeds, runs for the clock; {reaches}{end}; {apart:.2f} without iteration 0; "
-        f"{found['at_published_shares']:.2f} if the phases had the shares of the paper's Table 1",
-        why=f"{reaches}{end}; {WHY.format(**found)}",
+        settings={"ours": reached["arm"], "peer": "wdpo-all-1.0, three iterations after iteration 0"},
+        note=f"{reached['seeds']} report seeds, runs for the clock; {reaches}{end}; {apart:.2f} without iteration 0; "
+        f"{reached['at_published_shares']:.2f} if the phases had the shares of the paper's Table 1",
+        why=f"{reaches}{end}; {WHY.format(**reached)}",
     )
-    return one if found["reached"] is not None else {**one, "met": False}
+    return one if reached["reached"] is not None else {**one, "met": False}

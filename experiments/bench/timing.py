@@ -26,20 +26,20 @@ def timed(thing: Callable[[], Found]) -> Found:
     gc.collect()
     synchronize()
     started = time.perf_counter()
-    found = thing()
+    counts = thing()
     synchronize()
-    return {"seconds": time.perf_counter() - started, **found}
+    return {"seconds": time.perf_counter() - started, **counts}
 
 
 def in_turn(things: Mapping[str, Callable[[], Found]], repetitions: int, warm_up: int = 1) -> dict[str, list[Found]]:
     """Every thing `repetitions` times, one after the other in turn, after `warm_up` turns that don't count."""
-    found: dict[str, list[Found]] = {name: [] for name in things}
+    turns: dict[str, list[Found]] = {name: [] for name in things}
     for turn in range(warm_up + repetitions):
         for name, thing in things.items():
             result = timed(thing)
             if turn >= warm_up:
-                found[name].append(result)
-    return found
+                turns[name].append(result)
+    return turns
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -47,9 +47,9 @@ def spread(values: Sequence[float]) -> Spread:
     return {"median": median(values), "low": min(values), "high": max(values), "n": len(values)}
 
 
-def rates(found: Sequence[Found], count: str) -> list[float]:
+def rates(turns: Sequence[Found], count: str) -> list[float]:
     """Of each turn, `count` per second."""
-    return [turn[count] / turn["seconds"] for turn in found]
+    return [turn[count] / turn["seconds"] for turn in turns]
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:

@@ -28,9 +28,9 @@ def measure(world: World, repetitions: int) -> list[Row]:
         rows = our_rows(world)
         things = {name: lambda w=of: our_step(w, rows) for name, of in ours.items()}
         things |= {peer: lambda p=peer: trl_step(world, pairs, p == "as shipped") for peer in PEERS}
-        found = in_turn(things, repetitions)
-    speed = {name: rates(turns, "pairs") for name, turns in found.items()}
-    (updates,) = {turn["updates"] for turns in found.values() for turn in turns}  # else the rates say nothing
+        turns_by_name = in_turn(things, repetitions)
+    speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
+    (updates,) = {turn["updates"] for turns in turns_by_name.values() for turn in turns}  # else the rates say nothing
     training = world.config.training
     mine = f"{training.dtype}, {training.optimizer}, reference log-probabilities beforehand from the one model"
     return [

@@ -46,15 +46,15 @@ def measure(world: World, repetitions: int) -> list[Row]:
             "best settings": lambda: trl_iteration(world, updates, as_shipped=False),
             "as shipped": lambda: trl_iteration(world, few, as_shipped=True),
         }
-        found = in_turn(things, repetitions)
-    return [_row(world, name, peer, found) for name in ours for peer in GOALS]
+        turns_by_name = in_turn(things, repetitions)
+    return [_row(world, name, peer, turns_by_name) for name in ours for peer in GOALS]
 
 
-def _row(world: World, name: str, peer: str, found: dict[str, list[Found]]) -> Row:
-    mine, theirs = (rates(found[who], "updates") for who in (name, peer))
-    updates, timed = (found[who][0]["updates"] for who in (name, peer))
-    share = spread([turn["phases"]["train"] / turn["seconds"] for turn in found[name]])["median"]
-    phases = {stage: round(value, 3) for stage, value in found[name][-1]["phases"].items()}
+def _row(world: World, name: str, peer: str, turns_by_name: dict[str, list[Found]]) -> Row:
+    mine, theirs = (rates(turns_by_name[who], "updates") for who in (name, peer))
+    updates, timed = (turns_by_name[who][0]["updates"] for who in (name, peer))
+    share = spread([turn["phases"]["train"] / turn["seconds"] for turn in turns_by_name[name]])["median"]
+    phases = {stage: round(value, 3) for stage, value in turns_by_name[name][-1]["phases"].items()}
     few = f"; {timed} updates of theirs were timed" if timed < updates else ""
     return row(
         f"a whole vanilla iteration{name}",

@@ -87,8 +87,8 @@ def _spent(results: list[dict[str, Any]], columns: Sequence[str]) -> list[float]
 def lines(data: Data) -> list[str]:
     """The contrasts."""
     return [
-        f"  {said}: win score {told(found['win_score'])}, gold {told(found['gold_mean'], 3)}"
-        for said, found in data["contrasts"].items()
+        f"  {said}: win score {told(by_outcome['win_score'])}, gold {told(by_outcome['gold_mean'], 3)}"
+        for said, by_outcome in data["contrasts"].items()
     ]
 
 

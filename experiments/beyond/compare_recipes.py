@@ -172,8 +172,8 @@ def lines(data: Data) -> list[str]:
     said += [f"    {row}" for row in data["published"]]
     said += ["  contrasts (win score; gold)"]
     said += [
-        f"    {key:54s} {told(found['win_score'])}; {told(found['gold_mean'], 3)}"
-        for key, found in data["contrasts"].items()
+        f"    {key:54s} {told(by_outcome['win_score'])}; {told(by_outcome['gold_mean'], 3)}"
+        for key, by_outcome in data["contrasts"].items()
     ]
     return said
 
@@ -183,19 +183,20 @@ def _writes(member: Data) -> bool:
 
 
 def _row(name: str, member: Data, unit: str) -> str:
-    found = member["at"][unit]
+    at_budget = member["at"][unit]
     bought = f"{member['iterations'][unit]:10.1f}  {member['updates'][unit]:7.0f}" if unit in member["updates"] else ""
     short = member["unspent"].get(unit, 0)
     note = f"  ({short:.0%} unspent)" if short >= 0.005 else ""
-    return f"    {name:22s}  {told(found['win_score']):20s}  {told(found['gold_mean'], 3):20s}  {bought}{note}".rstrip()
+    win_score, gold = told(at_budget["win_score"]), told(at_budget["gold_mean"], 3)
+    return f"    {name:22s}  {win_score:20s}  {gold:20s}  {bought}{note}".rstrip()
 
 
 def _lead(name: str, lead: Data) -> str:
     return f"    {name:22s}  {told(lead['tokens']['win_score']):22s}  {told(lead['seconds']['win_score'])}"
 
 
-def _halves(name: str, found: Data) -> str:
-    cells = [told(found[unit]["win_score"]) for unit in ("half_tokens", "half_seconds")]
+def _halves(name: str, by_part: Data) -> str:
+    cells = [told(by_part[unit]["win_score"]) for unit in ("half_tokens", "half_seconds")]
     return f"    {name:22s}  {cells[0]:22s}  {cells[1]}"
 
 

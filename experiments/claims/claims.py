@@ -152,19 +152,19 @@ def _recipe_claims() -> tuple[Claim, ...]:
     every = tuple(RECIPES)
     rivals = [(name, "vanilla", unit) for unit in ("tokens", "seconds") for name in every[1:]]
     rivals += [(name, parent, "tokens") for name, (_, parent) in COMBINATIONS.items()]
-    found = [
+    claims = [
         _recipe_claim(
             name, RECIPE_TITLES[rival], unit, partial(over, name=name, rival=rival, unit=unit), (name, rival), rival
         )
         for name, rival, unit in rivals
     ]
-    found += [
+    claims += [
         _recipe_claim(
             "optune", "every other recipe", unit, partial(over_every, name="optune", unit=unit), every, "every"
         )
         for unit in ("tokens", "seconds")
     ]
-    return tuple(found)
+    return tuple(claims)
 
 
 def _recipe_claim(name: str, rival: str, unit: str, contrast: Contrast, members: Sequence[str], key: str) -> Claim:

@@ -89,15 +89,15 @@ def _over_builds(claim: Claim, raw: Raw, contrast: np.ndarray) -> list[float] | 
     builds = sorted(set(of_build.tolist()) - {None})
     if len(builds) < 2:
         return None
-    found = t_interval([contrast[of_build == build].mean() for build in builds])
-    return [found.low, found.high]
+    interval = t_interval([contrast[of_build == build].mean() for build in builds])
+    return [interval.low, interval.high]
 
 
 def _gate(contrast: np.ndarray, margin: float) -> dict[str, Any]:
     """Ratio 1 minus `none`; `within_margin`: by the same parity test, never regenerating is on a par, too."""
-    found = t_interval(contrast)
+    interval = t_interval(contrast)
     return {
-        **{"estimate": found.estimate, "low": found.low, "high": found.high},
+        **{"estimate": interval.estimate, "low": interval.low, "high": interval.high},
         "open": bool(contrast.mean() > 0 and t_test(contrast) < FAMILY_ERROR),
         "within_margin": bool(equivalence(contrast, margin) < FAMILY_ERROR),
     }
@@ -111,8 +111,8 @@ def bootstrap_check(claim: Claim, raw: Raw, measure: str) -> list[float] | None:
     if measure not in PER_PROMPT or claim.contrast in INTERPOLATED:
         return None
     matrix = claim.contrast(_per_prompt(raw, measure), measure)
-    found = crossed_bootstrap(matrix, resamples=2000)
-    return [found.low, found.high]
+    interval = crossed_bootstrap(matrix, resamples=2000)
+    return [interval.low, interval.high]
 
 
 def _win_scores(point: dict[str, Any]) -> np.ndarray:

@@ -50,10 +50,10 @@ def why_results_differ(pairs: Sequence[tuple[Result, Result]], outside: bool) ->
     ]
 
 
-def machine_told(found: dict[str, Any]) -> str:
+def machine_told(facts: dict[str, Any]) -> str:
     """`AMD EPYC (AVX2), 2 cores`, as far as a result says it."""
-    vectors = f" ({found['vectors']})" if "vectors" in found else ""
-    return f"{found['cpu']}{vectors}, {found['cores']} cores"
+    vectors = f" ({facts['vectors']})" if "vectors" in facts else ""
+    return f"{facts['cpu']}{vectors}, {facts['cores']} cores"
 
 
 def _packages(pairs: Sequence[tuple[Result, Result]]) -> str:

@@ -34,9 +34,9 @@ from optune.utils.threads import cpu_threads
 def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
     """AlpacaEval's win rates of the final policy against the offline baseline."""
     changed = config.with_overrides({"evaluation.prompts": "sandbox:alpaca" if config.sandbox else "alpaca_eval"})
-    found = alpaca_eval(result.policies[-1], changed, work_dir)
+    rates = alpaca_eval(result.policies[-1], changed, work_dir)
     numbers = "win_rate", "standard_error", "length_controlled_winrate", "avg_length", "n", "unparsed", "annotator"
-    return {name: value for name, value in found.items() if name in numbers or name.startswith("lc_")}
+    return {name: value for name, value in rates.items() if name in numbers or name.startswith("lc_")}
 
 
 def study_answers(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:

@@ -74,8 +74,8 @@ def committed_results(
     results: Path, preset: str, arm: str, new: Collection[tuple[str, int]] = ()
 ) -> list[dict[str, Any]]:
     """All raw results of an arm, but for those of `new` (arm, seed), which this machine has only just written."""
-    found = [read_json(path) for path in sorted(raw_path(results, preset, arm, 0).parent.glob("seed*.json"))]
-    return [raw for raw in found if (arm, raw["seed"]) not in new]
+    results_there = [read_json(path) for path in sorted(raw_path(results, preset, arm, 0).parent.glob("seed*.json"))]
+    return [raw for raw in results_there if (arm, raw["seed"]) not in new]
 
 
 def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
@@ -91,21 +91,21 @@ def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path
 
 def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
     """Raw results by arm name, in order of seeds: those of `seeds` that every arm has, all of one world and preset."""
-    found: dict[str, dict[int, dict]] = {}
+    by_arm: dict[str, dict[int, dict]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
-        found[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
-    shared = set.intersection(*(set(by_seed) for by_seed in found.values()))
+        by_arm[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
+    shared = set.intersection(*(set(by_seed) for by_seed in by_arm.values()))
     chosen = sorted(shared & set(seeds))
     if not chosen:
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
     varied = {name for arm in arms for name in varied_by(arm, preset)}
-    made_with = {canonical_json(_shared_settings(found[arm.name][s], varied)) for arm in arms for s in chosen}
+    made_with = {canonical_json(_shared_settings(by_arm[arm.name][s], varied)) for arm in arms for s in chosen}
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
-    return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in found.items()}
+    return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in by_arm.items()}
 
 
 def read_by_seeds(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
@@ -130,14 +130,14 @@ def varied_by(arm: Arm, preset: str) -> set[str]:
 
     Of a section that the preset does without it is the section.
     """
-    found = {name for name, _ in arm.overrides}
+    options_set = {name for name, _ in arm.overrides}
     if arm.recipe:
         plain = load_config(preset).model_dump()
         for section, options in recipe_settings(arm.recipe, preset).items():
             parts = isinstance(options, dict) and section in plain
-            found |= {f"{section}.{option}" for option in options} if parts else {section}
-        found.add("recipe")
-    return found
+            options_set |= {f"{section}.{option}" for option in options} if parts else {section}
+        options_set.add("recipe")
+    return options_set
 
 
 def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
@@ -162,10 +162,10 @@ def builds(results: Iterable[dict[str, Any]]) -> list[tuple[int, list[list[str]]
     return [(seed, list(arms.values())) for (seed, _), arms in sorted(by_world.items())]
 
 
-def mixed_builds(found: Iterable[tuple[int, list[list[str]]]]) -> list[str]:
+def mixed_builds(by_seed: Iterable[tuple[int, list[list[str]]]]) -> list[str]:
     """Seeds whose results rest on more than one build: no pairs to compare."""
     return [
         f"seed {seed}: {' / '.join(f'{len(arms)} arms such as {min(arms)}' for arms in of)}"
-        for seed, of in found
+        for seed, of in by_seed
         if len(of) > 1
     ]

@@ -86,9 +86,9 @@ def _measured(arm: Arm, config: RunConfig, result: Any, work_dir: Path, tick: An
     last = len(result.policies) - 1
     tell = tick.put if tick else lambda count: None
     if arm.probe:
-        found = resolve_part({}, arm.probe.function, "probe")(config, result, work_dir)
+        measured = resolve_part({}, arm.probe.function, "probe")(config, result, work_dir)
         tell(last + 1)
-        return found
+        return measured
     iterations = []
     for t, policy in enumerate(result.policies):
         counts = {e["stage"]: e["counts"] for e in result.stages if e["iteration"] == t}

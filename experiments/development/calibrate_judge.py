@@ -46,9 +46,9 @@ def shares(contests: Sequence[Contest], golds: Sequence[tuple[float, float]], no
     return summarize(verdicts, interval=False)
 
 
-def distance(found: dict[str, Any]) -> float:
+def distance(habits: dict[str, Any]) -> float:
     """Sum of squared differences from the targets."""
-    return sum((found[name] - target) ** 2 for name, target in TARGETS.items())
+    return sum((habits[name] - target) ** 2 for name, target in TARGETS.items())
 
 
 def calibrate(
@@ -81,11 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         matched = (match(read_outputs(o), read_outputs(b), allow_empty=True) for o, b in pairs)
         contests = [c for build in matched for c in build if c.answer != c.baseline]
         golds = [(gold(c.instruction, c.answer), gold(c.instruction, c.baseline)) for c in contests]
-        noise, found = calibrate(contests, golds)
+        noise, habits = calibrate(contests, golds)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shown = {"noise": asdict(noise), "prompts": len(contests), "shares": {n: found[n] for n in TARGETS}}
+    shown = {"noise": asdict(noise), "prompts": len(contests), "shares": {n: habits[n] for n in TARGETS}}
     print(json.dumps({**shown, "targets": TARGETS}, indent=2))
     return 0
 

@@ -34,7 +34,7 @@ def measure_world(preset: str) -> dict[str, Any]:
     for seed in DEVELOPMENT_SEEDS:
         setting.resolve(config.with_overrides({"sandbox.build": seed}))
         builds[seed] = report(build(seed, RUNS / "sandbox", TINY), seed=seed)
-    found = {
+    world = {
         "preset": preset,
         "sandbox": {"version": VERSION, "hash": content_hash()},
         "command": f"make sandbox PRESET={preset}",
@@ -42,8 +42,8 @@ def measure_world(preset: str) -> dict[str, Any]:
         "development": gain(preset),
         "judge": judge_habits(preset),
     }
-    found["baseline_position"] = baseline_position(preset)
-    return found
+    world["baseline_position"] = baseline_position(preset)
+    return world
 
 
 def judge_habits(preset: str) -> dict[str, float]:
@@ -78,9 +78,9 @@ def baseline_position(preset: str) -> dict[str, Any]:
     return {"win_scores": scores, "share_of_range": (fmean(scores) + 50) / 200}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(world: dict[str, Any]) -> list[str]:
     """The report as a table."""
-    builds = list(found["builds"].values())
+    builds = list(world["builds"].values())
 
     def over_builds(name: str) -> str:
         values = [build[name] for build in builds]
@@ -89,7 +89,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     def interval_of(measure: dict[str, float]) -> str:
         return f"{measure['gain']:.3f} [{measure['low']:.3f}, {measure['high']:.3f}]"
 
-    gain_of, position = found["development"]["gold_mean"], found["baseline_position"]["share_of_range"]
+    gain_of, position = world["development"]["gold_mean"], world["baseline_position"]["share_of_range"]
     rows = [
         ("SFT policy, mean gold (4 to 7)", over_builds("gold_policy")),
         ("spread over families (at least 4)", over_builds("gold_family_spread")),
@@ -99,11 +99,11 @@ def lines(found: dict[str, Any]) -> list[str]:
         ("held-out accuracy on noisy preferences", over_builds("held_out_accuracy")),
         ("rank correlation of reward with gold across prompts", over_builds("rank_correlation_across_prompts")),
         ("ratio 1's gain in gold, iteration 0 to 3", interval_of(gain_of)),
-        ("ratio 1's gain in win score", interval_of(found["development"]["win_score"])),
+        ("ratio 1's gain in win score", interval_of(world["development"]["win_score"])),
         ("ratio 1 against the baseline, share of the range (0.2 to 0.8)", f"{position:.3f}"),
         ("seconds to build, 1 thread", ", ".join(f"{build['build_seconds']['total']:.0f}" for build in builds)),
     ]
-    rows += [(f"judge: {n.replace('_', ' ')} (GPT-4: {t})", f"{found['judge'][n]:.3f}") for n, t in TARGETS.items()]
+    rows += [(f"judge: {n.replace('_', ' ')} (GPT-4: {t})", f"{world['judge'][n]:.3f}") for n, t in TARGETS.items()]
     families = {f: fmean(b["gold_by_family"][f] for b in builds) for f in builds[0]["gold_by_family"]}
     ranked = sorted(families.items(), key=lambda item: item[1])
     table = [f"  {name:66s} {value}" for name, value in rows]
@@ -119,9 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report_world(preset: str) -> None:
     """Measure, write `results/<preset>/sandbox.json`, and print the table."""
-    found = measure_world(preset)
-    write_json(RESULTS / preset / "sandbox.json", found)
-    print("\n".join(lines(found)))
+    world = measure_world(preset)
+    write_json(RESULTS / preset / "sandbox.json", world)
+    print("\n".join(lines(world)))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def gain(preset: str) -> dict[str, Any]:
     setting = Setting(preset, (ON_VALIDATION,))
     compute(setting, [ARM], DEVELOPMENT_SEEDS)
     results = [read_json(setting.computed(ARM.name, seed)) for seed in DEVELOPMENT_SEEDS]
-    found: dict[str, Any] = {
+    gains: dict[str, Any] = {
         "preset": preset,
         "arm": ARM.name,
         "seeds": list(DEVELOPMENT_SEEDS),
@@ -68,9 +68,9 @@ def gain(preset: str) -> dict[str, Any]:
     for measure in ("win_score", "gold_mean"):
         first, last = ([r["iterations"][t][measure] for r in results] for t in (0, -1))
         interval = t_interval([b - a for a, b in zip(first, last, strict=True)])
-        found[measure] = {"first": first, "last": last, "gain": interval.estimate}
-        found[measure] |= {"low": interval.low, "high": interval.high}
-    return found
+        gains[measure] = {"first": first, "last": last, "gain": interval.estimate}
+        gains[measure] |= {"low": interval.low, "high": interval.high}
+    return gains
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,11 +86,11 @@ def _write_grid(preset: str) -> None:
 
 
 def _write_gain(preset: str) -> None:
-    found = gain(preset)
-    write_json(RESULTS / preset / "development.json", found)
+    gains = gain(preset)
+    write_json(RESULTS / preset / "development.json", gains)
     for measure in ("win_score", "gold_mean"):
-        low, high = found[measure]["low"], found[measure]["high"]
-        print(f"  {measure}: gain {found[measure]['gain']:.2f} [{low:.2f}, {high:.2f}] from iteration 0 to 3")
+        low, high = gains[measure]["low"], gains[measure]["high"]
+        print(f"  {measure}: gain {gains[measure]['gain']:.2f} [{low:.2f}, {high:.2f}] from iteration 0 to 3")
 
 
 if __name__ == "__main__":

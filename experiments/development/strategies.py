@@ -33,10 +33,10 @@ def compared(preset: str) -> dict[str, Any]:
     setting = Setting(preset, (ON_VALIDATION,))
     compute(setting, tuple(ARMS.values()), DEVELOPMENT_SEEDS)
     raw = read_raw(setting.base, preset, tuple(ARMS.values()), DEVELOPMENT_SEEDS)
-    found = summary({strategy: raw[a.name] for strategy, a in ARMS.items()})
+    comparison = summary({strategy: raw[a.name] for strategy, a in ARMS.items()})
     world = raw[ARMS["lowest_reward"].name][0]["sandbox"]
     facts = {"preset": preset, "ratio": RATIO, "loss": "wdpo", "seeds": list(DEVELOPMENT_SEEDS), "sandbox": world}
-    return {**facts, "command": f"make develop-strategies PRESET={preset}", **found}
+    return {**facts, "command": f"make develop-strategies PRESET={preset}", **comparison}
 
 
 def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -50,20 +50,20 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     return {"strategies": strategies, "best": best}
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(comparison: dict[str, Any]) -> list[str]:
     """One strategy per line, then the best."""
     rows = []
-    for strategy, values in found["strategies"].items():
+    for strategy, values in comparison["strategies"].items():
         gold, score = (values["mean"][m] for m in MEASURES)
         told = ", ".join(f"{g:.3f} ({s:.1f})" for g, s in zip(gold, score, strict=True))
         rows.append(f"  {strategy:16s} gold (win score) at iterations 1, 2, ...: {told}")
-    return [*rows, f"  Best mean gold at the last iteration of the further strategies: {found['best']}"]
+    return [*rows, f"  Best mean gold at the last iteration of the further strategies: {comparison['best']}"]
 
 
 def _write(preset: str) -> None:
-    found = compared(preset)
-    write_json(RESULTS / preset / "development_strategies.json", found)
-    print("\n".join(lines(found)))
+    comparison = compared(preset)
+    write_json(RESULTS / preset / "development_strategies.json", comparison)
+    print("\n".join(lines(comparison)))
 
 
 def main(arguments: list[str] | None = None) -> int:

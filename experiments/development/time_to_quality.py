@@ -105,16 +105,16 @@ def summary(raw: dict[str, list[Result]], halves: dict[str, Any]) -> dict[str, A
         last = len(raw[name][0]["iterations"]) - 1
         times = [round(predicted(raw[name], costs, t) / whole, 3) for t in range(last + 1)]
         arms[name] = {**by_measure(raw[name]), "reached": reached(by_measure(raw[name]), ends), "time": times}
-    for strategy, found in halves.items():
-        points = {measure: [ends[measure][0], *found["mean"][measure]] for measure in MEASURES}
+    for strategy, half in halves.items():
+        points = {measure: [ends[measure][0], *half["mean"][measure]] for measure in MEASURES}
         arms[arm("wdpo", strategy, 0.5).name] = {**points, "reached": reached(points, ends), "time": None}
     return {"arms": arms, "chosen": best(arms)}
 
 
 def best(arms: dict[str, Any]) -> str:
     """By the rule: least time among those that reach ratio 1, else the highest win score at the end."""
-    searched = {name: found for name, found in arms.items() if name != FULL.name}
-    there = {name: found for name, found in searched.items() if found["reached"] is not None}
+    searched = {name: arm for name, arm in arms.items() if name != FULL.name}
+    there = {name: arm for name, arm in searched.items() if arm["reached"] is not None}
     if there:
         return min(there, key=lambda name: there[name]["time"][there[name]["reached"]])
     return max(searched, key=lambda name: searched[name]["win_score"][-1])
@@ -129,21 +129,21 @@ def develop(preset: str) -> None:
     seeds = [result["seed"] for result in raw[FULL.name]]
     facts = {"preset": preset, "seeds": seeds, "sandbox": raw[FULL.name][0]["sandbox"]}
     halves = read_json(RESULTS / preset / "development_strategies.json")["strategies"]
-    found = {**facts, **summary(raw, halves)}
-    write_json(RESULTS / preset / "development_time_to_quality.json", found)
-    print("\n".join(lines(found)))
+    search = {**facts, **summary(raw, halves)}
+    write_json(RESULTS / preset / "development_time_to_quality.json", search)
+    print("\n".join(lines(search)))
 
 
-def lines(found: dict[str, Any]) -> list[str]:
+def lines(search: dict[str, Any]) -> list[str]:
     """One arm per line, then the chosen one."""
     rows = []
-    for name, of in found["arms"].items():
+    for name, of in search["arms"].items():
         times = of["time"] or ["?"] * len(of["win_score"])
         points = zip(times, of["win_score"], of["gold_mean"], strict=True)
         told = ", ".join(f"{time}: {score:.1f} ({gold:.3f})" for time, score, gold in points)
         there = "never" if of["reached"] is None else f"in iteration {of['reached']}"
         rows.append(f"  {name} reaches ratio 1 {there}; time: win score (gold): {told}")
-    return [*rows, f"  Chosen: {found['chosen']}"]
+    return [*rows, f"  Chosen: {search['chosen']}"]
 
 
 def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:

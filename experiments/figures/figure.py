@@ -134,8 +134,8 @@ def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
         return None
     if len(values) == 1:
         return {"mean": float(values[0]), "low": None, "high": None}
-    found = t_interval(values)
-    return {"mean": found.estimate, "low": found.low, "high": found.high}
+    limits = t_interval(values)
+    return {"mean": limits.estimate, "low": limits.low, "high": limits.high}
 
 
 def over_seeds(results: Sequence[dict[str, Any]], iteration: int, measure: str) -> dict[str, float | None] | None:
@@ -143,9 +143,9 @@ def over_seeds(results: Sequence[dict[str, Any]], iteration: int, measure: str) 
     return interval([result["iterations"][iteration].get(measure) for result in results])
 
 
-def told(found: dict[str, float | None] | None, digits: int = 1) -> str:
+def told(estimate: dict[str, float | None] | None, digits: int = 1) -> str:
     """`64.8 [60.1, 69.5]`."""
-    if found is None:
+    if estimate is None:
         return "-"
-    limits = "" if found["low"] is None else f" [{found['low']:.{digits}f}, {found['high']:.{digits}f}]"
-    return f"{found['mean']:.{digits}f}{limits}"
+    limits = "" if estimate["low"] is None else f" [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+    return f"{estimate['mean']:.{digits}f}{limits}"

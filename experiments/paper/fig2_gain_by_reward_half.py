@@ -57,16 +57,16 @@ def collect(evidence: Evidence) -> Data:
 def gains(halves: Sequence[dict[str, float]]) -> Data:
     """Over seeds: gain of each half, bottom minus top, and the top half's share of the total or why it has none."""
     top, bottom = (np.array([half[name] for half in halves]) for name in ("top", "bottom"))
-    found = {
+    by_half = {
         "top": interval(top.tolist()),
         "bottom": interval(bottom.tolist()),
         "gap": interval((bottom - top).tolist()),
     }
     if top.mean() * bottom.mean() < 0:
-        return {**found, "top_share": None, "no_share_because": "one half gains and the other one loses"}
+        return {**by_half, "top_share": None, "no_share_because": "one half gains and the other one loses"}
     if not _differs_from_zero(top + bottom):
-        return {**found, "top_share": None, "no_share_because": "the total gain does not differ from 0"}
-    return {**found, "top_share": percentage(top, top + bottom)}
+        return {**by_half, "top_share": None, "no_share_because": "the total gain does not differ from 0"}
+    return {**by_half, "top_share": percentage(top, top + bottom)}
 
 
 def regression_share(halves: Sequence[dict[str, dict[str, float]]]) -> Data:
@@ -91,8 +91,8 @@ def percentage(part: ArrayLike, whole: ArrayLike) -> dict[str, float | None]:
 
 
 def _differs_from_zero(values: np.ndarray) -> bool:
-    found = interval(values.tolist())
-    return found["low"] is None or found["low"] * found["high"] > 0
+    limits = interval(values.tolist())
+    return limits["low"] is None or limits["low"] * limits["high"] > 0
 
 
 def lines(data: Data) -> list[str]:
@@ -109,12 +109,12 @@ def lines(data: Data) -> list[str]:
     return told_of
 
 
-def _share(found: Data, name: str = "top_share") -> str:
-    return f"none, {found['no_share_because']}" if found[name] is None else _percent(found[name])
+def _share(row: Data, name: str = "top_share") -> str:
+    return f"none, {row['no_share_because']}" if row[name] is None else _percent(row[name])
 
 
-def _percent(found: dict[str, float | None]) -> str:
-    mean, _, limits = told(found, 0).partition(" ")
+def _percent(estimate: dict[str, float | None]) -> str:
+    mean, _, limits = told(estimate, 0).partition(" ")
     return f"{mean}% {limits}".rstrip()
 
 
@@ -152,12 +152,12 @@ def draw(data: Data, path: Path) -> list[str]:
 def _message(data: Data) -> str:
     """One sentence on iteration 2, the paper's, or on the last where there is none."""
     row = data["iterations"][min(2, len(data["iterations"])) - 1]
-    found = row["regression_to_the_mean"]
-    if found["share"] is None:
-        return f"Iteration {row['iteration']}: {found['no_share_because']} (left)"
+    regression = row["regression_to_the_mean"]
+    if regression["share"] is None:
+        return f"Iteration {row['iteration']}: {regression['no_share_because']} (left)"
     return (
         f"Iteration {row['iteration']}: of the gap between the halves on the left, "
-        f"{_percent(found['share'])} is there without training (right)"
+        f"{_percent(regression['share'])} is there without training (right)"
     )
 
 

@@ -46,11 +46,11 @@ def collect(evidence: Evidence) -> Data:
 
 def point(results: Sequence[dict[str, Any]], t: int) -> Data:
     """Outcomes after iteration t, and the cost until then, without and with iteration 0."""
-    found = {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
+    values = {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
     for cost in COSTS:
-        found[cost] = interval([spent(result, cost, t) for result in results])
-        found[f"{cost}_from_iteration_0"] = interval([spent(result, cost, t, first=0) for result in results])
-    return found
+        values[cost] = interval([spent(result, cost, t) for result in results])
+        values[f"{cost}_from_iteration_0"] = interval([spent(result, cost, t, first=0) for result in results])
+    return values
 
 
 def spent(result: dict[str, Any], cost: str, last: int, first: int = 1) -> float:
@@ -82,11 +82,11 @@ def speedups(raw: Raw, ratio: float) -> Data:
 def lines(data: Data) -> list[str]:
     """The speedups by ratio."""
     said = []
-    for ratio, found in data["speedups"].items():
-        paper = f"paper {found['paper']}; " if found["paper"] else ""
+    for ratio, times in data["speedups"].items():
+        paper = f"paper {times['paper']}; " if times["paper"] else ""
         said.append(
-            f"  ratio {ratio}: {told(found['measured'], 2)} times as fast as ratio 1 ({paper}generation's share gives "
-            f"{told(found['predicted'], 2)}), {told(found['tokens'], 2)} times fewer tokens"
+            f"  ratio {ratio}: {told(times['measured'], 2)} times as fast as ratio 1 ({paper}generation's share gives "
+            f"{told(times['predicted'], 2)}), {told(times['tokens'], 2)} times fewer tokens"
         )
     return said
 
@@ -130,14 +130,14 @@ def draw(data: Data, path: Path) -> list[str]:
     return style.save(figure, path)
 
 
-def _label(name: str, found: Data, cost: str) -> str:
+def _label(name: str, speedups: Data, cost: str) -> str:
     if name == FULL:
         return "1.0: full"
     ratio = name.rsplit("-", 1)[1]
     if cost == "tokens":
-        return f"{ratio}: {told(found[ratio]['tokens'], 2)}"
-    paper = f"; paper {found[ratio]['paper']}" if found[ratio]["paper"] else ""
-    return f"{ratio}: {told(found[ratio]['measured'], 2)}{paper}"
+        return f"{ratio}: {told(speedups[ratio]['tokens'], 2)}"
+    paper = f"; paper {speedups[ratio]['paper']}" if speedups[ratio]["paper"] else ""
+    return f"{ratio}: {told(speedups[ratio]['measured'], 2)}{paper}"
 
 
 FIGURE = Figure("Win score against time and generated tokens", ARMS, collect, draw, lines)

@@ -105,10 +105,10 @@ def _line(axes, points: Sequence[Data], shift: float, **look) -> None:
     """Win scores or leads over iterations, shifted sideways where intervals would hide one another."""
     from experiments.figures import style
 
-    found = [p["win_score"] for p in points]
+    scores = [p["win_score"] for p in points]
     x = [p["iteration"] + shift for p in points]
     axes.errorbar(
-        x, [p["mean"] for p in found], style.reach(found), markersize=3, linewidth=1.1, elinewidth=0.7, **look
+        x, [p["mean"] for p in scores], style.reach(scores), markersize=3, linewidth=1.1, elinewidth=0.7, **look
     )
 
 

@@ -80,7 +80,7 @@ def draw(data: Data, path: Path) -> list[str]:
     rows = {"paper: DPO, ratio 1": data["paper"]}
     for member in TIMED:
         shares = data["arms"][member.name]["from_iteration_1"]
-        rows[_label(dict(member.overrides))] = {phase: found["mean"] for phase, found in shares.items()}
+        rows[_label(dict(member.overrides))] = {phase: share["mean"] for phase, share in shares.items()}
     figure, axes = plt.subplots(figsize=(7.2, 3.1))
     left = [0.0] * len(rows)
     places = [0, *(k + 0.5 for k in range(1, len(rows)))]  # a gap below the paper's

@@ -174,8 +174,8 @@ def _responses(paper: Paper, ratio: float) -> float:
     return setup["prompts"] * setup["responses_per_prompt"] * passes
 
 
-def _equal(claimed: list[float], found: list[float]) -> bool:
-    return all(abs(a - b) <= ROUNDING for a, b in zip(claimed, found, strict=True))
+def _equal(claimed: list[float], recomputed: list[float]) -> bool:
+    return all(abs(a - b) <= ROUNDING for a, b in zip(claimed, recomputed, strict=True))
 
 
 def _range(speedups: list[float]) -> str:

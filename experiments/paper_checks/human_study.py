@@ -64,8 +64,8 @@ def table4_sample_sizes(paper: Paper) -> Finding:
     return finding(
         "Table 4, Appendix D",
         f"{said} ratings in each row",
-        "; ".join(f"{NAMES[name]}: {_few(found)}" for name, found in sizes.items()),
-        all(said in found for found in sizes.values()),
+        "; ".join(f"{NAMES[name]}: {_few(possible)}" for name, possible in sizes.items()),
+        all(said in possible for possible in sizes.values()),
         holds="The percentages can come from the number of ratings stated.",
         fails=f"No count out of {said} gives these percentages, so ratings are missing, or something else was counted "
         "than the text says.",
@@ -131,12 +131,12 @@ def table4_similarity(paper: Paper) -> Finding:
 
 def possible_sizes(row: Mapping[str, float], most: int) -> list[int]:
     """Sample sizes up to `most` whose counts, adding up to the size, give a row's percentages at two decimals."""
-    found = []
+    sizes = []
     for n in range(1, most + 1):
         ranges = [_counts(percent, n) for percent in row.values()]
         if all(ranges) and sum(r[0] for r in ranges) <= n <= sum(r[-1] for r in ranges):
-            found.append(n)
-    return found
+            sizes.append(n)
+    return sizes
 
 
 def _extreme_sizes(row: Mapping[str, float], said: int) -> list[int]:

@@ -21,13 +21,13 @@ def filled(text: str, verdicts: Sequence[dict[str, Any]], preset: str = "tiny") 
     """
     rows = {row["claim"]: row for row in verdicts}
 
-    def value(found: re.Match[str]) -> str:
-        claim, outcome = found[1], found[2]
+    def value(match: re.Match[str]) -> str:
+        claim, outcome = match[1], match[2]
         if claim in MEASURED and not outcome:
             return f"{MEASURED[claim](preset):.1f}"
         if claim not in rows or (outcome and outcome not in rows[claim]["outcomes"]):
             raise UserError(
-                f"There is no {found[0]} among the verdicts, which our words name; name a claim and its outcome."
+                f"There is no {match[0]} among the verdicts, which our words name; name a claim and its outcome."
             )
         if not outcome:
             return rows[claim]["verdict"]

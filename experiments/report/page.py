@@ -23,7 +23,7 @@ def page(markdown: str, title: str, folder: Path) -> str:
     """HTML of `markdown`, whose pictures are read from paths relative to `folder`. Nothing in it is fetched or run."""
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
     body = renderer.render(markdown).replace("&lt;br&gt;", "<br>")  # line breaks in table cells
-    body = re.sub(r'<img src="([^"]+)"', lambda found: f'<img src="{_inside(folder / found[1])}"', body)
+    body = re.sub(r'<img src="([^"]+)"', lambda match: f'<img src="{_inside(folder / match[1])}"', body)
     head = (
         f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
     )

@@ -29,12 +29,12 @@ def collect(evidence: Evidence) -> Data:
     lengths = np.concatenate([result["mean_length"] for result in results])
     order = np.argsort(lengths, kind="stable")
     parts = np.array_split(order, ROWS)
-    found = {}
+    models = {}
     for model in MODELS:
         r = np.array([np.nan if v is None else v for result in results for v in result[model]], dtype=float)
         means = [float(np.mean([v for v in result[model] if v is not None])) for result in results]
         shares = [np.histogram(r[part], bins=COLUMNS, range=(-1, 1))[0] for part in parts]
-        found[model] = {
+        models[model] = {
             "mean_r": interval([round(mean, 6) for mean in means]),
             "by_length": [round(float(np.nanmean(r[part])), 6) for part in parts],
             "shares": [(row / max(1, row.sum())).round(4).tolist() for row in shares],
@@ -43,7 +43,7 @@ def collect(evidence: Evidence) -> Data:
     return {
         "prompts": len(lengths),
         "length_parts": [[float(lengths[part].min()), float(lengths[part].max())] for part in parts],
-        "models": found,
+        "models": models,
         "paper": read_json(ROOT / "results" / "published" / "rlhf_workflow.json")["fig3"],
     }
 
@@ -51,10 +51,10 @@ def collect(evidence: Evidence) -> Data:
 def lines(data: Data) -> list[str]:
     """The mean correlations."""
     rows = [
-        f"  {MODELS[name]:30s} mean r {told(found['mean_r'], 3)}; by length "
-        + ", ".join(f"{value:.2f}" for value in found["by_length"])
-        + f"; {sum(found['without_r'])} of {data['prompts']} prompts without r"
-        for name, found in data["models"].items()
+        f"  {MODELS[name]:30s} mean r {told(model['mean_r'], 3)}; by length "
+        + ", ".join(f"{value:.2f}" for value in model["by_length"])
+        + f"; {sum(model['without_r'])} of {data['prompts']} prompts without r"
+        for name, model in data["models"].items()
     ]
     paper = data["paper"]
     return [*rows, f"  paper: UltraRM-13B {paper['UltraRM-13B']}, its own model {paper['BT mix2']}"]
@@ -67,15 +67,15 @@ def draw(data: Data, path: Path) -> list[str]:
     from experiments.figures import style
 
     figure, panels = plt.subplots(1, len(MODELS), figsize=(7.2, 2.9), sharey=True)
-    top = max(max(map(max, found["shares"])) for found in data["models"].values())
+    top = max(max(map(max, model["shares"])) for model in data["models"].values())
     for axes, (name, label) in zip(panels, MODELS.items(), strict=True):
-        found = data["models"][name]
+        model = data["models"][name]
         image = axes.imshow(
-            found["shares"], aspect="auto", origin="lower", cmap="viridis", vmin=0, vmax=top, extent=(-1, 1, 0, ROWS)
+            model["shares"], aspect="auto", origin="lower", cmap="viridis", vmin=0, vmax=top, extent=(-1, 1, 0, ROWS)
         )
         axes.axvline(0, color="white", linewidth=0.7, linestyle=":")
-        axes.plot(found["by_length"], np.arange(ROWS) + 0.5, "o", color="white", mec="black", markersize=4)
-        axes.set_title(f"{label}\nmean r {told(found['mean_r'], 2)}", fontsize=8.5)
+        axes.plot(model["by_length"], np.arange(ROWS) + 0.5, "o", color="white", mec="black", markersize=4)
+        axes.set_title(f"{label}\nmean r {told(model['mean_r'], 2)}", fontsize=8.5)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set_xlabel("Pearson's r of reward and length")
     panels[0].set_yticks(np.arange(ROWS) + 0.5, [f"{low:.0f}-{high:.0f}" for low, high in data["length_parts"]])

@@ -60,8 +60,8 @@ def held_out_preferences() -> list[Row]:
     rows = []
     for prompt in prompts("offline", HELD_OUT_PROMPTS):
         responses = [writer.write(prompt, seed=HELD_OUT_SEED) for writer in OTHERS]
-        found = preference_rows(prompt, responses, 1, HELD_OUT_SEED)
-        rows += [{**row, "category": CATEGORY_OF[prompt.category]} for row in found]
+        preferences = preference_rows(prompt, responses, 1, HELD_OUT_SEED)
+        rows += [{**row, "category": CATEGORY_OF[prompt.category]} for row in preferences]
     return rows
 
 
@@ -113,8 +113,8 @@ def _by_judge(config: RunConfig, work_dir: Path) -> Score:
         folder = work_dir / "judge" / "preferences" / stable_hash(answers, judge.model_dump())[:20]
         win_score(answers["chosen"], answers["rejected"], judge_of(judge), folder, allow_empty=True)
         worth = {"win": (1.0, 0.0), "lose": (0.0, 1.0)}
-        found = [worth.get(v.outcome, (0.5, 0.5)) for v in read_verdicts(folder).values()]
-        return [pair[side == "rejected"] for pair in found]
+        worths = [worth.get(v.outcome, (0.5, 0.5)) for v in read_verdicts(folder).values()]
+        return [pair[side == "rejected"] for pair in worths]
 
     return score
 
@@ -131,11 +131,11 @@ def length_correlations(config: RunConfig, rewards: dict[str, Score]) -> dict[st
         {"prompt": p.text, "answer": drawn[i * SAMPLES + k].text} for i, p in enumerate(asked) for k in range(SAMPLES)
     ]
     lengths = np.array([len(row["answer"]) for row in rows], dtype=float).reshape(-1, SAMPLES)
-    found: dict[str, Any] = {"mean_length": lengths.mean(axis=1).round(3).tolist()}
+    correlations: dict[str, Any] = {"mean_length": lengths.mean(axis=1).round(3).tolist()}
     for name, score in rewards.items():
         values = np.array(score(rows, "answer")).reshape(-1, SAMPLES)
-        found[name] = [correlation(a, b) for a, b in zip(lengths, values, strict=True)]
-    return found
+        correlations[name] = [correlation(a, b) for a, b in zip(lengths, values, strict=True)]
+    return correlations
 
 
 def correlation(lengths: np.ndarray, rewards: np.ndarray) -> float | None:
@@ -151,14 +151,14 @@ def final_policy(config: RunConfig, result: RunResult, work_dir: Path) -> dict[s
     Judged and graded on the evaluation prompts, AlpacaEval's rates on its own, the preset's benchmarks.
     """
     best = replace(result, policies=[result.best], stages=[])
-    found = {name: value for name, value in measure(result.best, config, work_dir).items() if name != "verdicts"}
+    measured = {name: value for name, value in measure(result.best, config, work_dir).items() if name != "verdicts"}
     return {
         "chosen": result.policies.index(result.best),
         "validation": [e["counts"]["reward_mean"] for e in result.stages if e["stage"] == "validate"],
         "response_length": [
             e["counts"]["response_length_mean"] for e in result.stages if e["stage"] in ("generate", "validate")
         ],
-        "measured": {name: value for name, value in found.items() if name != "gold"},
+        "measured": {name: value for name, value in measured.items() if name != "gold"},
         "alpaca": probes.alpaca(config, best, work_dir),
         "alpaca_sft": probes.alpaca(config, replace(best, policies=[config.policy.model]), work_dir),
         "benchmarks": probes.benchmarks(config, best, work_dir),

@@ -35,7 +35,7 @@ def collect(evidence: Evidence) -> Data:
     results = [result["agreement"] for result in raw[REWARD_MODELS.name]]
     return {
         "categories": {name: list(families) for name, families in CATEGORIES.items()},
-        "comparisons": {name: found["n"] for name, found in results[0]["gold"]["categories"].items()},
+        "comparisons": {name: category["n"] for name, category in results[0]["gold"]["categories"].items()},
         "models": {name: _shares([result[name] for result in results]) for name in LABELS},
         "paper": read_json(ROOT / "results" / "published" / "rlhf_workflow.json")["table1"],
     }
@@ -53,8 +53,8 @@ def lines(data: Data) -> list[str]:
     """A table of ours, then the paper's."""
     columns = [*data["categories"], "all"]
     rows = [f"  {'percent':32s}" + "".join(f"{name:20s}" for name in columns)]
-    for name, found in data["models"].items():
-        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{told(found[column]):20s}" for column in columns))
+    for name, shares in data["models"].items():
+        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{told(shares[column]):20s}" for column in columns))
     rows.append(f"  {'comparisons':32s}" + "".join(f"{n:<20d}" for n in data["comparisons"].values()))
     rows.append(f"  {'the paper':32s}" + "".join(f"{name:20s}" for name in data["paper"]["columns"]))
     for name, values in data["paper"]["models"].items():

@@ -55,10 +55,10 @@ def audit_raw(path: Path) -> list[str]:
 def _verdicts(where: str, row: dict[str, Any]) -> Iterator[str]:
     if "verdicts" not in row:
         return
-    found = Counter(row["verdicts"])
-    counts = {name: found[letter] for name, letter in LETTERS.items()}
+    letters = Counter(row["verdicts"])
+    counts = {name: letters[letter] for name, letter in LETTERS.items()}
     counts["n"] = counts["win"] + counts["tie"] + counts["lose"]
-    if sum(found.values()) != counts["n"] + counts["unparsed"]:
+    if sum(letters.values()) != counts["n"] + counts["unparsed"]:
         yield f"{where}: a verdict is none of {', '.join(LETTERS.values())}"
     counts["win_score"] = win_score(counts["win"], counts["lose"], counts["n"])
     wrong = {name: value for name, value in counts.items() if row[name] != value}
@@ -100,14 +100,14 @@ def audit_run_behind(path: Path) -> list[str] | None:
     if not (run_dir / "manifest.json").exists():
         return None
     problems = list(audit_run(run_dir).problems)
-    found = read_object(setting.computed(raw["arm"], raw["seed"]), "iterations")
-    unlike = differences(_flat(facts(raw)), _flat(facts(found)))
+    mine = read_object(setting.computed(raw["arm"], raw["seed"]), "iterations")
+    unlike = differences(_flat(facts(raw)), _flat(facts(mine)))
     if unlike:
         problems.append(f"this machine's run has another result ({len(unlike)} values; first {unlike[0][:200]})")
     manifest = read_json(run_dir / "manifest.json")
     config = setting.resolve(parse_config(manifest["config"], str(run_dir)))
     policies = [entry["path"] for entry in manifest["stages"] if entry["stage"] == "train"]
-    for row, policy in zip(found["iterations"], policies, strict=False):
+    for row, policy in zip(mine["iterations"], policies, strict=False):
         if "verdicts" in row:
             again = measure(policy, config, setting.work_dir)
             unlike = [name for name in MEASURES if name in again and again[name] != row.get(name)]
@@ -140,21 +140,21 @@ def _audit(options: argparse.Namespace) -> int:
         raise UserError(f"{RESULTS / options.preset / 'raw'} holds no results.")
     problems, behind, start = 0, 0, Start()
     for file in files:
-        found = audit_raw(file.resolve())
+        unsound = audit_raw(file.resolve())
         if options.runs and (run := audit_run_behind(file)) is not None:
-            found, behind = found + run, behind + 1
-        for problem in found:
+            unsound, behind = unsound + run, behind + 1
+        for problem in unsound:
             print(f"does not hold: {file}: {problem}")
-        problems += len(found)
+        problems += len(unsound)
     mixed = mixed_builds(builds(map(read_json, files)))
     for told in mixed:
         print(f"note: results of different builds of one world, whose differences are not those of arms alone: {told}.")
     runs = f", {behind} of them with the runs behind them" if options.runs else ""
-    found = f"{len(files)} raw results{runs}: {f'{problems} problems' if problems else 'all of it holds'}"
-    print(found)
+    summary = f"{len(files)} raw results{runs}: {f'{problems} problems' if problems else 'all of it holds'}"
+    print(summary)
     if options.preset == "tiny" and not options.files:
         counts = {"raw_results": len(files), "runs": behind, "problems": problems, "seeds_of_mixed_builds": len(mixed)}
-        record(f"make audit{' ARGS=--runs' if options.runs else ''}", found, counts, start)
+        record(f"make audit{' ARGS=--runs' if options.runs else ''}", summary, counts, start)
     return 1 if problems else 0
 
 

@@ -58,27 +58,27 @@ class Chaos:
 
 def chaos(kills: int, seed: int, folder: Path, tell: Any = print) -> Chaos:
     """Kill runs below `folder` until `kills` have died; a run that ends differently stays there to be looked at."""
-    rng, found = random.Random(seed), Chaos()
+    rng, tally = random.Random(seed), Chaos()
     calm = folder / "undisturbed"
     shutil.rmtree(folder, ignore_errors=True)
     seconds, events = _undisturbed(calm)
     expected = fingerprint(calm)
     tell(f"undisturbed: {seconds:.1f} s, {events} file operations, {len(expected)} hashes")
-    while found.kills.total() < kills:
-        trial = folder / f"trial-{found.trials}"
-        died = _killed(trial, rng, min(rng.choice((1, 2, 3)), kills - found.kills.total()), seconds, events)
+    while tally.kills.total() < kills:
+        trial = folder / f"trial-{tally.trials}"
+        died = _killed(trial, rng, min(rng.choice((1, 2, 3)), kills - tally.kills.total()), seconds, events)
         if _Child(trial).wait() != 0:
             raise UserError(f"{trial}: the run does not continue after kills; see {trial / 'log.txt'}.")
         unlike = sorted(name for name, value in fingerprint(trial).items() if expected.get(name) != value)
         unlike += audit_run(run_dir(trial)).problems
-        found.kills.update(died)
-        found.trials += 1
-        tell(f"trial {found.trials}: killed in {', '.join(died) or 'nothing'}: {'DIFFERS' if unlike else 'identical'}")
+        tally.kills.update(died)
+        tally.trials += 1
+        tell(f"trial {tally.trials}: killed in {', '.join(died) or 'nothing'}: {'DIFFERS' if unlike else 'identical'}")
         if unlike:
-            found.differing.append(f"{trial}: {'; '.join(unlike)}")
+            tally.differing.append(f"{trial}: {'; '.join(unlike)}")
         else:
             shutil.rmtree(trial)
-    return found
+    return tally
 
 
 def run_dir(folder: Path) -> Path:
@@ -88,13 +88,13 @@ def run_dir(folder: Path) -> Path:
 
 def fingerprint(folder: Path) -> dict[str, str]:
     """Hashes of all that a trial's run has made: each stage's files, its counts, and the raw result."""
-    found = {}
+    parts = {}
     for entry in read_json(run_dir(folder) / "manifest.json")["stages"]:
         name = f"iteration {entry['iteration']} {entry['stage']}"
-        found[f"{name}: counts"] = stable_hash(entry["counts"])
-        found |= {f"{name}: {file}": digest for file, digest in hash_files(Path(entry["path"])).items()}
+        parts[f"{name}: counts"] = stable_hash(entry["counts"])
+        parts |= {f"{name}: {file}": digest for file, digest in hash_files(Path(entry["path"])).items()}
     raw = facts(read_json(Setting(PRESET, runs=folder).computed(ARM.name, SEED)))
-    return {**found, "raw result": stable_hash(raw)}
+    return {**parts, "raw result": stable_hash(raw)}
 
 
 # --- one process -----------------------------------------------------------------------------------------------------
@@ -199,16 +199,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     def run() -> int:
         start = Start()
-        found = chaos(options.kills, options.seed, options.folder)
-        print(found)
+        tally = chaos(options.kills, options.seed, options.folder)
+        print(tally)
         if options.kills >= WHOLE:
             usual = (options.kills, options.seed) == (WHOLE, 0)
             command = "make chaos" + ("" if usual else f' ARGS="--kills {options.kills} --seed {options.seed}"')
-            counts = {"kills": dict(found.kills), "runs": found.trials, "differing": len(found.differing)}
-            record(command, str(found), counts, start)
-        for sentence in found.differing:
+            counts = {"kills": dict(tally.kills), "runs": tally.trials, "differing": len(tally.differing)}
+            record(command, str(tally), counts, start)
+        for sentence in tally.differing:
             print(f"differs: {sentence}", file=sys.stderr)
-        return 1 if found.differing else 0
+        return 1 if tally.differing else 0
 
     return exit_status(run)
 

@@ -31,11 +31,11 @@ class Start:
 
     def seconds(self) -> dict[str, float]:
         """Seconds since then: of the clock, and of the processor in this process and in those it has waited for."""
-        found = {
+        clocks = {
             "seconds": time.monotonic() - self.clock,
             "processor_seconds": processor_seconds() - self.processor,
         }
-        return {name: round(value, 1) for name, value in found.items()}
+        return {name: round(value, 1) for name, value in clocks.items()}
 
 
 def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:

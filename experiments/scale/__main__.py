@@ -62,11 +62,11 @@ def _one(task: str, n: int, folder: Path) -> dict[str, Any]:
 
 def growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of each task the exponents of time and memory, and bytes per further prompt, between its two largest sizes."""
-    found = []
+    exponents = []
     for task in (*ARRAYS, *STAGES):
         small, large = sorted((row for row in rows if row["task"] == task), key=lambda row: row["n"])[-2:]
         more = math.log(large["n"] / small["n"])
-        found.append(
+        exponents.append(
             {
                 "task": task,
                 "seconds_exponent": math.log(large["seconds"] / small["seconds"]) / more,
@@ -74,7 +74,7 @@ def growth(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "bytes_per_prompt": (large["peak"] - small["peak"]) / (large["n"] - small["n"]),
             }
         )
-    return found
+    return exponents
 
 
 def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -83,13 +83,13 @@ def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         max((row for row in rows if row["task"] == task), key=lambda row: row["n"]) for task in ("select_set", "rank")
     )
     stages = {row["task"]: row["seconds_exponent"] for row in growth(rows) if row["task"] in STAGES}
-    found = [
+    checks = [
         ("the set against argpartition, times", chosen["beside_argpartition"], TIMES_NUMPY),
         ("the set, bytes of its process", chosen["peak"], SET_BYTES),
         ("the ranking against argsort (linear-log), times", ranked["beside_argsort"], TIMES_NUMPY),
         *((f"{WHAT[task]}, exponent of time", exponent, EXPONENT) for task, exponent in stages.items()),
     ]
-    return [{"goal": what, "found": value, "at_most": limit, "holds": value <= limit} for what, value, limit in found]
+    return [{"goal": what, "found": value, "at_most": limit, "holds": value <= limit} for what, value, limit in checks]
 
 
 def table(data: dict[str, Any]) -> list[str]:
@@ -159,7 +159,7 @@ def _bench(small: bool, draw_only: bool) -> None:
         data = read_json(file)
     else:
         started = time.monotonic()
-        sizes = {kind: tuple(n // 10 for n in found) if small else found for kind, found in SIZES.items()}
+        sizes = {kind: tuple(n // 10 for n in counts) if small else counts for kind, counts in SIZES.items()}
         with tempfile.TemporaryDirectory(prefix="optune-scale-") as scratch:
             rows = measure(sizes, Path(scratch))
         data = {"command": "make bench-scale", "machine": here, "seconds": time.monotonic() - started, "rows": rows}

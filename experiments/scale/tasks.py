@@ -65,13 +65,13 @@ def _partition(scores: np.ndarray) -> Callable[[], Any]:
 
 def _turns(works: Sequence[Callable[[], Any]]) -> list[list[float]]:
     """Seconds of each work, TURNS times, one after the other."""
-    found: list[list[float]] = [[] for _ in works]
+    by_work: list[list[float]] = [[] for _ in works]
     for _ in range(TURNS):
-        for seconds, work in zip(found, works, strict=True):
+        for seconds, work in zip(by_work, works, strict=True):
             started = time.process_time()
             work()
             seconds.append(time.process_time() - started)
-    return found
+    return by_work
 
 
 # --- stages of a run --------------------------------------------------------------------------------------------------
@@ -153,8 +153,8 @@ def rows(n: int, folder: Path) -> dict[str, Any]:
     pairs, tokenizer = stages.pairs(1, prompts, history), word_tokenizer()
 
     def read() -> int:
-        found = preference_rows(stages.config, tokenizer, prompts / "prompts.parquet", pairs / "pairs.parquet", 1)
-        return sum(1 for _ in found)
+        table = preference_rows(stages.config, tokenizer, prompts / "prompts.parquet", pairs / "pairs.parquet", 1)
+        return sum(1 for _ in table)
 
     made, seconds = _timed(read)
     return {**seconds, "rows": made}
@@ -165,11 +165,11 @@ def resume(n: int, folder: Path) -> dict[str, Any]:
     stages, prompts, history = _run(folder)
 
     def again() -> list[Artefact]:
-        found = [stages.score(0, prompts, _artefact(folder / "responses"))]
-        return [*found, stages.select(2, prompts, history), stages.pairs(1, prompts, history)]
+        artefacts = [stages.score(0, prompts, _artefact(folder / "responses"))]
+        return [*artefacts, stages.select(2, prompts, history), stages.pairs(1, prompts, history)]
 
-    found, seconds = _timed(again)
-    return {**seconds, "reused": all(artefact.reused for artefact in found)}
+    artefacts, seconds = _timed(again)
+    return {**seconds, "reused": all(artefact.reused for artefact in artefacts)}
 
 
 class Reward:
