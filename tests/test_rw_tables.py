@@ -96,10 +96,10 @@ def test_a_correlation_is_one_or_none(pairs):
 
 def publish(folder, arm, seed: int, found: dict) -> None:
     from experiments.compute.results import raw_path
-    from experiments.compute.setting import identity
+    from experiments.compute.setting import made_with
 
     config = Setting("tiny").arm_config(arm, seed)
-    raw = {**identity(config), "arm": arm.name, "seed": seed, "build": seed, "packages": {}, **found, "timing": {}}
+    raw = {**made_with(config), "arm": arm.name, "seed": seed, "build": seed, "packages": {}, **found, "timing": {}}
     write_json(raw_path(folder, "tiny", arm.name, seed), raw)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from eval.verdicts import win_rates
 from experiments.always_on_policy.probes import CONTESTS
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, interval, told
+from experiments.figures.figure import Data, Evidence, interval, shown
 from optune.utils.files import read_json
 
 OUTCOMES = {"win": "AOP wins", "lose": "rival wins", "tie": "ties"}
@@ -55,7 +55,7 @@ def lines(data: Data) -> list[str]:
     rows.append(f"  {'iteration':11s}" + "".join(f"{name:22s}" for name in OUTCOMES.values()) + "paper: win, lose, tie")
     for row in data["iterations"]:
         paper = data["paper"].get(str(row["iteration"]), {})
-        cells = "".join(f"{told(row[outcome]):22s}" for outcome in OUTCOMES)
+        cells = "".join(f"{shown(row[outcome]):22s}" for outcome in OUTCOMES)
         published = ", ".join(f"{paper[o]:.2f}" for o in OUTCOMES) if paper else "-"
         rows.append(f"  {row['iteration']:<11d}{cells}{published}")
     for arm, points in data["arms"].items():
@@ -63,7 +63,7 @@ def lines(data: Data) -> list[str]:
         for point in points:
             for name in (n for n in point if n.startswith("tokens")):
                 spent[name] = spent.get(name, 0) + point[name]
-        gold = told(points[-1]["gold_mean"], 2)
+        gold = shown(points[-1]["gold_mean"], 2)
         updates = sum(point["updates"] for point in points)
         tokens = ", ".join(f"{name} {count:,.0f}" for name, count in spent.items())
         rows.append(f"  {TITLES[arm]}: gold at the end {gold}; {updates:.0f} updates; {tokens}")

@@ -27,7 +27,7 @@ from experiments.bench import (
     training,
     vanilla_iteration,
 )
-from experiments.bench.rows import Row, told
+from experiments.bench.rows import Row, row_text
 from experiments.bench.table import RESULTS, whole
 from experiments.bench.worlds import SANDBOXES, SIZES, World, world
 from experiments.compute.setting import RUNS
@@ -80,7 +80,7 @@ def bench(model: str, names: list[str], quick: bool, threads: int, until: float)
         mine["measures"][name] = {"seconds": round(time.perf_counter() - started, 1), "rows": rows}
         mine["measures"] = {name: mine["measures"][name] for name in MEASURES if name in mine["measures"]}
         write_json(path, record)
-        print("\n".join(map(told, rows)), flush=True)
+        print("\n".join(map(row_text, rows)), flush=True)
     return path
 
 

@@ -50,29 +50,29 @@ def reaches(value: float, goal: float, side: Side) -> bool:
     return value >= goal if side == "at least" else value <= goal
 
 
-def told(row: Row) -> str:
+def row_text(row: Row) -> str:
     """One line for the screen."""
     if row["ratio"] is None:
         value = f"{number(row['ours']['median'])} {row['unit']}" if row["ours"] else f"not measured ({row['why']})"
         against = "" if row["peer"] == "none" else f" against {row['peer']}"
         return f"  {row['what']}{against}: {value}"
-    goal = "" if row["goal"] is None else f"; goal {goal_told(row)}: {'met' if row['met'] else 'not met'}"
+    goal = "" if row["goal"] is None else f"; goal {goal_text(row)}: {'met' if row['met'] else 'not met'}"
     values = "; ".join(
         f"{who} {number(row[key]['median'])} {row['unit']}"
         for who, key in (("ours", "ours"), ("theirs", "theirs"))
         if row[key]
     )
-    return f"  {row['what']} against {row['peer']}: {ratio_told(row)}{goal} ({values})"
+    return f"  {row['what']} against {row['peer']}: {ratio_text(row)}{goal} ({values})"
 
 
-def goal_told(row: Row) -> str:
+def goal_text(row: Row) -> str:
     """`>= 2.5`, `<= 0.75`, `within 5%`."""
     if row["side"] == "within":
         return f"within {row['goal']:.0%}"
     return f"{'≥' if row['side'] == 'at least' else '≤'} {row['goal']:g}"
 
 
-def ratio_told(row: Row) -> str:
+def ratio_text(row: Row) -> str:
     """The ratio with its spread."""
     ratio = row["ratio"]
     digits = 3 if row["side"] == "within" else 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.bench.rows import Row, goal_told, number, ratio_told
+from experiments.bench.rows import Row, goal_text, number, ratio_text
 from experiments.compute.results import ROOT
 from optune.utils.files import read_json
 
@@ -37,7 +37,7 @@ def line(one: Row) -> str:
     """A row of the table."""
     cells = [one["what"], "" if one["peer"] == "none" else one["peer"]]
     cells += [f"{number(one[side]['median'])} {one['unit']}" if one[side] else "" for side in ("ours", "theirs")]
-    cells += [ratio_told(one) if one["ratio"] else "", "" if one["goal"] is None else goal_told(one)]
+    cells += [ratio_text(one) if one["ratio"] else "", "" if one["goal"] is None else goal_text(one)]
     cells.append({None: "" if one["goal"] is None else "not measured", True: "yes", False: "**no**"}[one["met"]])
     return "| " + " | ".join(cells) + " |"
 

@@ -31,10 +31,10 @@ def measure(world: World, repetitions: int) -> list[Row]:
         return [
             row("time to ratio 1's final quality", "ratio 1", "", None, None, None, GOAL, "at most", why=str(error))
         ]
-    return [told(reached)]
+    return [as_row(reached)]
 
 
-def told(reached: dict) -> Row:
+def as_row(reached: dict) -> Row:
     """The row; where the arm never reaches ratio 1, its time is that of its whole run, and the goal is missed."""
     win, gold = reached["ahead"]["win_score"], reached["ahead"]["gold_mean"]
     end = f"at its end it is {win:+.1f} points of win score and {gold:+.3f} of gold from ratio 1's"

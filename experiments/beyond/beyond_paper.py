@@ -34,7 +34,7 @@ from experiments.claims.contrasts import (
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, arm, ratio_arms
 from experiments.compute.results import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 
 FULL = arm("wdpo", "all")
 CLOCKED = (FULL, LONG_ARMS[0])  # random takes the same time as the lowest reward
@@ -87,7 +87,7 @@ def _spent(results: list[dict[str, Any]], columns: Sequence[str]) -> list[float]
 def lines(data: Data) -> list[str]:
     """The contrasts."""
     return [
-        f"  {said}: win score {told(by_outcome['win_score'])}, gold {told(by_outcome['gold_mean'], 3)}"
+        f"  {said}: win score {shown(by_outcome['win_score'])}, gold {shown(by_outcome['gold_mean'], 3)}"
         for said, by_outcome in data["contrasts"].items()
     ]
 

@@ -38,7 +38,7 @@ from experiments.claims.recipe_contrasts import (
 )
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.results import ROOT, Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 from optune.utils.files import read_json
 
 ARMS = (*MEMBERS.values(), *CLOCKED.values())
@@ -172,7 +172,7 @@ def lines(data: Data) -> list[str]:
     said += [f"    {row}" for row in data["published"]]
     said += ["  contrasts (win score; gold)"]
     said += [
-        f"    {key:54s} {told(by_outcome['win_score'])}; {told(by_outcome['gold_mean'], 3)}"
+        f"    {key:54s} {shown(by_outcome['win_score'])}; {shown(by_outcome['gold_mean'], 3)}"
         for key, by_outcome in data["contrasts"].items()
     ]
     return said
@@ -187,22 +187,22 @@ def _row(name: str, member: Data, unit: str) -> str:
     bought = f"{member['iterations'][unit]:10.1f}  {member['updates'][unit]:7.0f}" if unit in member["updates"] else ""
     short = member["unspent"].get(unit, 0)
     note = f"  ({short:.0%} unspent)" if short >= 0.005 else ""
-    win_score, gold = told(at_budget["win_score"]), told(at_budget["gold_mean"], 3)
+    win_score, gold = shown(at_budget["win_score"]), shown(at_budget["gold_mean"], 3)
     return f"    {name:22s}  {win_score:20s}  {gold:20s}  {bought}{note}".rstrip()
 
 
 def _lead(name: str, lead: Data) -> str:
-    return f"    {name:22s}  {told(lead['tokens']['win_score']):22s}  {told(lead['seconds']['win_score'])}"
+    return f"    {name:22s}  {shown(lead['tokens']['win_score']):22s}  {shown(lead['seconds']['win_score'])}"
 
 
 def _halves(name: str, by_part: Data) -> str:
-    cells = [told(by_part[unit]["win_score"]) for unit in ("half_tokens", "half_seconds")]
+    cells = [shown(by_part[unit]["win_score"]) for unit in ("half_tokens", "half_seconds")]
     return f"    {name:22s}  {cells[0]:22s}  {cells[1]}"
 
 
 def _peak(name: str, peak: Data) -> str:
     after = f"iteration {peak['iteration']}, {peak['tokens']:,.0f} tokens, {peak['seconds']:.1f} seconds"
-    return f"    {name:22s}  {told(peak['win_score']):20s}  {told(peak['gold_mean'], 3):20s}  {after}"
+    return f"    {name:22s}  {shown(peak['win_score']):20s}  {shown(peak['gold_mean'], 3):20s}  {after}"
 
 
 def _spending(counted: Data) -> str:

@@ -26,7 +26,7 @@ from experiments.claims.contrasts import outcome
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import Arm, arm, ranking_arms
 from experiments.compute.results import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from optune.sandbox.parts.mixes import MIXES
 
 WORLDS = {"main": "", **{mix: mix for mix in MIXES}}
@@ -156,23 +156,23 @@ def lines(data: Data) -> list[str]:
     """Per world its correlation and each ranking's lead over random; then the two slopes."""
     said = []
     for name, world in data["worlds"].items():
-        by_family, by_prompt = (told(world[f"{unit}_correlation"], 2) for unit in ("families", "prompts"))
+        by_family, by_prompt = (shown(world[f"{unit}_correlation"], 2) for unit in ("families", "prompts"))
         said.append(f"  World {name}: initial reward and gold gained correlate {by_family} (prompts: {by_prompt})")
-        said.append(f"    gain of the low half of the prompts - the high half: {told(world['low_half_lead'], 2)}")
+        said.append(f"    gain of the low half of the prompts - the high half: {shown(world['low_half_lead'], 2)}")
         at_random = world["levels"]["random"]
-        said.append(f"    {'random 0.5':22s} win score {told(at_random['win_score'])}, {_gold(at_random)}")
+        said.append(f"    {'random 0.5':22s} win score {shown(at_random['win_score'])}, {_gold(at_random)}")
         for strategy, label in SAID.items():
             lead = world["over_random"][strategy]
-            said.append(f"    {label:22s} - random: win score {told(lead['win_score'])}, {_gold(lead)}")
+            said.append(f"    {label:22s} - random: win score {shown(lead['win_score'])}, {_gold(lead)}")
     for measure, fitted in data["lines"].items():
         said.append(
-            f"  Lead of lowest reward over random ({measure}) per unit of correlation: {told(fitted['slope'], 2)}"
+            f"  Lead of lowest reward over random ({measure}) per unit of correlation: {shown(fitted['slope'], 2)}"
         )
     return said
 
 
 def _gold(of_measures: Data) -> str:
-    return f"gold {told(of_measures['gold_mean'], 3)}"
+    return f"gold {shown(of_measures['gold_mean'], 3)}"
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------

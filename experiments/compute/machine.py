@@ -32,7 +32,7 @@ def why_results_differ(pairs: Sequence[tuple[Result, Result]], outside: bool) ->
     outside: whether some of them are not even consistent. The committed results of before processors were recorded
     say `x86_64` alone.
     """
-    mine, theirs = ({machine_told(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
+    mine, theirs = ({machine_text(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
     meaning = [
         "Another processor rounds sums differently in their last bits. Once that changes a sampled token, a selected",
         "prompt or the sandbox's own models, the run is another draw by the same recipe: compare means and intervals,",
@@ -50,7 +50,7 @@ def why_results_differ(pairs: Sequence[tuple[Result, Result]], outside: bool) ->
     ]
 
 
-def machine_told(facts: dict[str, Any]) -> str:
+def machine_text(facts: dict[str, Any]) -> str:
     """`AMD EPYC (AVX2), 2 cores`, as far as a result says it."""
     vectors = f" ({facts['vectors']})" if "vectors" in facts else ""
     return f"{facts['cpu']}{vectors}, {facts['cores']} cores"

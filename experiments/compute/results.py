@@ -31,10 +31,10 @@ def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
 
 def facts(result: dict[str, Any]) -> dict[str, Any]:
     """A raw result without its wall-clock: what must be equal for a result to count as reproduced."""
-    return {name: value for name, value in {**result, **identity(result)}.items() if name != "timing"}
+    return {name: value for name, value in {**result, **recorded_settings(result)}.items() if name != "timing"}
 
 
-def identity(result: dict[str, Any]) -> dict[str, Any]:
+def recorded_settings(result: dict[str, Any]) -> dict[str, Any]:
     """What two results must share to be compared at all.
 
     An option that did not exist yet when a result was made has its default, which keeps what was done before.
@@ -54,7 +54,7 @@ def publish(result: dict[str, Any], results: Path) -> str:
         write_json(path, result)
         return "new"
     committed = read_json(path)
-    check_identity(committed, result, path)
+    check_made_alike(committed, result, path)
     mine = facts(result)
     if mine == facts(committed):
         return "reproduced"
@@ -78,9 +78,9 @@ def committed_results(
     return [raw for raw in results_there if (arm, raw["seed"]) not in new]
 
 
-def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
+def check_made_alike(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
     """Raises UserError where two results are of different presets, configurations or sandboxes."""
-    old, new = identity(committed), identity(result)
+    old, new = recorded_settings(committed), recorded_settings(result)
     unlike = [name for name in IDENTITY if old[name] != new[name]]
     if unlike:
         raise UserError(
@@ -142,7 +142,7 @@ def varied_by(arm: Arm, preset: str) -> set[str]:
 
 def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
     """The configuration and world of a result without the fields that arms vary on purpose."""
-    settings = identity(result)
+    settings = recorded_settings(result)
     for name in varied:
         *sections, field = name.split(".")
         part = settings["config"]

@@ -22,8 +22,8 @@ from tqdm import tqdm
 from experiments.compute.arms import Arm, build_of
 from experiments.compute.consistency import compare, verdict
 from experiments.compute.machine import machine, why_results_differ
-from experiments.compute.results import RESULTS, check_identity, committed_results, publish
-from experiments.compute.setting import Setting, identity
+from experiments.compute.results import RESULTS, check_made_alike, committed_results, publish
+from experiments.compute.setting import Setting, made_with
 from optune.config import RunConfig
 from optune.store import package_versions
 from optune.utils.files import read_json, write_json
@@ -43,7 +43,7 @@ def compute(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int]) -> dict
         if not committed.exists():
             new.add((arm.name, seed))
         elif not setting.overrides:
-            check_identity(read_json(committed), identity(config), committed)
+            check_made_alike(read_json(committed), made_with(config), committed)
     missing = [task for task in tasks if not setting.computed(task[1].name, task[2]).exists()]
     if missing:
         for build in sorted({build_of(seed) for _, _, seed in missing}) if setting.config.sandbox else ():
@@ -65,7 +65,7 @@ def run_arm(setting: Setting, arm: Arm, seed: int, tick: Any = None) -> None:
     with cpu_threads(config.threads):
         measured = _measured(arm, resolved, result, setting.work_dir, tick)
     raw = {
-        **identity(config),
+        **made_with(config),
         "arm": arm.name,
         "seed": seed,
         "build": build_of(seed) if config.sandbox else None,

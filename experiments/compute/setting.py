@@ -108,7 +108,7 @@ def world(config: RunConfig) -> dict[str, Any] | None:
     }
 
 
-def identity(config: RunConfig) -> dict[str, Any]:
+def made_with(config: RunConfig) -> dict[str, Any]:
     """What two results must share to be compared at all."""
     facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
     return {"preset": config.preset, "config": facts, "sandbox": world(config)}

@@ -143,7 +143,7 @@ def over_seeds(results: Sequence[dict[str, Any]], iteration: int, measure: str) 
     return interval([result["iterations"][iteration].get(measure) for result in results])
 
 
-def told(estimate: dict[str, float | None] | None, digits: int = 1) -> str:
+def shown(estimate: dict[str, float | None] | None, digits: int = 1) -> str:
     """`64.8 [60.1, 69.5]`."""
     if estimate is None:
         return "-"

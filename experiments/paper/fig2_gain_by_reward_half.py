@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 
 from experiments.compute.arms import arm
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from optune.utils.files import read_json
 
 ARM = arm("dpo", "all").probed("redraw")
@@ -114,7 +114,7 @@ def _share(row: Data, name: str = "top_share") -> str:
 
 
 def _percent(estimate: dict[str, float | None]) -> str:
-    mean, _, limits = told(estimate, 0).partition(" ")
+    mean, _, limits = shown(estimate, 0).partition(" ")
     return f"{mean}% {limits}".rstrip()
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from experiments.claims.contrasts import SPEEDUPS, on_the_clock, seconds_of, speedup, timed
 from experiments.compute.arms import RATIOS, arm, loss_arms
 from experiments.compute.results import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 from experiments.paper.table1_time_shares import time_share
 
 SHOWN = loss_arms("wdpo")
@@ -85,8 +85,8 @@ def lines(data: Data) -> list[str]:
     for ratio, times in data["speedups"].items():
         paper = f"paper {times['paper']}; " if times["paper"] else ""
         said.append(
-            f"  ratio {ratio}: {told(times['measured'], 2)} times as fast as ratio 1 ({paper}generation's share gives "
-            f"{told(times['predicted'], 2)}), {told(times['tokens'], 2)} times fewer tokens"
+            f"  ratio {ratio}: {shown(times['measured'], 2)} times as fast as ratio 1 ({paper}generation's share gives "
+            f"{shown(times['predicted'], 2)}), {shown(times['tokens'], 2)} times fewer tokens"
         )
     return said
 
@@ -135,9 +135,9 @@ def _label(name: str, speedups: Data, cost: str) -> str:
         return "1.0: full"
     ratio = name.rsplit("-", 1)[1]
     if cost == "tokens":
-        return f"{ratio}: {told(speedups[ratio]['tokens'], 2)}"
+        return f"{ratio}: {shown(speedups[ratio]['tokens'], 2)}"
     paper = f"; paper {speedups[ratio]['paper']}" if speedups[ratio]["paper"] else ""
-    return f"{ratio}: {told(speedups[ratio]['measured'], 2)}{paper}"
+    return f"{ratio}: {shown(speedups[ratio]['measured'], 2)}{paper}"
 
 
 FIGURE = Figure("Win score against time and generated tokens", ARMS, collect, draw, lines)

@@ -17,7 +17,7 @@ from experiments.claims.contrasts import outcome
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import RATIOS, arm, loss_arms
 from experiments.compute.results import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 
 LOSSES = {"dpo": "DPO", "wdpo": "wDPO", "dpo_mean_weight": "DPO, wDPO's mean weight"}
 ARMS = tuple(member for loss in LOSSES for member in loss_arms(loss))
@@ -61,8 +61,8 @@ def lines(data: Data) -> list[str]:
     """wDPO's leads in the last iteration."""
     return [
         f"  ratio {ratio}, iteration {leads['dpo'][-1]['iteration']}: wDPO's lead over DPO "
-        f"{told(leads['dpo'][-1]['win_score'])}, over DPO with wDPO's mean weight "
-        f"{told(leads['dpo_mean_weight'][-1]['win_score'])}"
+        f"{shown(leads['dpo'][-1]['win_score'])}, over DPO with wDPO's mean weight "
+        f"{shown(leads['dpo_mean_weight'][-1]['win_score'])}"
         for ratio, leads in data["leads"].items()
     ]
 

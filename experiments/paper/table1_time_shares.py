@@ -15,7 +15,7 @@ from typing import Any
 from experiments.claims.contrasts import PHASES, on_the_clock, timed
 from experiments.compute.arms import arm, loss_arms
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from optune.utils.files import read_json
 
 TIMED = (arm("dpo", "all"), *loss_arms("wdpo"))
@@ -64,7 +64,7 @@ def lines(data: Data) -> list[str]:
     phases = list(data["paper"])
     rows = {"paper, ratio 1": [f"{data['paper'][phase]:.1f}" for phase in phases]}
     for name, counted in data["arms"].items():
-        rows[name] = [told(counted["from_iteration_1"][phase]) for phase in phases]
+        rows[name] = [shown(counted["from_iteration_1"][phase]) for phase in phases]
     heading = f"  percent of time, engine {data['engine']}"
     table = [f"{heading:37s}" + "".join(f"{phase:20s}" for phase in phases)]
     table += [f"  {name:35s}" + "".join(f"{cell:20s}" for cell in cells) for name, cells in rows.items()]

@@ -16,7 +16,7 @@ from typing import Any
 
 from experiments.claims.contrasts import ALPACA_ARMS
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from optune.utils.files import read_json
 
 ARMS = tuple(member.probed("alpaca") for member in ALPACA_ARMS)
@@ -54,7 +54,7 @@ def lines(data: Data) -> list[str]:
     """One row per arm; the last column is the paper's."""
     heading = f"  {'percent':26s}{'length-controlled':22s}{'package s.e.':14s}{'raw':22s}{'characters':12s}paper"
     rows = [
-        f"  {name:26s}{told(row['lc_win_rate']):22s}{row['lc_standard_error']:<14.2f}{told(row['win_rate']):22s}"
+        f"  {name:26s}{shown(row['lc_win_rate']):22s}{row['lc_standard_error']:<14.2f}{shown(row['win_rate']):22s}"
         f"{row['avg_length']:<12.0f}{_number(row['paper'])}"
         for name, row in data["arms"].items()
     ]

@@ -18,7 +18,7 @@ from eval.benchmarks.suites import SUITES
 from experiments.claims.contrasts import ALPACA_ARMS
 from experiments.compute.arms import arm
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, interval, told
+from experiments.figures.figure import Data, Evidence, Figure, interval, shown
 from optune.utils.files import read_json
 
 MEMBERS = ALPACA_ARMS  # the paper's rows are those of Table 2
@@ -67,7 +67,7 @@ def lines(data: Data) -> list[str]:
     ours = [heading]
     for name, scores in data["models"].items():
         error = scores["average"]["standard_error"]
-        cells = "".join(f"{told(scores[column]):21s}" for column in columns)
+        cells = "".join(f"{shown(scores[column]):21s}" for column in columns)
         ours.append(f"  {name:26s}{cells}{'-' if error is None else f'{error:.2f}'}")
     paper_columns = list(next(iter(data["paper"].values())))
     paper = [f"  {'the paper, percent':26s}" + "".join(f"{name:21s}" for name in paper_columns)]

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.compute.arms import RATIOS, arm, ratio_arms
-from experiments.figures.figure import Data, Evidence, Figure, caption, over_seeds, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, over_seeds, preview, shown
 
 LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
 BASELINE = 50  # the win score of an answer as good as the baseline's
@@ -43,7 +43,7 @@ def collect(loss: str, evidence: Evidence) -> Data:
 def lines(data: Data) -> list[str]:
     """The last iteration of each arm."""
     return [
-        f"  {name:28s} iteration {points[-1]['iteration']}: {told(points[-1]['win_score'])}"
+        f"  {name:28s} iteration {points[-1]['iteration']}: {shown(points[-1]['win_score'])}"
         for name, points in data["arms"].items()
     ]
 

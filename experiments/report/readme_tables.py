@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.figures.figure import Data, told
+from experiments.figures.figure import Data, shown
 
 UNITS = {
     "win_score": "win score",
@@ -43,7 +43,7 @@ def recipes(data: Data) -> str:
     """One row per member of `compare-recipes.json`: its outcomes where vanilla's tokens, or seconds, are spent."""
     lines = ["| recipe | at equal tokens: win score; gold | at equal seconds: win score; gold |", "|---|---|---|"]
     for member in data["members"].values():
-        cells = [f"{told(at_budget['win_score'])}; {told(at_budget['gold_mean'], 2)}" for at_budget in _at(member)]
+        cells = [f"{shown(at_budget['win_score'])}; {shown(at_budget['gold_mean'], 2)}" for at_budget in _at(member)]
         lines.append(f"| {member['title']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
-from experiments.compute.machine import machine_told
+from experiments.compute.machine import machine_text
 from experiments.compute.results import RESULTS, ROOT, Raw, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
 from experiments.readme import update_readme
@@ -333,7 +333,7 @@ def _provenance(preset: str) -> Iterable[str]:
 
 def _machines(raw: Sequence[Raw]) -> Iterable[str]:
     """What the results say of where they were made, and how many machines that must have been."""
-    told = Counter(machine_told(one["timing"]["machine"]) for one in raw)
+    told = Counter(machine_text(one["timing"]["machine"]) for one in raw)
     yield f"- Machines: {'; '.join(f'{name} ({number} results)' for name, number in told.items())}."
     unnamed = sum("vectors" not in one["timing"]["machine"] for one in raw)
     if unnamed:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, told
+from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from experiments.rlhf_workflow.probes import REWARD_MODELS
 from optune.utils.files import read_json
 
@@ -51,7 +51,7 @@ def collect(evidence: Evidence) -> Data:
 def lines(data: Data) -> list[str]:
     """The mean correlations."""
     rows = [
-        f"  {MODELS[name]:30s} mean r {told(model['mean_r'], 3)}; by length "
+        f"  {MODELS[name]:30s} mean r {shown(model['mean_r'], 3)}; by length "
         + ", ".join(f"{value:.2f}" for value in model["by_length"])
         + f"; {sum(model['without_r'])} of {data['prompts']} prompts without r"
         for name, model in data["models"].items()
@@ -75,7 +75,7 @@ def draw(data: Data, path: Path) -> list[str]:
         )
         axes.axvline(0, color="white", linewidth=0.7, linestyle=":")
         axes.plot(model["by_length"], np.arange(ROWS) + 0.5, "o", color="white", mec="black", markersize=4)
-        axes.set_title(f"{label}\nmean r {told(model['mean_r'], 2)}", fontsize=8.5)
+        axes.set_title(f"{label}\nmean r {shown(model['mean_r'], 2)}", fontsize=8.5)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set_xlabel("Pearson's r of reward and length")
     panels[0].set_yticks(np.arange(ROWS) + 0.5, [f"{low:.0f}-{high:.0f}" for low, high in data["length_parts"]])

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, interval, told
+from experiments.figures.figure import Data, Evidence, Figure, interval, shown
 from experiments.rlhf_workflow.probes import CATEGORIES, REWARD_MODELS
 from optune.utils.files import read_json
 
@@ -54,7 +54,7 @@ def lines(data: Data) -> list[str]:
     columns = [*data["categories"], "all"]
     rows = [f"  {'percent':32s}" + "".join(f"{name:20s}" for name in columns)]
     for name, shares in data["models"].items():
-        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{told(shares[column]):20s}" for column in columns))
+        rows.append(f"  {LABELS[name]:32s}" + "".join(f"{shown(shares[column]):20s}" for column in columns))
     rows.append(f"  {'comparisons':32s}" + "".join(f"{n:<20d}" for n in data["comparisons"].values()))
     rows.append(f"  {'the paper':32s}" + "".join(f"{name:20s}" for name in data["paper"]["columns"]))
     for name, values in data["paper"]["models"].items():

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, interval, told
+from experiments.figures.figure import Data, Evidence, Figure, interval, shown
 from experiments.rlhf_workflow.probes import ABLATION, PENALTY
 from optune.utils.files import read_json
 
@@ -78,7 +78,7 @@ def lines(data: Data) -> list[str]:
     rows = [f"  {'':34s}" + "".join(f"{COLUMNS.get(name, name):22s}" for name in columns)]
     for part, prefix in (("rows", ""), ("minus_ours", "minus ours: ")):
         for label, found in data[part].items():
-            cells = (told(found.get(name), 2 if name == "gold" else 1) for name in columns)
+            cells = (shown(found.get(name), 2 if name == "gold" else 1) for name in columns)
             rows.append(f"  {prefix + label:34s}" + "".join(f"{cell:22s}" for cell in cells))
     rows.append(f"  {'the paper':34s}" + "".join(f"{name:18s}" for name in data["paper"]["columns"]))
     for label, values in data["paper"]["models"].items():

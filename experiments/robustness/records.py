@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.machine import machine, machine_told
+from experiments.compute.machine import machine, machine_text
 from experiments.compute.results import ROOT
 from experiments.readme import update_readme
 from optune.utils.files import read_json, write_json
@@ -78,7 +78,7 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     lines.append("|---|---|---|---|")
     for one in records:
         minutes = f"{one['seconds'] / 60:.1f} ({one['processor_seconds'] / 60:.1f})"
-        where = f"{one['date']}, commit {one['commit']}, {machine_told(one['machine'])}"
+        where = f"{one['date']}, commit {one['commit']}, {machine_text(one['machine'])}"
         lines.append(f"| `{one['command']}` | {one['found']} | {minutes} | {where} |")
     return "\n".join(lines)
 
