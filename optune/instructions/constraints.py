@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 
-from optune.instructions.topics import TOPICS
+from optune.instructions.topics import TOPICS, words
 
 NEAR = 0.6
 """The most that an answer gets which does not meet a constraint."""
@@ -32,7 +32,7 @@ _OTHER_WORDS = (
     *("secret", "sometimes", "special", "surprise", "today", "together", "tomorrow", "wonder", "world", "yesterday"),
 )
 _BEGINNINGS = ("Believe me", "Did you know", "First of all", "Good news", "Here we go", "Honestly", "Imagine this")
-_ENDINGS = ("and that is a fact.", "as everybody knows.", "now you know.", "so try it today.", "what a world!")
+_ENDINGS = ("day", "forever", "friend", "fun", "heart", "home", "life", "today", "together", "world")
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,11 @@ def sentences(answer: str) -> int:
     return len(ends) + any(c.isalnum() for c in rest)
 
 
+def _length(answer: str) -> int:
+    """Words of an answer, as IFEval counts them."""
+    return len(re.findall(r"\w+", answer))
+
+
 def _count(word: str, answer: str) -> int:
     """Uses of a word, its plural included, in any case."""
     return len(re.findall(rf"\b{re.escape(word)}(?:s|es)?\b", answer, flags=re.IGNORECASE))
@@ -127,13 +132,31 @@ def _lower(_: Slots, answer: str) -> float:
     return 1.0 if answer.islower() else _faults(max(1, sum(c.isupper() for c in answer)))
 
 
+def _capitals(slots: Slots, answer: str) -> float:
+    return (
+        _enough(len(re.findall(r"\b[A-Z]{3,}\b", answer)), int(slots["shouts"])) if answer.upper() != answer else HINT
+    )
+
+
 def _at_most(slots: Slots, answer: str) -> float:
     most = int(slots["most"])
-    return _faults(max(0, len(re.findall(r"\w+", answer)) - most), most)
+    return _faults(max(0, _length(answer) - most), most)
+
+
+def _at_least(slots: Slots, answer: str) -> float:
+    return _enough(_length(answer), int(slots["least"]))
+
+
+def _sentences(slots: Slots, answer: str) -> float:
+    return _exactly(sentences(answer), int(slots["count"]))
 
 
 def _include(slots: Slots, answer: str) -> float:
     return _enough(sum(_count(word, answer) > 0 for word in slots.values()), len(slots))
+
+
+def _frequency(slots: Slots, answer: str) -> float:
+    return _enough(_count(slots["word"], answer), int(slots["times"]))
 
 
 def _avoid(slots: Slots, answer: str) -> float:
@@ -146,13 +169,13 @@ def _begin(slots: Slots, answer: str) -> float:
 
 
 def _end(slots: Slots, answer: str) -> float:
-    phrase, text = slots["end"].lower(), answer.strip('"').lower()
-    return _met_or_hint(text.endswith(phrase), phrase.rstrip(".!") in text)
+    found = words(answer)
+    return _met_or_hint(found[-1:] == [slots["end"]], slots["end"] in found)
 
 
-def _quotes(_: Slots, answer: str) -> float:
-    starts, ends = answer[0] == '"', answer[-1] == '"'
-    return _met_or_hint(starts and ends and len(answer) > 2, starts or ends)
+def _quoted(_: Slots, answer: str) -> float:
+    met = re.search(r'(["“])\w[^"“”\n]*["”]', answer) and not re.fullmatch(r'["“][^"“”]*["”]', answer)
+    return _met_or_hint(bool(met), '"' in answer or "“" in answer)
 
 
 def _title(_: Slots, answer: str) -> float:
@@ -210,43 +233,33 @@ def _topic_word(rng: Random, topic: str) -> dict[str, object]:
 
 KINDS: dict[str, Kind] = {
     "upper": Kind("case", "Use capital letters only.", _none, _upper),
-    "lower": Kind("case", "Use lowercase letters only, with no capital letters at all.", _none, _lower),
-    "at_most": Kind("length", "Use at most {most} words.", _one_of("most", 12, 15, 18, 20), _at_most),
-    "at_least": Kind(
-        "length",
-        "Use at least {least} words.",
-        _one_of("least", 25, 30, 35),
-        lambda slots, answer: _enough(len(re.findall(r"\w+", answer)), int(slots["least"])),
-    ),
+    "lower": Kind("case", "Your answer must be in all lowercase letters.", _none, _lower),
+    "capitals": Kind("case", "Write at least {shouts} words in CAPITALS.", _one_of("shouts", 1, 2), _capitals),
+    "at_most": Kind("length", "Answer in {most} words or fewer.", _one_of("most", 12, 15, 18, 20), _at_most),
+    "at_least": Kind("length", "Use at least {least} words.", _one_of("least", 25, 30, 35), _at_least),
     "sentences": Kind(
-        "length",
-        "The number of sentences must be exactly {count}.",
-        _one_of("count", 1, 2, 3),
-        lambda slots, answer: _exactly(sentences(answer), int(slots["count"])),
+        "length", "The number of sentences must be exactly {count}.", _one_of("count", 1, 2, 3), _sentences
     ),
-    "bullets": Kind("form", "Write it as exactly {bullets} bullet points.", _one_of("bullets", 2, 3, 4), _bullets),
+    "bullets": Kind(
+        "form", "Use exactly {bullets} bullet points, each starting with a dash.", _one_of("bullets", 2, 3), _bullets
+    ),
     "numbered": Kind(
-        "form", "Write it as a numbered list of exactly {items} items.", _one_of("items", 2, 3), _numbered
+        "form", "List exactly {items} things, numbered 1., 2. and so on.", _one_of("items", 2, 3), _numbered
     ),
-    "include": Kind("words", "Use the words '{first}' and '{second}'.", _two_of(_OTHER_WORDS), _include),
+    "include": Kind("words", "The words '{first}' and '{second}' must appear.", _two_of(_OTHER_WORDS), _include),
     "avoid": Kind("words", "Do not use the words '{first}' and '{second}'.", _two_of(_COMMON), _avoid),
-    "frequency": Kind(
-        "words",
-        "Use the word '{word}' at least {times} times.",
-        _topic_word,
-        lambda slots, answer: _enough(_count(slots["word"], answer), int(slots["times"])),
-    ),
+    "frequency": Kind("words", "Use the word '{word}' at least {times} times.", _topic_word, _frequency),
     "no_commas": Kind("words", "Do not use any commas.", _none, lambda _, answer: _faults(answer.count(","))),
-    "begin": Kind("edge", "Begin with the words '{start}'.", _one_of("start", *_BEGINNINGS), _begin),
-    "end": Kind("edge", "Finish with the words '{end}'", _one_of("end", *_ENDINGS), _end),
-    "quotes": Kind("edge", "Put the whole answer between double quotation marks.", _none, _quotes),
-    "question": Kind("edge", "Let the last sentence be a question.", _none, _question),
+    "begin": Kind("edge", "Start with '{start}'.", _one_of("start", *_BEGINNINGS), _begin),
+    "end": Kind("edge", "The last word must be '{end}'.", _one_of("end", *_ENDINGS), _end),
+    "question": Kind("edge", "Ask a question at the end.", _none, _question),
     "title": Kind("frame", "Add a title between double angle brackets, such as <<title>>.", _none, _title),
     "postscript": Kind("frame", "Add a postscript at the end that starts with P.S.", _none, _postscript),
+    "quoted": Kind("frame", "Put at least one word between double quotation marks.", _none, _quoted),
     "highlight": Kind(
         "frame", "Put asterisks around at least {marks} words, like *this*.", _one_of("marks", 1, 2), _highlights
     ),
-    "exclaim": Kind("frame", "End every sentence with an exclamation mark.", _none, _exclaim),
+    "exclaim": Kind("frame", "Be excited! Every sentence must end with an exclamation mark!", _none, _exclaim),
 }
 
 MEET: frozenset[frozenset[str]] = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterator
@@ -64,12 +65,7 @@ def prompts(split: str, n: int | None = None) -> list[Prompt]:
     n = SIZES[split] if n is None else n
     if n > SIZES[split]:
         raise UserError(f"The split {split!r} of the instructions holds {SIZES[split]} prompts, not {n}.")
-    found: dict[str, Instruction] = {}
-    for instruction in _stream("test" if split == "test300" else split):
-        if len(found) == n:
-            break
-        found.setdefault(instruction.text, instruction)
-    return [instruction.prompt for instruction in found.values()]
+    return list(_all("test" if split == "test300" else split)[:n])
 
 
 def read(prompt_text: str) -> Instruction:
@@ -87,6 +83,16 @@ def read(prompt_text: str) -> Instruction:
 def stable_int(*parts: object) -> int:
     """A 64-bit hash of `parts` that is the same in every process."""
     return int.from_bytes(hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()[:8], "big")
+
+
+@functools.cache
+def _all(split: str) -> tuple[Prompt, ...]:
+    found: dict[str, Instruction] = {}
+    for instruction in _stream(split):
+        found.setdefault(instruction.text, instruction)
+        if len(found) == SIZES[split]:
+            break
+    return tuple(instruction.prompt for instruction in found.values())
 
 
 def _stream(split: str) -> Iterator[Instruction]:
