@@ -234,7 +234,7 @@ def _topic_word(rng: Random, topic: str) -> dict[str, object]:
 KINDS: dict[str, Kind] = {
     "upper": Kind("case", "Use capital letters only.", _none, _upper),
     "lower": Kind("case", "Your answer must be in all lowercase letters.", _none, _lower),
-    "capitals": Kind("case", "Write at least {shouts} words in CAPITALS.", _one_of("shouts", 1, 2), _capitals),
+    "capitals": Kind("case", "Write {shouts} or more words in CAPITALS.", _one_of("shouts", 1, 2), _capitals),
     "at_most": Kind("length", "Answer in {most} words or fewer.", _one_of("most", 12, 15, 18, 20), _at_most),
     "at_least": Kind("length", "Use at least {least} words.", _one_of("least", 25, 30, 35), _at_least),
     "sentences": Kind(
@@ -257,7 +257,7 @@ KINDS: dict[str, Kind] = {
     "postscript": Kind("frame", "Add a postscript at the end that starts with P.S.", _none, _postscript),
     "quoted": Kind("frame", "Put at least one word between double quotation marks.", _none, _quoted),
     "highlight": Kind(
-        "frame", "Put asterisks around at least {marks} words, like *this*.", _one_of("marks", 1, 2), _highlights
+        "frame", "Put asterisks around {marks} or more words, like *this*.", _one_of("marks", 1, 2), _highlights
     ),
     "exclaim": Kind("frame", "Be excited! Every sentence must end with an exclamation mark!", _none, _exclaim),
 }
