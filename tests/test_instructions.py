@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -185,3 +190,44 @@ def test_what_is_met_here_is_met_in_ifeval_too(monkeypatch):
         assert theirs or not ours, (constraint, text)
         assert ours or not same or not theirs, (constraint, text)
     assert set(met) == set(IFEVAL) and min(met.values()) > 0
+
+
+GRADED = [json.loads(line) for line in Path(__file__).with_name("instruction_answers.jsonl").read_text().splitlines()]
+"""Answers with the grades (1 to 10) that a person gave them before there was a rubric, and their nats per token under
+the start policy."""
+
+
+def golds() -> list[float]:
+    return [instructions.gold(row["prompt"], row["answer"], row["nats"]) for row in GRADED]
+
+
+def test_gold_ranks_answers_as_a_person_does():
+    table = pd.DataFrame({"prompt": [r["prompt"] for r in GRADED], "grade": [r["grade"] for r in GRADED]})
+    table["gold"] = golds()
+    assert len(table) >= 60
+    assert table["gold"].corr(table["grade"], method="spearman") > 0.9
+    pairs = table.merge(table, on="prompt").query("grade_x > grade_y")
+    assert (pairs["gold_x"] > pairs["gold_y"]).mean() > 0.9
+
+
+def test_gamed_answers_are_worth_less_than_honest_ones_that_fail():
+    gamed = [g for g, row in zip(golds(), GRADED, strict=True) if row["grade"] <= 2]
+    honest = [g for g, row in zip(golds(), GRADED, strict=True) if row["grade"] in (5, 6)]
+    assert len(gamed) > 25 and max(gamed) < 3.6 and fmean(gamed) < 2.6 < 4 < fmean(honest)
+
+
+def test_constraints_are_at_least_half_of_gold():
+    for row, value in zip(GRADED, golds(), strict=True):
+        if row["grade"] == 10:
+            text = instructions.quality(row["prompt"], row["answer"], row["nats"])
+            assert value - replace(text, met=0.0).gold > 0.5 * 9 * text.text
+
+
+@pytest.mark.parametrize("answer", ["", " \n", "...", "!?", "🙂"])
+def test_an_answer_without_a_word_is_gold_one(answer):
+    assert instructions.gold(prompts("test")[0].text, answer, 1.0) == 1.0
+
+
+@given(st.sampled_from(prompts("validation")), st.text(max_size=80) | st.just(ANSWER), st.floats(0, 100))
+def test_gold_is_bounded_for_any_answer(prompt, answer, nats):
+    assert 1.0 <= instructions.gold(prompt.text, answer, nats) <= 10.0

@@ -1,7 +1,9 @@
 """The world `instructions`: English prompts whose constraints can be checked, for a real language model.
 
 Pure functions of text first. A prompt is a task about a topic with one or two constraints (open `prompts.py` first,
-then `constraints.py`); its text alone says what to check. Quality is `gold`, a rubric that no model ever trains on.
+then `constraints.py`); its text alone says what to check. Quality is `gold`, a rubric that no model ever trains on;
+what it takes from a model, how likely an answer is under the frozen start policy, is a number that `fluency.py`
+measures.
 Every result computed here carries `VERSION` and `content_hash()`.
 """
 
@@ -12,6 +14,7 @@ import hashlib
 from pathlib import Path
 
 from optune.instructions.constraints import KINDS, Constraint
+from optune.instructions.gold import gold, quality, satisfied
 from optune.instructions.prompts import SIZES, Instruction, prompts, read
 from optune.instructions.topics import SPLITS, TOPICS
 
@@ -26,8 +29,11 @@ __all__ = [
     "Constraint",
     "Instruction",
     "content_hash",
+    "gold",
     "prompts",
+    "quality",
     "read",
+    "satisfied",
 ]
 
 

@@ -46,8 +46,13 @@ class Instruction:
     constraints: tuple[Constraint, ...]
 
     @property
+    def sentence(self) -> str:
+        """The task alone, without its constraints."""
+        return self.task.format(topic=self.topic)
+
+    @property
     def text(self) -> str:
-        return " ".join((self.task.format(topic=self.topic), *(c.sentence for c in self.constraints)))
+        return " ".join((self.sentence, *(c.sentence for c in self.constraints)))
 
     @property
     def category(self) -> str:
