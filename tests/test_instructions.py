@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
@@ -18,11 +18,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from optune import instructions
+from eval.judges import make_judge
+from eval.judges.instructions import InstructionsJudge
+from eval.judges.sandbox import JudgeNoise
+from eval.win_score import win_score
+from optune import instructions, sandbox
+from optune.config import RewardConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
+from optune.instructions.fluency import EMPTY, Fluency, plain
 from optune.instructions.topics import mentions, stem
-from optune.types import UserError
+from optune.reward import REWARDS, rules_hash
+from optune.types import Prompt, Response, UserError
+from optune.utils.registry import resolve
 
 OF_THEIR_OWN = ("train", "preference", "offline", "validation", "test")
 ANSWER = "Bees make sweet honey in a hive. They visit many flowers, and they dance."
@@ -95,8 +103,8 @@ def test_a_topic_has_words_and_inflected_forms_count():
     assert sum(map(len, SPLITS.values())) == len(TOPICS)
     assert mentions("honey", "Bees live in hives.") == (2, False)
     assert mentions("ice cream", "Ice cream is cold.") == (1, True)
-    for inflected, plain in (("running", "run"), ("leaves", "leaf"), ("berries", "berry"), ("baked", "bake")):
-        assert stem(inflected) == stem(plain)
+    for inflected, base in (("running", "run"), ("leaves", "leaf"), ("berries", "berry"), ("baked", "bake")):
+        assert stem(inflected) == stem(base)
 
 
 CASES: list[tuple[str, dict[str, str], str, str]] = [
@@ -231,3 +239,87 @@ def test_an_answer_without_a_word_is_gold_one(answer):
 @given(st.sampled_from(prompts("validation")), st.text(max_size=80) | st.just(ANSWER), st.floats(0, 100))
 def test_gold_is_bounded_for_any_answer(prompt, answer, nats):
     assert 1.0 <= instructions.gold(prompt.text, answer, nats) <= 10.0
+
+
+def scored(settings: RewardConfig, answers: list[str], seed: int = 0) -> list[float]:
+    responses = [Response(COMMAS.prompt_id, i, 0, (), text, "stop") for i, text in enumerate(answers)]
+    reward = resolve(REWARDS, settings.kind, "reward")(settings)
+    return reward.score([COMMAS] * len(answers), responses, seed)
+
+
+COMMAS = Prompt("p", "Write a short text about honesty. Do not use any commas. The last word must be 'world'.")
+
+
+def test_the_checker_is_the_mean_credit_of_the_constraints():
+    answers = ["Honesty feeds the world.", "Honesty feeds us all.", "Yes, honesty, and the world, feeds, us.", ""]
+    assert scored(RewardConfig(kind="checker"), answers) == pytest.approx([1.0, 0.5, 0.15, 0.0])
+
+
+def test_the_imperfect_checker_errs_by_its_noise_alike_for_the_same_answer_and_differently_by_seed():
+    answers = [f"Honesty number {i} feeds the world." for i in range(400)]
+    settings = RewardConfig(kind="imperfect_checker", noise=0.2)
+    rewards = scored(settings, [*answers, answers[0]])
+    assert rewards[0] == rewards[-1] and scored(settings, answers) == rewards[:-1]
+    assert fmean(rewards) == pytest.approx(1.0, abs=0.04)
+    assert stdev(rewards) == pytest.approx(0.2, rel=0.15)
+    assert scored(settings, answers, seed=1) != rewards[:-1]
+
+
+def test_the_imperfect_checker_without_noise_is_refused():
+    with pytest.raises(ValueError, match="needs noise above 0"):
+        RewardConfig(kind="imperfect_checker")
+
+
+def test_a_checkers_rules_are_part_of_a_stages_key():
+    assert rules_hash(RewardConfig(kind="checker")) == instructions.content_hash()
+    assert rules_hash(RewardConfig(kind="gold")) == sandbox.content_hash()
+    assert rules_hash(RewardConfig(model="m")) is None
+
+
+@pytest.mark.parametrize(
+    "answer, same_as",
+    [("BEES MAKE HONEY. THEY DANCE.", "Bees make honey. They dance."), ("*Bees* \"make\"", "Bees make"),
+     ("- bees fly\n- they dance", "Bees fly\nThey dance"), ("1. Bees fly.", "Bees fly."), ("<<Bees>> fly", "Bees fly")],
+)  # fmt: skip
+def test_what_a_constraint_makes_of_a_form_does_not_count_against_fluency(answer, same_as):
+    assert plain(answer) == same_as
+
+
+def test_nats_do_not_depend_on_the_batch_and_are_computed_once(random_llama):
+    texts = [p.text for p in prompts("validation", 6)]
+    answers = ["say one two", "tom", "", "list one two three four and five", "say", "tom tom"]
+    together = Fluency(random_llama).nats(texts, answers)
+    scorer = Fluency(random_llama, batch_size=1)
+    assert scorer.nats(texts, answers) == pytest.approx(together, abs=2e-3)
+    assert together[2] == EMPTY and all(0 < n < 20 for n in together[:2])
+    scorer.model = None
+    assert scorer.nats(texts[::-1], answers[::-1]) == pytest.approx(together[::-1], abs=2e-3)
+
+
+def test_the_judge_sees_gold_with_noise(random_llama):
+    question = prompts("test")[0].text
+    exact = InstructionsJudge(random_llama, JudgeNoise(answer_sd=0, call_rate=0, grid=0.001))
+    gold = instructions.gold(question, ANSWER, Fluency(random_llama).nats([question], [ANSWER])[0])
+    assert exact.rate(question, ANSWER, "") == pytest.approx((gold, 1.0), abs=2e-3)
+    noisy = InstructionsJudge(random_llama)
+    assert noisy.name != exact.name
+    assert noisy.rate(question, ANSWER, "") == noisy.rate(question, ANSWER, "") != exact.rate(question, ANSWER, "")
+
+
+def test_answers_are_judged_as_text_through_the_client(random_llama, tmp_path):
+    asked = prompts("test", 24)
+    good = [f"Many people like {read(p.text).topic}, and they tell each other about it every day." for p in asked]
+    sides = [
+        [{"instruction": p.text, "output": text} for p, text in zip(asked, texts, strict=True)]
+        for texts in (good, ["no"] * 24)
+    ]
+    judge = make_judge("instructions", str(random_llama))
+    found = win_score(*sides, judge, tmp_path)
+    assert found["n"] == 24 and found["unparsed"] == 0 and found["win_score"] > 50 and found["usage"]["cost"] == 0
+    assert win_score(*sides[::-1], judge, tmp_path / "mirrored")["win_score"] < 50
+
+
+def test_the_judge_without_a_start_policy_is_refused():
+    for model in (None, "no/such/folder"):
+        with pytest.raises(UserError, match="start policy's folder"):
+            make_judge("instructions", model)

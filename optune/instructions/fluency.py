@@ -6,6 +6,7 @@ one case), so that an answer in capital letters is as fluent as the same words i
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,12 @@ class Fluency:
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+
+
+@functools.cache
+def shared(folder: Path) -> Fluency:
+    """One `Fluency` of a folder for the whole process: what one part has scored is known to the others."""
+    return Fluency(folder)
 
 
 def plain(answer: str) -> str:
