@@ -90,7 +90,9 @@ class RewardConfig(Section):
     max_length: int = Field(1024, ge=1, description="tokens of prompt and response together")
     dtype: Dtype = "float32"
     trust_remote_code: bool = False
-    noise: float = Field(0.0, ge=0, description="`gold` only: standard deviation added to each score")
+    noise: float = Field(
+        0.0, ge=0, description="`gold`, `imperfect_checker` only: standard deviation added to each score"
+    )
     length_penalty: float | None = Field(None, ge=0, description="taken off for each character of a response", **LATER)
     workers: int | None = Field(
         None, ge=1, description="`sequence_classifier` only: processes, each with a GPU of its own", **LATER
@@ -102,6 +104,8 @@ class RewardConfig(Section):
             raise ValueError(f"workers are of kind sequence_classifier, not {self.kind}")
         if self.kind == "sequence_classifier" and not self.model:
             raise ValueError("kind 'sequence_classifier' needs a model: a folder or hub name in reward.model")
+        if self.kind == "imperfect_checker" and not self.noise:
+            raise ValueError("kind 'imperfect_checker' needs noise above 0; without noise it is kind 'checker'")
         return self
 
 

@@ -25,7 +25,7 @@ ROOMS = {
         {"prompts"},
         {"generate", "pairs", "plan"},
         {"training"},
-        {"sandbox", "loop"},
+        {"sandbox", "instructions", "loop"},
         {"finished"},
         {"__main__", "__init__"},
     ],
@@ -42,7 +42,7 @@ ROOMS = {
 PACKAGES = ("optune", "eval", "experiments")
 TOP_LEVEL_MODULES = 6  # files directly in optune/, `__init__` and `__main__` among them
 # What measures a policy stands beside the loop: neither knows the other.
-EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate", "sandbox"}
+EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate", "sandbox", "instructions"}
 
 
 def modules(package: str) -> dict[str, Path]:

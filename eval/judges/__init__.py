@@ -54,7 +54,11 @@ def judge_of(config: JudgeConfig) -> Judge:
     return replace(judge, parameters=parameters, form=FORMS[config.form or "rating"])
 
 
-JUDGES = {"sandbox": "eval.judges.sandbox:judge", "openai": endpoint}
+JUDGES = {
+    "sandbox": "eval.judges.sandbox:judge",
+    "instructions": "eval.judges.instructions:judge",
+    "openai": endpoint,
+}
 
 
 def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from optune import sandbox
 from optune.config import RunConfig, SamplingSettings
 from optune.generate import identity
 from optune.history import ROWS, chunks
 from optune.prompts.tokens import encode_prompts
 from optune.reward import identity as reward_identity
+from optune.reward import rules_hash
 from optune.reward.length_penalty import penalised
 from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
@@ -117,9 +117,9 @@ class Answering:
 
     @property
     def reward_inputs(self) -> dict[str, str]:
-        """The content of what rewards: a model, or the sandbox's gold."""
-        if self.config.reward.kind == "gold":
-            return {"reward_model": sandbox.content_hash()}
+        """The content of what rewards: a model, or rules."""
+        if rules := rules_hash(self.config.reward):
+            return {"reward_model": rules}
         return {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
 
 

@@ -4,18 +4,33 @@
     reward.score(prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]
 
 `prompts[i]` is what `responses[i]` answers; scores come back in that order. `settings` has `model`, `batch_size`,
-`max_length`, `dtype`, `trust_remote_code`, `workers` (of `sequence_classifier` only) and `noise` (of `gold` only).
-`seed` matters only to noisy rewards.
+`max_length`, `dtype`, `trust_remote_code`, `workers` (of `sequence_classifier` only) and `noise` (of `gold` and
+`imperfect_checker` only). `seed` matters only to noisy rewards.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from optune.utils.registry import resolve
+
 REWARDS = {
     "sequence_classifier": "optune.reward.sequence_classifier:SequenceClassifier",
     "gold": "optune.sandbox.parts.gold_reward:Gold",
+    "checker": "optune.instructions.rewards:Checker",
+    "imperfect_checker": "optune.instructions.rewards:ImperfectChecker",
 }
+RULES = {
+    "gold": "optune.sandbox:content_hash",
+    "checker": "optune.instructions:content_hash",
+    "imperfect_checker": "optune.instructions:content_hash",
+}
+"""The hash of the rules by which a reward without a model decides."""
+
+
+def rules_hash(settings: Any) -> str | None:
+    """The content hash of a reward's rules; None where a model decides."""
+    return resolve(RULES, settings.kind, "reward")() if settings.kind in RULES else None
 
 
 def identity(settings: Any) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""The judge of the world `instructions`: its gold quality seen with the sandbox judge's noise, as text.
+
+It reads the rating prompt, or the choice prompt, and answers in that format, through the same client, parser and reply
+log as a paid judge. Gold needs the frozen start policy, which measures how likely an answer is as language: its folder
+is given as the judge's model. Answers that `optune.instructions.fluency.shared` has seen before cost nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eval.judges import Judge
+from eval.judges.choice import CHOICE, letter
+from eval.judges.rating import RATING
+from eval.judges.sandbox import JudgeNoise, rate
+from optune import instructions
+from optune.chat.client import ChatSettings
+from optune.chat.endpoint import completions, in_process
+from optune.store import content_hash
+from optune.types import UserError
+from optune.utils.hashing import stable_hash
+
+
+@dataclass(frozen=True)
+class InstructionsJudge:
+    """Rates two answers to a prompt of the world. start: folder of the frozen start policy."""
+
+    start: Path
+    noise: JudgeNoise = field(default_factory=JudgeNoise)
+
+    @property
+    def name(self) -> str:
+        """A model name that changes with the world, the start policy and the noise: no replies of two worlds mix."""
+        parts = (instructions.content_hash(), content_hash(self.start), asdict(self.noise))
+        return f"instructions-judge-{stable_hash(*parts)[:12]}"
+
+    def rate(self, question: str, answer_1: str, answer_2: str) -> tuple[float, float]:
+        """Both scores, in the order in which the answers were shown. UserError for a question of another world."""
+        from optune.instructions.fluency import shared
+
+        answers = (answer_1, answer_2)
+        nats = shared(self.start).nats([question, question], answers)
+        golds = [instructions.gold(question, answer, n) for answer, n in zip(answers, nats, strict=True)]
+        return rate(self.noise, (question, *answers), *golds)
+
+    def reply(self, user_prompt: str) -> str:
+        """The judge's text: two scores on the first line, a sentence on the second; or the letter of a choice."""
+        if texts := CHOICE.read_back(user_prompt):
+            return letter(*self.rate(*texts))
+        texts = RATING.read_back(user_prompt)
+        if texts is None:
+            return "I can only compare two answers in the rating format."
+        first, second = self.rate(*texts)
+        better = "Both answers are equally good" if first == second else f"Assistant {1 + (second > first)} did better"
+        return f"{first:g} {second:g}\n{better} by the rubric of the instructions."
+
+
+def judge(model: str | None = None, **options: Any) -> Judge:
+    """The judge as `eval.judges` wants it: in process, free, under its own name. model: the start policy's folder."""
+    if not model or not Path(model).is_dir():
+        raise UserError(f"The judge 'instructions' needs the start policy's folder as its model; got {model!r}.")
+    rater = InstructionsJudge(Path(model))
+    options |= {"price_in": 0.0, "price_out": 0.0, "base_url": None}
+    return Judge(ChatSettings(model=rater.name, **options), transport=in_process(completions(rater.name, rater.reply)))

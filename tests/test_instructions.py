@@ -1,0 +1,325 @@
+"""The world of instructions: prompts, constraints and their checkers, gold, rewards."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.judges import make_judge
+from eval.judges.instructions import InstructionsJudge
+from eval.judges.sandbox import JudgeNoise
+from eval.win_score import win_score
+from optune import instructions, sandbox
+from optune.config import RewardConfig
+from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
+from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
+from optune.instructions.fluency import EMPTY, Fluency, plain
+from optune.instructions.topics import mentions, stem
+from optune.reward import REWARDS, rules_hash
+from optune.types import Prompt, Response, UserError
+from optune.utils.registry import resolve
+
+OF_THEIR_OWN = ("train", "preference", "offline", "validation", "test")
+ANSWER = "Bees make sweet honey in a hive. They visit many flowers, and they dance."
+ANSWERS = (
+    ANSWER,
+    ANSWER.upper(),
+    ANSWER.lower(),
+    f"{ANSWER} {ANSWER} {ANSWER}",
+    "Every morning I remember the secret of my garden",
+    "The world is a place where people share their food with friends",
+    "- Bees live in hives.\n- They make honey.\n* They also dance.",
+)
+
+
+def kinds_of(split: str) -> Counter:
+    return Counter(c.kind for p in prompts(split) for c in read(p.text).constraints)
+
+
+def test_splits_share_no_prompt_and_the_tests_topics_are_never_trained_on():
+    texts = {split: {p.text for p in prompts(split)} for split in SIZES}
+    assert {split: len(found) for split, found in texts.items()} == SIZES
+    assert all(not texts[a] & texts[b] for a, b in itertools.combinations(OF_THEIR_OWN, 2))
+    topics = {split: {read(text).topic for text in texts[split]} for split in SIZES}
+    assert not (topics["train"] | topics["preference"] | topics["offline"]) & (topics["validation"] | topics["test"])
+    assert not topics["validation"] & topics["test"]
+    assert len(texts["test"]) >= 500 and [p.text for p in prompts("test300")] == [p.text for p in prompts("test", 300)]
+
+
+def test_every_kind_is_asked_about_as_often_as_another_and_a_third_of_prompts_has_two_constraints():
+    for split in ("train", "test300"):
+        counts = kinds_of(split)
+        assert set(counts) == set(KINDS) and len(KINDS) >= 12
+        assert max(counts.values()) < 3 * min(counts.values())
+        two = sum(p.category == "two" for p in prompts(split)) / SIZES[split]
+        assert 0.25 < two < 0.42
+
+
+def test_a_prompts_text_alone_says_what_to_check():
+    for split in OF_THEIR_OWN:
+        for prompt in prompts(split):
+            instruction = read(prompt.text)
+            assert instruction.prompt == prompt
+            assert len(instruction.constraints) == 1 or go_together(*instruction.constraints)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "Write a poem.", "Write a short text about honey.", "Write a short text about x. Do not use any commas.",
+     "Write a short text about honey. Do not use any commas. And rhyme."],
+)  # fmt: skip
+def test_a_text_that_is_no_prompt_of_this_world_is_named(text):
+    with pytest.raises(UserError, match="Not a prompt of the instructions"):
+        read(text)
+
+
+@pytest.mark.parametrize("split, n", [("tests", 1), ("test", 601)])
+def test_an_unknown_split_and_too_many_prompts_are_named(split, n):
+    with pytest.raises(UserError, match=split):
+        prompts(split, n)
+
+
+def test_prompts_and_hash_are_the_same_in_another_process():
+    code = "from optune import instructions as w; print(w.content_hash(), w.prompts('test')[-1].prompt_id)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert found == [instructions.content_hash(), prompts("test")[-1].prompt_id]
+
+
+def test_a_topic_has_words_and_inflected_forms_count():
+    assert len(TOPICS) >= 200 and all(len(words) >= 7 for words in TOPICS.values())
+    assert sum(map(len, SPLITS.values())) == len(TOPICS)
+    assert mentions("honey", "Bees live in hives.") == (2, False)
+    assert mentions("ice cream", "Ice cream is cold.") == (1, True)
+    for inflected, base in (("running", "run"), ("leaves", "leaf"), ("berries", "berry"), ("baked", "bake")):
+        assert stem(inflected) == stem(base)
+
+
+CASES: list[tuple[str, dict[str, str], str, str]] = [
+    ("upper", {}, "BEES MAKE HONEY.", "Bees make HONEY."),
+    ("lower", {}, "bees make honey.", "Bees make honey."),
+    ("at_most", {"most": "4"}, "Bees make sweet honey.", "Bees make very sweet honey."),
+    ("at_least", {"least": "4"}, "Bees make sweet honey.", "Bees make honey."),
+    ("sentences", {"count": "2"}, "Bees fly. They make honey 2.5 times a day!", "Bees fly."),
+    ("bullets", {"bullets": "2"}, "* bees\n* hives", "* bees\n* hives\n* nectar"),
+    ("bullets", {"bullets": "2"}, "Honey:\n- bees\n- hives", "bees and hives"),
+    ("numbered", {"items": "2"}, "1. bees\n2. hives", "1. bees\n3. hives"),
+    ("include", {"first": "secret", "second": "world"}, "The World keeps secrets.", "The world is secretive."),
+    ("avoid", {"first": "the", "second": "is"}, "Bees make this honey.", "This is sweet."),
+    ("frequency", {"word": "bee", "times": "2"}, "A bee and other bees.", "A bee has been here."),
+    ("no_commas", {}, "Bees make honey.", "Bees, here, make honey."),
+    ("begin", {"start": "Believe me"}, "Believe me, bees work.", "Bees work, believe me."),
+    ("begin", {"start": "Honestly"}, '"honestly: bees."', "Bees work."),
+    ("end", {"end": "world"}, "Bees feed the World.", "The world has bees."),
+    ("quoted", {}, 'Bees make "honey".', '"Bees make honey."'),
+    ("capitals", {"shouts": "2"}, "Bees make SWEET HONEY.", "BEES MAKE HONEY."),
+    ("question", {}, "Bees make honey. Do you like it?", "Do you like it? I do."),
+    ("title", {}, "<<Honey>>\nBees make honey.", "<<Honey>>"),
+    ("title", {}, "<<Honey>> Bees make honey.", "Honey: bees make honey."),
+    ("postscript", {}, "Bees make honey.\nP.S. They also dance.", "P.S. They also dance."),
+    ("highlight", {"marks": "2"}, "*Bees* make **honey**.", "*Bees* make honey."),
+    ("exclaim", {}, "Bees fly! They work!", "Bees fly! They work."),
+]
+
+
+@pytest.mark.parametrize("kind, slots, good, bad", CASES)
+def test_a_checker_tells_a_met_constraint_from_a_broken_one(kind, slots, good, bad):
+    constraint = Constraint(kind, tuple(slots.items()))
+    assert constraint.met(good) and constraint.credit(good) == 1.0
+    assert not constraint.met(bad) and 0 <= constraint.credit(bad) <= NEAR
+    assert constraint.credit("") == constraint.credit(" \n") == 0.0
+    assert constraints_in(f"Write. {constraint.sentence}") == [constraint]
+
+
+def test_every_kind_has_a_case():
+    assert {kind for kind, *_ in CASES} == set(KINDS)
+
+
+@given(st.sampled_from(prompts("validation")), st.text(max_size=80) | st.just(ANSWER) | st.just("*\n-\n1. \n<<>>\"'!?"))
+def test_credit_lies_between_0_and_1_for_any_answer(prompt, answer):
+    for constraint in read(prompt.text).constraints:
+        assert 0.0 <= constraint.credit(answer) <= 1.0
+
+
+def test_sentences_are_counted_by_their_ends():
+    for text, count in (("Go. Stop! Why?", 3), ("It costs 2.5 euros", 1), ('He said "no."', 1), ("Wait... what?!", 2)):
+        assert sentences(text) == count
+
+
+IFEVAL: dict[str, tuple[str, Callable[[dict[str, str]], dict[str, Any]], bool]] = {
+    "upper": ("CapitalLettersEnglishChecker", lambda s: {}, False),
+    "lower": ("LowercaseLettersEnglishChecker", lambda s: {}, False),
+    "no_commas": ("CommaChecker", lambda s: {}, True),
+    "at_most": ("NumberOfWords", lambda s: {"relation": "less than", "num_words": int(s["most"]) + 1}, True),
+    "at_least": ("NumberOfWords", lambda s: {"relation": "at least", "num_words": int(s["least"])}, True),
+    "bullets": ("BulletListChecker", lambda s: {"num_bullets": int(s["bullets"])}, True),
+    "include": ("KeywordChecker", lambda s: {"keywords": list(s.values())}, False),
+    "avoid": ("ForbiddenWords", lambda s: {"forbidden_words": list(s.values())}, True),
+    "frequency": (
+        "KeywordFrequencyChecker",
+        lambda s: {"relation": "at least", "keyword": s["word"], "frequency": int(s["times"])},
+        False,
+    ),
+    "title": ("TitleChecker", lambda s: {}, False),
+    "postscript": ("PostscriptChecker", lambda s: {"postscript_marker": "P.S."}, False),
+    "highlight": ("HighlightSectionChecker", lambda s: {"num_highlights": int(s["marks"])}, False),
+}
+"""IFEval's checker of a kind, its arguments, and whether both mean the very same (else ours is the stricter)."""
+
+
+def test_what_is_met_here_is_met_in_ifeval_too(monkeypatch):
+    for package in ("langdetect", "immutabledict", "lm_eval"):
+        pytest.importorskip(package)
+    from lm_eval.tasks.ifeval import instructions as ifeval
+
+    monkeypatch.setattr(ifeval.langdetect, "detect", lambda text: "en")  # it guesses at texts as short as these
+    texts = [*ANSWERS, *(good for _, _, good, _ in CASES), *(bad for _, _, _, bad in CASES)]
+    asked = {c for p in prompts("validation") for c in read(p.text).constraints if c.kind in IFEVAL}
+    asked |= {Constraint(kind, tuple(slots.items())) for kind, slots, *_ in CASES if kind in IFEVAL}
+    met = Counter()
+    for constraint, text in itertools.product(sorted(asked, key=str), texts):
+        name, arguments, same = IFEVAL[constraint.kind]
+        checker = getattr(ifeval, name)("")
+        checker.build_description(**arguments(dict(constraint.slots)))
+        theirs, ours = bool(checker.check_following(text)), constraint.met(text)
+        met[constraint.kind] += ours
+        assert theirs or not ours, (constraint, text)
+        assert ours or not same or not theirs, (constraint, text)
+    assert set(met) == set(IFEVAL) and min(met.values()) > 0
+
+
+GRADED = [json.loads(line) for line in Path(__file__).with_name("instruction_answers.jsonl").read_text().splitlines()]
+"""Answers with the grades (1 to 10) that a person gave them before there was a rubric, and their nats per token under
+the start policy."""
+
+
+def golds() -> list[float]:
+    return [instructions.gold(row["prompt"], row["answer"], row["nats"]) for row in GRADED]
+
+
+def test_gold_ranks_answers_as_a_person_does():
+    table = pd.DataFrame({"prompt": [r["prompt"] for r in GRADED], "grade": [r["grade"] for r in GRADED]})
+    table["gold"] = golds()
+    assert len(table) >= 60
+    assert table["gold"].corr(table["grade"], method="spearman") > 0.9
+    pairs = table.merge(table, on="prompt").query("grade_x > grade_y")
+    assert (pairs["gold_x"] > pairs["gold_y"]).mean() > 0.9
+
+
+def test_gamed_answers_are_worth_less_than_honest_ones_that_fail():
+    gamed = [g for g, row in zip(golds(), GRADED, strict=True) if row["grade"] <= 2]
+    honest = [g for g, row in zip(golds(), GRADED, strict=True) if row["grade"] in (5, 6)]
+    assert len(gamed) > 25 and max(gamed) < 3.6 and fmean(gamed) < 2.6 < 4 < fmean(honest)
+
+
+def test_constraints_are_at_least_half_of_gold():
+    for row, value in zip(GRADED, golds(), strict=True):
+        if row["grade"] == 10:
+            text = instructions.quality(row["prompt"], row["answer"], row["nats"])
+            assert value - replace(text, met=0.0).gold > 0.5 * 9 * text.text
+
+
+@pytest.mark.parametrize("answer", ["", " \n", "...", "!?", "🙂"])
+def test_an_answer_without_a_word_is_gold_one(answer):
+    assert instructions.gold(prompts("test")[0].text, answer, 1.0) == 1.0
+
+
+@given(st.sampled_from(prompts("validation")), st.text(max_size=80) | st.just(ANSWER), st.floats(0, 100))
+def test_gold_is_bounded_for_any_answer(prompt, answer, nats):
+    assert 1.0 <= instructions.gold(prompt.text, answer, nats) <= 10.0
+
+
+def scored(settings: RewardConfig, answers: list[str], seed: int = 0) -> list[float]:
+    responses = [Response(COMMAS.prompt_id, i, 0, (), text, "stop") for i, text in enumerate(answers)]
+    reward = resolve(REWARDS, settings.kind, "reward")(settings)
+    return reward.score([COMMAS] * len(answers), responses, seed)
+
+
+COMMAS = Prompt("p", "Write a short text about honesty. Do not use any commas. The last word must be 'world'.")
+
+
+def test_the_checker_is_the_mean_credit_of_the_constraints():
+    answers = ["Honesty feeds the world.", "Honesty feeds us all.", "Yes, honesty, and the world, feeds, us.", ""]
+    assert scored(RewardConfig(kind="checker"), answers) == pytest.approx([1.0, 0.5, 0.15, 0.0])
+
+
+def test_the_imperfect_checker_errs_by_its_noise_alike_for_the_same_answer_and_differently_by_seed():
+    answers = [f"Honesty number {i} feeds the world." for i in range(400)]
+    settings = RewardConfig(kind="imperfect_checker", noise=0.2)
+    rewards = scored(settings, [*answers, answers[0]])
+    assert rewards[0] == rewards[-1] and scored(settings, answers) == rewards[:-1]
+    assert fmean(rewards) == pytest.approx(1.0, abs=0.04)
+    assert stdev(rewards) == pytest.approx(0.2, rel=0.15)
+    assert scored(settings, answers, seed=1) != rewards[:-1]
+
+
+def test_the_imperfect_checker_without_noise_is_refused():
+    with pytest.raises(ValueError, match="needs noise above 0"):
+        RewardConfig(kind="imperfect_checker")
+
+
+def test_a_checkers_rules_are_part_of_a_stages_key():
+    assert rules_hash(RewardConfig(kind="checker")) == instructions.content_hash()
+    assert rules_hash(RewardConfig(kind="gold")) == sandbox.content_hash()
+    assert rules_hash(RewardConfig(model="m")) is None
+
+
+@pytest.mark.parametrize(
+    "answer, same_as",
+    [("BEES MAKE HONEY. THEY DANCE.", "Bees make honey. They dance."), ("*Bees* \"make\"", "Bees make"),
+     ("- bees fly\n- they dance", "Bees fly\nThey dance"), ("1. Bees fly.", "Bees fly."), ("<<Bees>> fly", "Bees fly")],
+)  # fmt: skip
+def test_what_a_constraint_makes_of_a_form_does_not_count_against_fluency(answer, same_as):
+    assert plain(answer) == same_as
+
+
+def test_nats_do_not_depend_on_the_batch_and_are_computed_once(random_llama):
+    texts = [p.text for p in prompts("validation", 6)]
+    answers = ["say one two", "tom", "", "list one two three four and five", "say", "tom tom"]
+    together = Fluency(random_llama).nats(texts, answers)
+    scorer = Fluency(random_llama, batch_size=1)
+    assert scorer.nats(texts, answers) == pytest.approx(together, abs=2e-3)
+    assert together[2] == EMPTY and all(0 < n < 20 for n in together[:2])
+    scorer.model = None
+    assert scorer.nats(texts[::-1], answers[::-1]) == pytest.approx(together[::-1], abs=2e-3)
+
+
+def test_the_judge_sees_gold_with_noise(random_llama):
+    question = prompts("test")[0].text
+    exact = InstructionsJudge(random_llama, JudgeNoise(answer_sd=0, call_rate=0, grid=0.001))
+    gold = instructions.gold(question, ANSWER, Fluency(random_llama).nats([question], [ANSWER])[0])
+    assert exact.rate(question, ANSWER, "") == pytest.approx((gold, 1.0), abs=2e-3)
+    noisy = InstructionsJudge(random_llama)
+    assert noisy.name != exact.name
+    assert noisy.rate(question, ANSWER, "") == noisy.rate(question, ANSWER, "") != exact.rate(question, ANSWER, "")
+
+
+def test_answers_are_judged_as_text_through_the_client(random_llama, tmp_path):
+    asked = prompts("test", 24)
+    good = [f"Many people like {read(p.text).topic}, and they tell each other about it every day." for p in asked]
+    sides = [
+        [{"instruction": p.text, "output": text} for p, text in zip(asked, texts, strict=True)]
+        for texts in (good, ["no"] * 24)
+    ]
+    judge = make_judge("instructions", str(random_llama))
+    found = win_score(*sides, judge, tmp_path)
+    assert found["n"] == 24 and found["unparsed"] == 0 and found["win_score"] > 50 and found["usage"]["cost"] == 0
+    assert win_score(*sides[::-1], judge, tmp_path / "mirrored")["win_score"] < 50
+
+
+def test_the_judge_without_a_start_policy_is_refused():
+    for model in (None, "no/such/folder"):
+        with pytest.raises(UserError, match="start policy's folder"):
+            make_judge("instructions", model)
