@@ -82,6 +82,7 @@ def _run(options: argparse.Namespace) -> None:
     from optune.finished.export import export_policy
     from optune.loop.algorithm import run_optune
     from optune.loop.progress import Progress
+    from optune.packaged_models.names import resolve_packaged
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
@@ -89,6 +90,7 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
+    config = resolve_packaged(config)
     if config.sandbox:
         from optune.sandbox.parts.names import resolve_sandbox
 

@@ -21,7 +21,7 @@ ROOMS = {
         {"types"},
         {"utils"},
         {"store", "config", "history"},
-        {"chat", "reward", "selection"},
+        {"chat", "packaged_models", "reward", "selection"},
         {"prompts"},
         {"generate", "pairs", "plan"},
         {"training"},

@@ -40,7 +40,8 @@ def identity(result: dict[str, Any]) -> dict[str, Any]:
     An option that did not exist yet when a result was made has its default, which keeps what was done before.
     """
     config = RunConfig.model_validate(result["config"]).model_dump()
-    return {**{name: result[name] for name in IDENTITY}, "config": config}
+    models = {"models": result["models"]} if "models" in result else {}
+    return {**{name: result[name] for name in IDENTITY}, "config": config, **models}
 
 
 def publish(result: dict[str, Any], results: Path) -> str:
@@ -73,7 +74,7 @@ def publish(result: dict[str, Any], results: Path) -> str:
 def check_identity(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
     """Raises UserError where two results are of different presets, configurations or sandboxes."""
     old, new = identity(committed), identity(result)
-    unlike = [name for name in IDENTITY if old[name] != new[name]]
+    unlike = [name for name in (*IDENTITY, "models") if old.get(name) != new.get(name)]
     if unlike:
         raise UserError(
             f"{path} was made with another {' and '.join(unlike)}; results of both are never mixed: "
