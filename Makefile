@@ -1,5 +1,5 @@
 # Figures and evaluations are targets here; `make help` lists them.
-# PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. RECIPE: a file of optune/presets/recipes.
+# PRESET: nano, tiny (default), smollm2, small or paper. SEEDS: run seeds. RECIPE: a file of optune/presets/recipes.
 # ARGS: overrides, such as "loss.beta_2=0.5".
 
 PRESET ?= tiny

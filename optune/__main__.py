@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     run = commands.add_parser("run", help="online DPO with selective regeneration, on a preset or your own YAML")
     run.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
-    run.add_argument("--preset", help="nano, tiny, small or paper")
+    run.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     run.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>[-<recipe>]-seed<seed>")
     run.add_argument(
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     plan = commands.add_parser("plan", help="what a run will take: time, memory, disk and judge calls of every stage")
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
-    plan.add_argument("--preset", help="nano, tiny, small or paper")
+    plan.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
     plan.add_argument("--gpus", type=int, help="of a node; default: as many as the configuration uses")
