@@ -18,7 +18,7 @@ from packaged_wheel import TornIndex, tiny_gguf, wheel_of
 from optune.config import parse_config
 from optune.packaged_models import cache, catalogue, fetch
 from optune.packaged_models.cache import cache_root, packaged_model
-from optune.packaged_models.names import packaged_hashes, resolve_packaged
+from optune.packaged_models.names import checkpoint_of, packaged_hashes, resolve_packaged
 from optune.store import content_hash
 from optune.types import UserError
 
@@ -233,6 +233,11 @@ def test_packaged_names_become_folders_and_other_names_stay(index):
     found = resolve_packaged(config)
     assert found.policy.model == found.evaluation.baseline == str(packaged_model("tiny"))
     assert packaged_hashes(config) == {"tiny": content_hash(found.policy.model)}
+
+
+def test_an_evaluation_takes_packaged_names_and_leaves_others_as_they_are(index):
+    assert checkpoint_of("packaged:tiny") == str(packaged_model("tiny"))
+    assert checkpoint_of("someone/other") == "someone/other"
 
 
 def test_an_unknown_packaged_name_lists_the_known_ones(index):

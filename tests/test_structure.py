@@ -43,6 +43,7 @@ PACKAGES = ("optune", "eval", "experiments")
 TOP_LEVEL_MODULES = 6  # files directly in optune/, `__init__` and `__main__` among them
 # What measures a policy stands beside the loop: neither knows the other.
 EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate", "sandbox"}
+EVAL_MAY_USE |= {"packaged_models"}  # where a checkpoint's name is read
 
 
 def modules(package: str) -> dict[str, Path]:

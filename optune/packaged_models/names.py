@@ -15,6 +15,11 @@ def resolve_packaged(config: RunConfig) -> RunConfig:
     return config.with_overrides(folders) if folders else config
 
 
+def checkpoint_of(model: str) -> str:
+    """The folder of a `packaged:` name; any other checkpoint as it is."""
+    return str(packaged_model(model.removeprefix(PREFIX))) if model.startswith(PREFIX) else model
+
+
 def packaged_names(config: RunConfig) -> dict[str, str]:
     """Field -> packaged model, of every checkpoint that the configuration names so."""
     named = {"policy.model": config.policy.model, "reward.model": config.reward.model}
