@@ -35,7 +35,7 @@ ROOMS = {
         {"readme"},
         {"figures", "claims", "paper_checks"},
         {"paper", "beyond", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
-        {"bench"},
+        {"bench", "demo"},
         {"scale"},
     ],
 }
