@@ -15,16 +15,16 @@ from random import Random
 from typing import Any
 
 import pandas as pd
+from optune.instructions.fluency import Fluency
+from optune.instructions.gold import gold
+from optune.instructions.prompts import prompts, read
 
 from eval.stats import Interval, paired_bootstrap
 from experiments.compute.ledger import ledger
 from experiments.compute.measure import answers_of
-from experiments.compute.run_arms import RUNS, resolve
-from optune.config import RunConfig, load_config
+from experiments.compute.setting import RUNS, Setting
+from optune.config import RunConfig
 from optune.history import History
-from optune.instructions.fluency import Fluency
-from optune.instructions.gold import gold
-from optune.instructions.prompts import prompts, read
 from optune.loop.algorithm import RunResult, run_optune
 from optune.loop.progress import Progress
 from optune.types import Prompt
@@ -65,7 +65,8 @@ def main() -> int:
 
 def demo() -> None:
     """Run it, print what came of it, and keep that as `runs/demo/demo.json`."""
-    config = resolve(load_config("smollm2").with_overrides(SETTINGS))
+    setting = Setting("smollm2")
+    config = setting.resolve(setting.config.with_overrides(SETTINGS))
     held_out = prompts("validation", HELD_OUT)
     with Progress(config) as progress:
         result = run_optune(config, FOLDER / "run", on_stage=progress.stage, on_progress=progress.sampled)
