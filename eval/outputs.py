@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
+from optune.packaged_models.names import checkpoint_of
 from optune.prompts.files import check_characters, load_prompts
 from optune.types import Prompt, UserError
 from optune.utils.command import exit_status
@@ -202,6 +203,7 @@ def run(args: argparse.Namespace) -> Path:
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit: must be at least 1, not {args.limit}.")
     prompts = prompt_set(args.prompts)[: args.limit]
+    args.model = checkpoint_of(args.model)
     generator = args.generator or Path(args.model).name
     with tqdm(total=len(prompts), desc="answers", disable=None) as bar:
         rows = answer_prompts(

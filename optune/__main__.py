@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     run = commands.add_parser("run", help="online DPO with selective regeneration, on a preset or your own YAML")
     run.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
-    run.add_argument("--preset", help="nano, tiny, small or paper")
+    run.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     run.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>[-<recipe>]-seed<seed>")
     run.add_argument(
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     plan = commands.add_parser("plan", help="what a run will take: time, memory, disk and judge calls of every stage")
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
-    plan.add_argument("--preset", help="nano, tiny, small or paper")
+    plan.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
     plan.add_argument("--gpus", type=int, help="of a node; default: as many as the configuration uses")
@@ -82,6 +82,7 @@ def _run(options: argparse.Namespace) -> None:
     from optune.finished.export import export_policy
     from optune.loop.algorithm import run_optune
     from optune.loop.progress import Progress
+    from optune.packaged_models.names import resolve_packaged
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
@@ -89,6 +90,7 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
+    config = resolve_packaged(config)
     if config.sandbox:
         from optune.sandbox.parts.names import resolve_sandbox
 

@@ -54,6 +54,53 @@ def random_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def chatml_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder shaped like SmolLM2-135M-Instruct: a random Llama over bytes whose padding is its end token.
+
+    Its template is ChatML with a default system line, and its tokenizer adds no token of its own.
+    """
+    import torch
+    from packaged_wheel import SPECIAL, TEMPLATE
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, []))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(word, special=True) for word in SPECIAL])
+    unknown, start, end = SPECIAL
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=start, eos_token=end, pad_token=end, unk_token=unknown
+    )
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(words),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            tie_word_embeddings=True,
+            initializer_range=0.3,
+            pad_token_id=2,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
+    )
+    torch.nn.init.normal_(model.get_input_embeddings().weight.data[2], std=0.3)  # transformers starts padding at zero
+    folder = tmp_path_factory.mktemp("chatml-llama")
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def prompt_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """64 sandbox training prompts as Parquet."""
     from optune.prompts.files import write_prompts

@@ -21,7 +21,7 @@ ROOMS = {
         {"types"},
         {"utils"},
         {"store", "config", "history"},
-        {"chat", "reward", "selection"},
+        {"chat", "packaged_models", "reward", "selection"},
         {"prompts"},
         {"generate", "pairs", "plan"},
         {"training"},
@@ -35,14 +35,15 @@ ROOMS = {
         {"readme"},
         {"figures", "claims", "paper_checks"},
         {"paper", "beyond", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
-        {"bench"},
+        {"bench", "demo"},
         {"scale"},
     ],
 }
 PACKAGES = ("optune", "eval", "experiments")
 TOP_LEVEL_MODULES = 6  # files directly in optune/, `__init__` and `__main__` among them
 # What measures a policy stands beside the loop: neither knows the other.
-EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate", "sandbox", "instructions"}
+EVAL_MAY_USE = {"types", "utils", "store", "config", "chat", "reward", "prompts", "generate"}
+EVAL_MAY_USE |= {"sandbox", "instructions", "packaged_models"}  # worlds and models, by name
 
 
 def modules(package: str) -> dict[str, Path]:

@@ -25,6 +25,7 @@ from eval.benchmarks.compare import compare
 from eval.benchmarks.compare import markdown as comparison_markdown
 from eval.benchmarks.results import ModelScores, as_json, markdown, read_results
 from eval.benchmarks.suites import SUITES, Benchmark, write_paper_tasks
+from optune.packaged_models.names import checkpoint_of
 from optune.store import content_hash, run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Measure what is not yet measured, then write and print the table."""
+    args.model = checkpoint_of(args.model)
     out = args.out or Path("runs") / "benchmarks" / Path(args.model).name
     print(markdown(_measured(args, out)))
 
@@ -286,7 +288,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m eval.benchmarks", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     p = commands.add_parser("run", help="measure a checkpoint (the default command)")
-    p.add_argument("--model", required=True, help="checkpoint folder, or a name on the Hugging Face hub")
+    p.add_argument("--model", required=True, help="checkpoint folder, hub name, or packaged:<name>")
     p.add_argument("--suite", choices=SUITES, default="paper", help="the paper's four, or the sandbox's four")
     p.add_argument("--tasks", help="only these of the suite, separated by commas")
     p.add_argument("--data-dir", type=Path, help="local JSONL of the benchmarks; nothing is then downloaded")

@@ -7,6 +7,7 @@ cost money. Both are made once, whoever asks.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -75,8 +76,13 @@ def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     return {"gold_mean": fmean(golds), "gold": golds}
 
 
-def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, Any]]:
-    """Greedy answers of a checkpoint to the evaluation prompts, in AlpacaEval's form, made once per checkpoint."""
+def answers_of(
+    model: str, config: RunConfig, work_dir: Path, prompts: Sequence[Prompt] | None = None
+) -> list[dict[str, Any]]:
+    """Greedy answers of a checkpoint to `prompts`, by default the evaluation prompts, in AlpacaEval's form.
+
+    Made once per checkpoint.
+    """
     evaluation = config.evaluation
     settings = SamplingSettings(
         engine=config.generation.engine,
@@ -89,7 +95,7 @@ def answers_of(model: str, config: RunConfig, work_dir: Path) -> list[dict[str, 
         max_prompt_tokens=config.prompts.max_tokens,
         trust_remote_code=config.policy.trust_remote_code,
     )
-    prompts = _prompts(evaluation.prompts)
+    prompts = _prompts(evaluation.prompts) if prompts is None else prompts
 
     def build(folder: Path) -> dict[str, Any]:
         rows = answer_prompts(model, prompts, settings)

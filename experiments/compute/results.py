@@ -40,7 +40,8 @@ def recorded_settings(result: dict[str, Any]) -> dict[str, Any]:
     An option that did not exist yet when a result was made has its default, which keeps what was done before.
     """
     config = RunConfig.model_validate(result["config"]).model_dump()
-    return {**{name: result[name] for name in IDENTITY}, "config": config}
+    packaged = {"packaged_models": result["packaged_models"]} if "packaged_models" in result else {}
+    return {**{name: result[name] for name in IDENTITY}, "config": config, **packaged}
 
 
 def publish(result: dict[str, Any], results: Path) -> str:
@@ -81,7 +82,7 @@ def committed_results(
 def check_made_alike(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
     """Raises UserError where two results are of different presets, configurations or sandboxes."""
     old, new = recorded_settings(committed), recorded_settings(result)
-    unlike = [name for name in IDENTITY if old[name] != new[name]]
+    unlike = [name for name in (*IDENTITY, "packaged_models") if old.get(name) != new.get(name)]
     if unlike:
         raise UserError(
             f"{path} was made with another {' and '.join(unlike)}; results of both are never mixed: "

@@ -12,6 +12,7 @@ from experiments.compute.arms import ORACLE, Arm, build_of
 from experiments.compute.results import RESULTS, ROOT, raw_path
 from optune.config import RunConfig, load_config
 from optune.loop.stages import VERSIONS
+from optune.packaged_models.names import packaged_hashes, resolve_packaged
 from optune.store import package_versions
 from optune.types import UserError
 from optune.utils.hashing import stable_hash
@@ -72,7 +73,8 @@ class Setting:
         return config.with_overrides(changes)
 
     def resolve(self, config: RunConfig) -> RunConfig:
-        """`sandbox:` names as paths; the models are built on first use."""
+        """`sandbox:` and `packaged:` names as paths; the models are built or fetched on first use."""
+        config = resolve_packaged(config)
         if not config.sandbox:
             return config
         from optune.sandbox.parts.names import resolve_sandbox
@@ -111,4 +113,6 @@ def world(config: RunConfig) -> dict[str, Any] | None:
 def made_with(config: RunConfig) -> dict[str, Any]:
     """What two results must share to be compared at all."""
     facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
-    return {"preset": config.preset, "config": facts, "sandbox": world(config)}
+    made = {"preset": config.preset, "config": facts, "sandbox": world(config)}
+    packaged = packaged_hashes(config)
+    return {**made, "packaged_models": packaged} if packaged else made

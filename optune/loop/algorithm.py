@@ -48,6 +48,10 @@ def run_optune(
         raise UserError(
             "`sandbox:` names must be resolved first: optune.sandbox.parts.names.resolve_sandbox(config, folder)."
         )
+    if any(str(name).startswith("packaged:") for name in read):
+        raise UserError(
+            "`packaged:` names must be resolved first: optune.packaged_models.names.resolve_packaged(config)."
+        )
     if config.keep == "last" and store is not None:
         raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")
     with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:

@@ -45,11 +45,14 @@ class Shape:
 
 
 MISTRAL_7B = Shape(32, 4096, 14336, 32, 8, 128, 32000)
+SMOLLM2_135M = Shape(30, 576, 1536, 9, 3, 64, 49152, tied=True)
 SHAPES = {
     "alignment-handbook/zephyr-7b-sft-full": MISTRAL_7B,
     "weqweasdas/RM-Mistral-7B": MISTRAL_7B,
     "Qwen/Qwen2.5-0.5B-Instruct": Shape(24, 896, 4864, 14, 2, 64, 151936, tied=True),
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B": Shape(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
+    "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M,
+    "packaged:smollm2-135m-instruct": SMOLLM2_135M,
     "sandbox:policy": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
     "sandbox:reward": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
 }

@@ -31,10 +31,13 @@ def train_reward_model(
     from trl import RewardConfig, RewardTrainer
     from trl.trainer.reward_trainer import suppress_seqcls_warning
 
+    from optune.utils.checkpoints import unmask_end_token
+
     quiet_libraries()
     set_seed(settings.seed)  # the fresh head
     with suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
+    unmask_end_token(model)
     datasets = [
         as_dataset(_pairs(tokenizer, rows), ["chosen_ids", "rejected_ids"], settings)
         for rows in hold_out(preference_rows, settings)

@@ -54,12 +54,19 @@ def train_sft(
     from transformers import AutoModelForCausalLM
     from trl import SFTConfig, SFTTrainer
 
+    from optune.utils.checkpoints import unmask_end_token
+
     quiet_libraries()
     if isinstance(model, str | Path):
         model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
+    unmask_end_token(model)
     train_rows, held_out_rows = hold_out(rows, settings)
     datasets = [
-        as_dataset([_with_labels(*pair) for pair in encode(tokenizer, part, "completion")], ["input_ids"], settings)
+        as_dataset(
+            [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")],
+            ["input_ids"],
+            settings,
+        )
         for part in (train_rows, held_out_rows)
     ]
     trainer = SFTTrainer(
@@ -173,7 +180,9 @@ def _conversation(prompt: str | Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
-def _with_labels(prompt_ids: list[int], ids: list[int]) -> dict[str, list[int]]:
-    """The prompt is the context: -100 leaves its tokens out of the loss."""
+def _with_labels(prompt_ids: list[int], ids: list[int], end_id: int | None) -> dict[str, list[int]]:
+    """The loss covers the answer and its end token; -100 leaves out the prompt and what a template writes after it."""
     start = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
-    return {"input_ids": ids, "labels": [-100] * start + ids[start:]}
+    answer = ids[start:]
+    after = answer[::-1].index(end_id) if end_id in answer else 0
+    return {"input_ids": ids, "labels": [-100] * start + answer[: len(answer) - after] + [-100] * after}

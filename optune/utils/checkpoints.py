@@ -58,7 +58,21 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
         raise UserError(
             f"The checkpoint {str(model)!r} is no {type(network).__name__}: it has no weights for {missing}."
         )
+    unmask_end_token(network)
     return network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def unmask_end_token(network: torch.nn.Module) -> None:
+    """Let the end token's input embedding learn where the end token is the padding, too.
+
+    transformers names the padding to the embedding layer, which then gives that row no gradient. Padding itself is
+    masked in all of our batches, so that nothing of it reaches the row.
+    """
+    ends = network.config.get_text_config().eos_token_id
+    embeddings = network.get_input_embeddings()
+    padding = getattr(embeddings, "padding_idx", None)
+    if padding is not None and padding in (ends if isinstance(ends, list) else [ends]):
+        embeddings.padding_idx = None
 
 
 def check_finite(network: torch.nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> None:

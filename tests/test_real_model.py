@@ -1,0 +1,84 @@
+"""The packaged model itself: how its text is read, and one tiny run of the loop on it. Needs the package index once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from optune.config import SamplingSettings
+from optune.packaged_models.cache import packaged_model
+from optune.prompts.tokens import encode_prompts
+from optune.store import content_hash
+from optune.types import Prompt, UserError
+from optune.utils.checkpoints import load_generation_config, load_tokenizer
+from optune.utils.files import read_json
+
+pytestmark = pytest.mark.slow
+END = 2
+QUESTIONS = ("What is the capital of France?", "Name three colours.", "Say hello.", "How many legs has a spider?")
+
+
+class Brevity:
+    """A reward for the tiny run: the shorter the better."""
+
+    def __init__(self, settings):
+        pass
+
+    def score(self, prompts, responses, seed):
+        return [-float(len(response.text)) for response in responses]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    try:
+        return packaged_model("smollm2-135m-instruct")
+    except UserError as error:
+        if "could not be downloaded" in str(error):
+            pytest.skip(str(error))
+        raise
+
+
+def test_the_tokenizer_writes_the_default_system_line_and_splits_digits_off(policy):
+    tokenizer = load_tokenizer(policy)
+    ends = {tokenizer.pad_token_id, tokenizer.eos_token_id, load_generation_config(policy).eos_token_id}
+    assert ends == {END} and tokenizer.convert_ids_to_tokens(END) == "<|im_end|>"
+    (ids,), _ = encode_prompts(tokenizer, [Prompt("p", "Hi")], 64)
+    system = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    assert tokenizer.decode(ids) == (
+        f"<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert tokenizer.tokenize("x\n\n12") == ["x", "ĊĊ", "1", "2"]
+    text = "Naïve “quotes”, 2024 — and\ttabs.\n\n1. one"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_it_answers_and_ends(policy):
+    from optune.generate.hf import sample
+
+    settings = SamplingSettings(n=1, temperature=0.0, max_new_tokens=48)
+    prompts = [Prompt(f"q{i}", text) for i, text in enumerate(QUESTIONS)]
+    answers = sample(policy, prompts, settings, seed=0, iteration=0)
+    assert "Paris" in answers[0].text
+    assert answers[0].finish_reason == "stop" and answers[0].token_ids[-1] == END
+
+
+def test_a_tiny_run_trains_it_and_its_hash_stands_on_what_was_made(policy, tmp_path):
+    from optune.__main__ import main
+
+    prompts, config, run_dir = tmp_path / "prompts.jsonl", tmp_path / "mine.yaml", tmp_path / "run"
+    prompts.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in QUESTIONS))
+    config.write_text(
+        f"preset: smollm2\niterations: 1\nevaluation: null\nreward: {{kind: '{__name__}:Brevity'}}\n"
+        f"prompts: {{path: {prompts}}}\ngeneration: {{max_new_tokens: 16}}\ntraining: {{batch_size: 4}}\n"
+    )
+    assert main(["run", "--config", str(config), "--run-dir", str(run_dir)]) == 0
+    stages = read_json(run_dir / "manifest.json")["stages"]
+    made = {(e["stage"], e["iteration"]): read_json(Path(e["path"]) / "stage.json") for e in stages}
+    assert made["generate", 0]["inputs"]["policy"] == content_hash(policy)
+    assert made["train", 0]["inputs"]["policy"] == made["train", 0]["inputs"]["reference"] == content_hash(policy)
+    assert made["generate", 0]["counts"]["prompts"] == 4 and made["generate", 1]["counts"]["prompts"] == 2
+    assert made["kl", 0]["counts"]["kl_to_sft"] is not None
+    trained = load_tokenizer(run_dir / "policy")
+    assert trained.tokenize("x\n\n12") == ["x", "ĊĊ", "1", "2"] and trained.chat_template
