@@ -33,7 +33,7 @@ from experiments.claims.contrasts import (
 )
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, arm, ratio_arms
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Raw
 from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 
 FULL = arm("wdpo", "all")

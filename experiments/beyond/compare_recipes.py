@@ -37,7 +37,8 @@ from experiments.claims.recipe_contrasts import (
     over,
 )
 from experiments.claims.rules import OUTCOMES
-from experiments.compute.results import ROOT, Raw
+from experiments.compute.raw_result import Raw
+from experiments.compute.results import ROOT
 from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 from optune.utils.files import read_json
 

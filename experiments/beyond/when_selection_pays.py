@@ -25,7 +25,7 @@ import numpy as np
 from experiments.claims.contrasts import outcome
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import Arm, arm, ranking_arms
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Raw
 from experiments.figures.figure import Data, Evidence, Figure, caption, interval, preview, shown
 from optune.sandbox.parts.mixes import MIXES
 

@@ -8,49 +8,47 @@ what was measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from experiments.compute.raw_result import LedgerRow, RawResult
 from optune.types import UserError
 
 WRITER_READS = "tokens_writer_in"  # the one kind of token that nobody generated
 SHORTFALL = 0.1  # of a budget: how much of it an arm may leave unspent after its last iteration
 
-Entry = dict[str, Any]  # an iteration's row of the ledger (`experiments/compute/ledger.py`)
 
-
-def tokens(entry: Entry) -> float:
+def tokens(entry: LedgerRow) -> float:
     """Every token of an iteration: responses, and whatever the recipe has spent besides, each under its own name."""
     return sum(value for name, value in entry.items() if name == "tokens" or name.startswith("tokens_"))
 
 
-def generated(entry: Entry) -> float:
+def generated(entry: LedgerRow) -> float:
     """Those that a policy or a prompt writer has written."""
     return tokens(entry) - entry.get(WRITER_READS, 0)
 
 
-def seconds(entry: Entry) -> float:
+def seconds(entry: LedgerRow) -> float:
     """Generation, rewarding, training, and what else the recipe has done."""
     return sum(value for name, value in entry.items() if name.endswith("_s"))
 
 
-def spent(result: dict[str, Any], cost: Callable[[Entry], float]) -> np.ndarray:
+def spent(result: RawResult, cost: Callable[[LedgerRow], float]) -> np.ndarray:
     """(iterations,): what has been spent by the end of each iteration, from iteration 0 on."""
     return np.cumsum([cost(entry) for entry in result["timing"]["ledger"]])
 
 
-def mean_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]) -> np.ndarray:
+def mean_spent(results: Sequence[RawResult], cost: Callable[[LedgerRow], float]) -> np.ndarray:
     """(iterations,): the same, mean over results."""
     return np.mean([spent(result, cost) for result in results], axis=0)
 
 
-def typical_spent(results: Sequence[dict[str, Any]], cost: Callable[[Entry], float]) -> np.ndarray:
+def typical_spent(results: Sequence[RawResult], cost: Callable[[LedgerRow], float]) -> np.ndarray:
     """(iterations,): the same, each iteration's cost being the median over results: a machine has moods."""
     return np.cumsum(np.median([[cost(entry) for entry in result["timing"]["ledger"]] for result in results], axis=0))
 
 
-def returned(result: dict[str, Any], measure: str) -> np.ndarray:
+def returned(result: RawResult, measure: str) -> np.ndarray:
     """(iterations, ...): the outcome of the policy that the recipe would return after each iteration.
 
     It is the newest, or the best so far on validation prompts where the recipe has some (the first of equals).

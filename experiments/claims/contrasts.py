@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, Arm, arm, loss_arms
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import LedgerRow, Raw, RawResult
 
 PRIMARY_ITERATION = 3
 SPEEDUPS = {0.7: 1.27, 0.5: 1.56}  # the paper's
@@ -116,7 +115,7 @@ def speedup_against_paper(raw: Raw, _: str, ratio: float) -> np.ndarray:
 PHASES = ("generation_s", "rewarding_s", "training_s")
 
 
-def seconds_of(entry: dict[str, Any]) -> float:
+def seconds_of(entry: LedgerRow) -> float:
     """Seconds of one iteration in a ledger, all phases."""
     return sum(entry[phase] for phase in PHASES)
 
@@ -126,13 +125,13 @@ def timed(*arms: Arm) -> tuple[Arm, ...]:
     return (*arms, *(a.probed("seconds") for a in arms))
 
 
-def on_the_clock(raw: Raw, member: Arm) -> list[dict[str, Any]]:
+def on_the_clock(raw: Raw, member: Arm) -> list[RawResult]:
     """An arm's results with the seconds of its runs for the clock."""
     clocked = raw[member.probed("seconds").name]
     return [{**result, "timing": clock["timing"]} for result, clock in zip(raw[member.name], clocked, strict=True)]
 
 
-def _seconds(result: dict[str, Any], *phases: str) -> float:
+def _seconds(result: RawResult, *phases: str) -> float:
     """Seconds of iterations 1 to the last in the given phases (all of them without any)."""
     return sum(entry[phase] for entry in result["timing"]["ledger"][1:] for phase in phases or PHASES)
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.claims.budgets import Entry, at_budget, returned, seconds, spent, tokens, typical_spent
+from experiments.claims.budgets import at_budget, returned, seconds, spent, tokens, typical_spent
 from experiments.compute.arms import Arm, arm
+from experiments.compute.raw_result import LedgerRow, Raw
 
 CLOCK_SEEDS = (0, 3, 5)  # of three builds
 
@@ -93,11 +94,9 @@ CLOCKED: dict[str, Arm] = {
     name: TIMED_AS.get(name, member).probed("clock", CLOCK_SEEDS) for name, member in MEMBERS.items()
 }
 
-Raw = dict[str, list[dict[str, Any]]]
-
 
 def at_equal_tokens(
-    raw: Raw, measure: str, name: str, cost: Callable[[Entry], float] = tokens, share: float = 1.0
+    raw: Raw, measure: str, name: str, cost: Callable[[LedgerRow], float] = tokens, share: float = 1.0
 ) -> np.ndarray:
     """(n_seeds, ...): a member's outcome where it has spent what vanilla spent with the same seed, or a share of it."""
     pairs = zip(raw[MEMBERS[name].name], raw[VANILLA.name], strict=True)

@@ -42,7 +42,7 @@ from typing import Literal
 
 import numpy as np
 
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Raw
 
 MARGIN_SHARE = 0.2
 FAMILY_ERROR = 0.05

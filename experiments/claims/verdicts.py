@@ -12,7 +12,7 @@ from experiments.claims.claims import CLAIMS
 from experiments.claims.contrasts import INTERPOLATED
 from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, Claim
 from experiments.compute.arms import few
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Iteration, Raw
 
 CLASSES = (
     "replicated",
@@ -115,13 +115,13 @@ def bootstrap_check(claim: Claim, raw: Raw, measure: str) -> list[float] | None:
     return [interval.low, interval.high]
 
 
-def _win_scores(point: dict[str, Any]) -> np.ndarray:
+def _win_scores(point: Iteration) -> np.ndarray:
     """(prompts,): what each prompt adds to the win score (Eq. 7); an unreadable verdict adds the mean."""
     values = np.array([{"W": 150.0, "T": 50.0, "L": -50.0}.get(letter, np.nan) for letter in point["verdicts"]])
     return np.where(np.isnan(values), np.nanmean(values), values)
 
 
-PER_PROMPT: dict[str, Callable[[dict[str, Any]], np.ndarray]] = {
+PER_PROMPT: dict[str, Callable[[Iteration], np.ndarray]] = {
     "win_score": _win_scores,
     "gold_mean": lambda point: np.array(point["gold"], dtype=float),
 }

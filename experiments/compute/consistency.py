@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from eval.stats import prediction_interval
-
-Result = dict[str, Any]
+from experiments.compute.raw_result import RawResult
 
 LEVEL = 0.999
 ROUNDING = 1e-9  # of the means themselves, where all seeds are equal
@@ -47,7 +45,7 @@ class Comparison:
         return f"{name} {self.value:.{digits}f} {place} {limits}, iteration {self.iteration}"
 
 
-def compare(mine: Sequence[Result], committed: Sequence[Result]) -> list[Comparison]:
+def compare(mine: Sequence[RawResult], committed: Sequence[RawResult]) -> list[Comparison]:
     """Every outcome of every iteration that all results have; empty where there are too few to compare with.
 
     mine, committed: raw results of one arm, one per seed.
@@ -66,11 +64,11 @@ def compare(mine: Sequence[Result], committed: Sequence[Result]) -> list[Compari
     return comparisons
 
 
-def _values(results: Sequence[Result], iteration: int, outcome: str) -> list[float | None]:
+def _values(results: Sequence[RawResult], iteration: int, outcome: str) -> list[float | None]:
     return [raw["iterations"][iteration].get(outcome) for raw in results]
 
 
-def _builds(results: Sequence[Result]) -> int:
+def _builds(results: Sequence[RawResult]) -> int:
     """Independent draws among results: builds of the sandbox; seeds, where there is no sandbox."""
     return len({raw["seed"] if raw["build"] is None else raw["build"] for raw in results})
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-Result = dict[str, Any]
+from experiments.compute.raw_result import RawResult
 
 
 def processor() -> str:
@@ -26,7 +26,7 @@ def machine() -> dict[str, Any]:
     return {"cpu": processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
 
 
-def why_results_differ(pairs: Sequence[tuple[Result, Result]], outside: bool) -> list[str]:
+def why_results_differ(pairs: Sequence[tuple[RawResult, RawResult]], outside: bool) -> list[str]:
     """Lines to print below results (this machine's, the committed one) that are not equal: what it means, and whose.
 
     outside: whether some of them are not even consistent. The committed results of before processors were recorded
@@ -56,7 +56,7 @@ def machine_text(facts: dict[str, Any]) -> str:
     return f"{facts['cpu']}{vectors}, {facts['cores']} cores"
 
 
-def _packages(pairs: Sequence[tuple[Result, Result]]) -> str:
+def _packages(pairs: Sequence[tuple[RawResult, RawResult]]) -> str:
     unlike = {
         f"{name} {theirs['packages'].get(name)} there, {version} here"
         for mine, theirs in pairs

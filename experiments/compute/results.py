@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.compute.arms import Arm
+from experiments.compute.raw_result import Raw, RawResult
 from optune.config import RunConfig, load_config, recipe_settings
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
@@ -21,20 +22,18 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
 IDENTITY = ("preset", "config", "sandbox")
 
-Raw = dict[str, list[dict[str, Any]]]  # arm -> raw results in order of seeds
-
 
 def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
     """Where the raw result of one arm and seed lies below `results/` or `runs/`."""
     return base / preset / "raw" / arm / f"seed{seed}.json"
 
 
-def facts(result: dict[str, Any]) -> dict[str, Any]:
+def facts(result: RawResult) -> dict[str, Any]:
     """A raw result without its wall-clock: what must be equal for a result to count as reproduced."""
     return {name: value for name, value in {**result, **recorded_settings(result)}.items() if name != "timing"}
 
 
-def recorded_settings(result: dict[str, Any]) -> dict[str, Any]:
+def recorded_settings(result: RawResult) -> dict[str, Any]:
     """What two results must share to be compared at all.
 
     An option that did not exist yet when a result was made has its default, which keeps what was done before.
@@ -44,7 +43,7 @@ def recorded_settings(result: dict[str, Any]) -> dict[str, Any]:
     return {**{name: result[name] for name in IDENTITY}, "config": config, **packaged}
 
 
-def publish(result: dict[str, Any], results: Path) -> str:
+def publish(result: RawResult, results: Path) -> str:
     """Write a raw result where none is; else say whether it reproduces the one that is there.
 
     Returns `new`, `reproduced`, or `differs (...)`. Raises UserError where the committed one is of another sandbox or
@@ -71,15 +70,13 @@ def publish(result: dict[str, Any], results: Path) -> str:
     return f"differs (same win scores; other {', '.join(unlike)})"
 
 
-def committed_results(
-    results: Path, preset: str, arm: str, new: Collection[tuple[str, int]] = ()
-) -> list[dict[str, Any]]:
+def committed_results(results: Path, preset: str, arm: str, new: Collection[tuple[str, int]] = ()) -> list[RawResult]:
     """All raw results of an arm, but for those of `new` (arm, seed), which this machine has only just written."""
     results_there = [read_json(path) for path in sorted(raw_path(results, preset, arm, 0).parent.glob("seed*.json"))]
     return [raw for raw in results_there if (arm, raw["seed"]) not in new]
 
 
-def check_made_alike(committed: dict[str, Any], result: dict[str, Any], path: Path) -> None:
+def check_made_alike(committed: RawResult, result: RawResult, path: Path) -> None:
     """Raises UserError where two results are of different presets, configurations or sandboxes."""
     old, new = recorded_settings(committed), recorded_settings(result)
     unlike = [name for name in (*IDENTITY, "packaged_models") if old.get(name) != new.get(name)]
@@ -92,7 +89,7 @@ def check_made_alike(committed: dict[str, Any], result: dict[str, Any], path: Pa
 
 def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
     """Raw results by arm name, in order of seeds: those of `seeds` that every arm has, all of one world and preset."""
-    by_arm: dict[str, dict[int, dict]] = {}
+    by_arm: dict[str, dict[int, RawResult]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
         by_arm[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
@@ -121,7 +118,7 @@ def read_by_seeds(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[
 
 
 @cache
-def _read(path: Path, _: int) -> dict[str, Any]:
+def _read(path: Path, _: int) -> RawResult:
     """A raw result, read once per change of its file: many figures share an arm."""
     return read_json(path)
 
@@ -141,7 +138,7 @@ def varied_by(arm: Arm, preset: str) -> set[str]:
     return options_set
 
 
-def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]:
+def _shared_settings(result: RawResult, varied: set[str]) -> dict[str, Any]:
     """The configuration and world of a result without the fields that arms vary on purpose."""
     settings = recorded_settings(result)
     for name in varied:
@@ -153,7 +150,7 @@ def _shared_settings(result: dict[str, Any], varied: set[str]) -> dict[str, Any]
     return settings
 
 
-def builds(results: Iterable[dict[str, Any]]) -> list[tuple[int, list[list[str]]]]:
+def builds(results: Iterable[RawResult]) -> list[tuple[int, list[list[str]]]]:
     """Each seed of each world, with the arms of each build of its baseline that they rest on; two machines make two."""
     by_world: dict[tuple[int, str], dict[str, list[str]]] = {}
     for raw in results:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from experiments.compute.arms import Arm, build_of
 from experiments.compute.consistency import compare, verdict
 from experiments.compute.machine import machine, why_results_differ
+from experiments.compute.raw_result import RawResult
 from experiments.compute.results import RESULTS, check_made_alike, committed_results, publish
 from experiments.compute.setting import Setting, made_with
 from optune.config import RunConfig
@@ -64,7 +65,7 @@ def run_arm(setting: Setting, arm: Arm, seed: int, tick: Any = None) -> None:
     result = run_optune(resolved, setting.run_dir(arm.name, seed), setting.work_dir / "stages")
     with cpu_threads(config.threads):
         measured = _measured(arm, resolved, result, setting.work_dir, tick)
-    raw = {
+    raw: RawResult = {
         **made_with(config),
         "arm": arm.name,
         "seed": seed,
@@ -160,7 +161,7 @@ def _report(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int], new: se
     """
     print("This machine's results beside the committed ones:")
     outcome: dict[str, str] = {}
-    unlike: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    unlike: list[tuple[RawResult, RawResult]] = []
     for arm in arms:
         states, other = _states(setting, arm, seeds, new)
         outcome |= {f"{arm.name}/seed{seed}": state for seed, state in states.items()}
@@ -175,7 +176,7 @@ def _report(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int], new: se
 
 def _states(
     setting: Setting, arm: Arm, seeds: Sequence[int], new: set[tuple[str, int]]
-) -> tuple[dict[int, str], list[tuple[dict[str, Any], dict[str, Any]]]]:
+) -> tuple[dict[int, str], list[tuple[RawResult, RawResult]]]:
     """One arm's state by seed, and the pairs (this machine's result, the committed one) that are not equal."""
     states, unlike = {}, []
     for seed in arm.runs_on(seeds):

@@ -15,7 +15,8 @@ from typing import Any
 from eval.stats import t_interval
 from experiments.compute.arms import PREVIEW_SEEDS, REPORT_SEEDS, Arm, few
 from experiments.compute.last_digits import write_if_new
-from experiments.compute.results import RESULTS, ROOT, Raw, read_by_seeds
+from experiments.compute.raw_result import Raw, RawResult
+from experiments.compute.results import RESULTS, ROOT, read_by_seeds
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
 from optune.types import UserError
@@ -138,7 +139,7 @@ def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
     return {"mean": limits.estimate, "low": limits.low, "high": limits.high}
 
 
-def over_seeds(results: Sequence[dict[str, Any]], iteration: int, measure: str) -> dict[str, float | None] | None:
+def over_seeds(results: Sequence[RawResult], iteration: int, measure: str) -> dict[str, float | None] | None:
     """`interval` of one measure at one iteration."""
     return interval([result["iterations"][iteration].get(measure) for result in results])
 

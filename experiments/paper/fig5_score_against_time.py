@@ -18,7 +18,7 @@ import numpy as np
 
 from experiments.claims.contrasts import SPEEDUPS, on_the_clock, seconds_of, speedup, timed
 from experiments.compute.arms import RATIOS, arm, loss_arms
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Raw
 from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 from experiments.paper.table1_time_shares import time_share
 

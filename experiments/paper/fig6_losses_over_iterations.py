@@ -16,7 +16,7 @@ import numpy as np
 from experiments.claims.contrasts import outcome
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import RATIOS, arm, loss_arms
-from experiments.compute.results import Raw
+from experiments.compute.raw_result import Raw
 from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
 
 LOSSES = {"dpo": "DPO", "wdpo": "wDPO", "dpo_mean_weight": "DPO, wDPO's mean weight"}

@@ -19,7 +19,8 @@ from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_text
-from experiments.compute.results import RESULTS, ROOT, Raw, builds, read_raw
+from experiments.compute.raw_result import Raw
+from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
 from experiments.readme import update_readme
 from experiments.report import readme_tables as readme_results
