@@ -8,6 +8,7 @@ in this order. Scale and method are data: no code asks which preset or which rec
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,6 +53,12 @@ LATER = {"exclude_if": lambda value: value is None}
 RECOMMENDED = {"pairs": {"without_words": "left_out"}, "training": {"batching": "length_grouped"}}
 
 
+# Marks options that name a folder, a file or something on the hub; or `scheme:name`, such as `sandbox:policy`, which
+# stands for one of these and is resolved before the loop starts.
+RESOURCE = "resource"
+_SCHEME = re.compile(r"[a-z_]+:(?!//)")
+
+
 def holds_credentials(address: str | None) -> bool:
     """Whether an endpoint's address may hold a key or password: these come from the environment alone."""
     return "@" in (address or "")
@@ -77,7 +84,7 @@ class Section(BaseModel):
 class PolicyConfig(Section):
     """The policy to start from (pi_SFT): a `transformers` folder or hub name."""
 
-    model: str
+    model: Annotated[str, RESOURCE]
     trust_remote_code: bool = False
 
 
@@ -85,7 +92,7 @@ class RewardConfig(Section):
     """What ranks responses: r(x, y) of Eq. 1."""
 
     kind: str = "sequence_classifier"
-    model: str | None = None
+    model: Annotated[str | None, RESOURCE] = None
     batch_size: int = Field(64, ge=1, description="rows in one forward pass")
     max_length: int = Field(1024, ge=1, description="tokens of prompt and response together")
     dtype: Dtype = "float32"
@@ -147,7 +154,7 @@ class PromptsConfig(Section):
     """Where prompts come from: the set P of Algorithm 1."""
 
     source: str = "fixed"
-    path: str = Field(description="JSONL or Parquet file, or a hub data set's name")
+    path: Annotated[str, RESOURCE] = Field(description="JSONL or Parquet file, or a hub data set's name")
     split: str = Field("train", description="hub data sets only")
     columns: dict[Literal["prompt", "prompt_id", "category"], str] | None = Field(
         None, description="what these columns are called in the file or data set", **LATER
@@ -259,7 +266,7 @@ class PairsConfig(Section):
     without_words: Literal["left_out"] | None = Field(
         None, description="left_out: a response that is empty, white space or special tokens makes no pair", **LATER
     )
-    offline: str | None = Field(
+    offline: Annotated[str | None, RESOURCE] = Field(
         None, description="more pairs, JSONL or Parquet: `prompt`, `chosen`, `rejected`", **LATER
     )
 
@@ -344,7 +351,7 @@ class TrainingConfig(Section):
 class ValidationConfig(Section):
     """After each iteration its policy answers these prompts; the one with the highest mean reward is the best."""
 
-    path: str = Field(description="as prompts.path; none of the prompts that train")
+    path: Annotated[str, RESOURCE] = Field(description="as prompts.path; none of the prompts that train")
     split: str = Field("train", description="hub data sets only")
     limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
     n: int = Field(1, ge=1, description="answers per prompt")
@@ -547,6 +554,18 @@ def parse_config(data: dict[str, Any], where: str) -> RunConfig:
         return RunConfig.model_validate(data)
     except ValidationError as error:
         raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+
+
+def unresolved(section: BaseModel, prefix: str = "") -> list[str]:
+    """The options below `section` whose `scheme:name` nobody has resolved yet, as `policy.model=sandbox:policy`."""
+    waiting = []
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            waiting += unresolved(value, f"{prefix}{name}.")
+        elif RESOURCE in field.metadata and value and _SCHEME.match(value) and not Path(value).exists():
+            waiting.append(f"{prefix}{name}={value}")
+    return waiting
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from optune.config import SamplingSettings, load_config
-from optune.generate import ENGINES, identity
+from optune.generate import ENGINES, sampling_key
 from optune.generate.prepare import in_batches
 from optune.generate.shards import deal, in_order
 from optune.types import Prompt, Response, UserError
@@ -49,14 +49,14 @@ def test_rows_come_back_in_the_prompts_order():
 def test_workers_are_of_hf_and_no_part_of_a_dump_unless_given():
     plain = load_config("nano")
     assert not {"workers", "ray"} & set(plain.model_dump()["generation"])
-    assert identity(plain.with_overrides({"generation.workers": 2}).sampling())["workers"] == 2
+    assert sampling_key(plain.with_overrides({"generation.workers": 2}).sampling())["workers"] == 2
     with pytest.raises(UserError, match=r"generation: workers are of engine hf, not vllm"):
         plain.with_overrides({"generation.engine": "vllm", "generation.workers": 2})
 
 
 def test_the_key_of_a_ray_stage_holds_what_samples_and_not_where():
     ray = {"generation.engine": "ray", "generation.ray": {"engine": "hf", "workers": 4, "address": "10.0.0.1:6379"}}
-    assert identity(load_config("nano").with_overrides(ray).sampling())["ray"] == {"engine": "hf", "workers": 4}
+    assert sampling_key(load_config("nano").with_overrides(ray).sampling())["ray"] == {"engine": "hf", "workers": 4}
 
 
 @pytest.mark.slow

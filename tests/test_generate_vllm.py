@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from optune.config import SamplingSettings, load_config
-from optune.generate import ENGINES, identity
+from optune.generate import ENGINES, sampling_key
 from optune.generate.prepare import request_seed
 from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
@@ -153,7 +153,7 @@ def test_an_interpreter_without_vllm_is_told(sample, random_llama, python):
 
 
 def test_the_key_of_a_stage_holds_vllms_version_and_sizes_but_not_where_it_lies(python):
-    facts = identity(settings(python, data_parallel_size=2))
+    facts = sampling_key(settings(python, data_parallel_size=2))
     assert facts["vllm"] == {"version": "9.9", "data_parallel_size": 2, "tensor_parallel_size": 1, "options": {}}
     assert "python" not in str(facts)
 
@@ -161,11 +161,11 @@ def test_the_key_of_a_stage_holds_vllms_version_and_sizes_but_not_where_it_lies(
 def test_options_of_other_engines_change_no_key():
     """The key of `hf` is what it was before there were other engines."""
     plain = load_config("nano").sampling()
-    assert identity(plain) == plain.model_dump() and not {"vllm", "server"} & set(plain.model_dump())
+    assert sampling_key(plain) == plain.model_dump() and not {"vllm", "server"} & set(plain.model_dump())
     other = load_config("nano", overrides=["generation.vllm.data_parallel_size=2", "generation.server.concurrency=2"])
-    assert identity(other.sampling()) == identity(plain)
+    assert sampling_key(other.sampling()) == sampling_key(plain)
     server = ["generation.engine=server", "generation.server.base_url=http://127.0.0.1:1/v1"]
-    assert identity(load_config("nano", overrides=server).sampling()) == identity(plain) | {"engine": "server"}
+    assert sampling_key(load_config("nano", overrides=server).sampling()) == sampling_key(plain) | {"engine": "server"}
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompt
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
 from optune.instructions.fluency import EMPTY, Fluency, plain
 from optune.instructions.topics import mentions, stem
-from optune.reward import REWARDS, rules_hash
+from optune.reward import REWARDS, reward_inputs
+from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
 from optune.utils.registry import resolve
 
@@ -271,9 +272,9 @@ def test_the_imperfect_checker_without_noise_is_refused():
 
 
 def test_a_checkers_rules_are_part_of_a_stages_key():
-    assert rules_hash(RewardConfig(kind="checker")) == instructions.content_hash()
-    assert rules_hash(RewardConfig(kind="gold")) == sandbox.content_hash()
-    assert rules_hash(RewardConfig(model="m")) is None
+    assert reward_inputs(RewardConfig(kind="checker")) == {"reward_model": instructions.content_hash()}
+    assert reward_inputs(RewardConfig(kind="gold")) == {"reward_model": sandbox.content_hash()}
+    assert reward_inputs(RewardConfig(model="m")) == {"reward_model": content_hash("m")}
 
 
 @pytest.mark.parametrize(

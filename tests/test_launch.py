@@ -241,9 +241,9 @@ def test_more_processes_than_gpus_are_refused_unless_a_command_brings_machines(m
 def test_a_launch_is_a_word_or_a_section_and_part_of_a_result_only_where_it_can_change_one():
     assert load_config("tiny", overrides=["launch=process"]).launch == ALONE
     assert "launch" not in load_config("tiny").model_dump()
-    assert launch.identity(None) == launch.identity(ALONE) == {}
-    assert launch.identity(TWO)["launch"]["processes"] == 2
-    assert launch.identity(TWO) == launch.identity(TWO.model_copy(update={"command": "srun accelerate launch"}))
+    assert launch.launch_key(None) == launch.launch_key(ALONE) == {}
+    assert launch.launch_key(TWO)["launch"]["processes"] == 2
+    assert launch.launch_key(TWO) == launch.launch_key(TWO.model_copy(update={"command": "srun accelerate launch"}))
     for wrong in ("launch.mode=process launch.processes=2", "launch=accelerate"):
         with pytest.raises(UserError, match="mode"):
             load_config("tiny", overrides=wrong.split())

@@ -248,7 +248,7 @@ def test_an_unknown_packaged_name_lists_the_known_ones(index):
 def test_the_loop_refuses_names_that_nobody_resolved(tmp_path):
     from optune.loop.algorithm import run_optune
 
-    with pytest.raises(UserError, match="must be resolved first"):
+    with pytest.raises(UserError, match=r"policy\.model=packaged:tiny.*must be resolved to a path"):
         run_optune(configuration("packaged:tiny"), tmp_path)
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from optune.config import OPERATIONAL, RewardConfig, load_config
-from optune.reward import REWARDS, identity
+from optune.reward import REWARDS, reward_key
 from optune.types import Prompt, Response, UserError
 from optune.utils.registry import resolve
 
@@ -129,7 +129,7 @@ def test_workers_are_of_the_classifier_and_no_part_of_a_rewards_identity():
     plain = load_config("paper", overrides=["reward.workers=null"])
     assert "workers" not in plain.model_dump()["reward"]
     shared = plain.with_overrides({"reward.workers": 2})
-    assert identity(shared.reward) == identity(plain.reward)
+    assert reward_key(shared.reward) == reward_key(plain.reward)
     assert "workers" not in shared.model_dump(exclude=OPERATIONAL)["reward"]
     with pytest.raises(UserError, match="workers are of kind sequence_classifier, not gold"):
         load_config("nano").with_overrides({"reward.kind": "gold", "reward.workers": 2})

@@ -21,8 +21,9 @@ from optune.config import RunConfig
 from optune.history import read_responses, write_responses
 from optune.loop.algorithm import RunResult, run_optune
 from optune.loop.parts import parts_of
-from optune.loop.rollouts import Answering, Lengths
+from optune.loop.rollouts import Lengths, Rollouts
 from optune.prompts.files import load_prompts
+from optune.reward import reward_inputs
 from optune.sandbox import gold
 from optune.store import Artefact, StageStore, content_hash
 from optune.types import UserError
@@ -172,14 +173,14 @@ def preferred_rewards(scored: Path) -> dict[str, float]:
 def _second_draw(store: StageStore, config: RunConfig, policy: str, prompts_file: Path, t: int) -> Artefact:
     """As many responses per prompt as the loop draws, by streams of their own, with their rewards."""
     settings, seed = config.sampling(), stable_seed("redraw", config.seed)
-    answering = Answering(config.model_copy(update={"seed": seed}), parts_of(config))
+    rollouts = Rollouts(config.model_copy(update={"seed": seed}), parts_of(config))
 
     def build(folder: Path) -> dict[str, Any]:
         prompts, lengths = load_prompts(prompts_file), Lengths()
-        drawn = answering.sample(policy, prompts, len(prompts), settings, seed, t)
-        write_responses(folder / "history.parquet", answering.score(prompts, map(lengths.see, drawn)))
+        drawn = rollouts.sample(policy, prompts, len(prompts), settings, seed, t)
+        write_responses(folder / "history.parquet", rollouts.score(prompts, map(lengths.see, drawn)))
         return {"responses": lengths.responses}
 
-    fields = {**answering.identity(settings), "seed": seed, "iteration": t}
-    inputs = {"policy": content_hash(policy), "prompts": content_hash(prompts_file), **answering.reward_inputs}
+    fields = {**rollouts.key_fields(settings), "seed": seed, "iteration": t}
+    inputs = {"policy": content_hash(policy), "prompts": content_hash(prompts_file), **reward_inputs(config.reward)}
     return store.run("redraw", build, fields=fields, inputs=inputs)

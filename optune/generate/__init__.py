@@ -25,6 +25,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from optune.config import SamplingSettings
+
 ENGINES = {
     "hf": "optune.generate.hf:sample",
     "ray": "optune.generate.ray_cluster:sample",
@@ -33,7 +35,7 @@ ENGINES = {
 }
 
 
-def identity(settings: Any) -> dict[str, Any]:
+def sampling_key(settings: SamplingSettings) -> dict[str, Any]:
     """What of `settings` can change a response, for a stage's key: not where an engine runs, or how it is asked."""
     fields = settings.model_dump(exclude={"server", "vllm", "ray"})
     if settings.engine == "server" and settings.server and settings.server.parameters:
@@ -43,7 +45,7 @@ def identity(settings: Any) -> dict[str, Any]:
 
         fields["ray"] = options_of(settings).model_dump(exclude={"address"})
     if "vllm" in (settings.engine, fields.get("ray", {}).get("engine")):
-        from optune.generate.vllm import engine_identity
+        from optune.generate.vllm import vllm_key
 
-        fields["vllm"] = engine_identity(settings)
+        fields["vllm"] = vllm_key(settings)
     return fields

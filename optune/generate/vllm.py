@@ -74,7 +74,7 @@ def sample(
     ]
 
 
-def engine_identity(settings: Any) -> dict[str, Any]:
+def vllm_key(settings: Any) -> dict[str, Any]:
     """What of this engine can change a response: vLLM's version, and how the model is spread over GPUs."""
     options = settings.vllm or VllmConfig()
     sizes = {"data_parallel_size": options.data_parallel_size, "tensor_parallel_size": options.tensor_parallel_size}

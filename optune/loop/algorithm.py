@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optune.config import RunConfig
+from optune.config import RunConfig, unresolved
 from optune.history import History
 from optune.loop.reporting import reporting
 from optune.loop.stages import OnProgress, OnStage, Stages
@@ -43,15 +43,8 @@ def run_optune(
     configuration or is in use. `on_stage` is told of every stage, `on_progress` of the responses sampled meanwhile.
     """
     run_dir = Path(run_dir)
-    read = (config.policy.model, config.reward.model, config.prompts.path, config.pairs.offline, config.validation)
-    if any("sandbox:" in str(name) for name in read):
-        raise UserError(
-            "`sandbox:` names must be resolved first: optune.sandbox.parts.names.resolve_sandbox(config, folder)."
-        )
-    if any(str(name).startswith("packaged:") for name in read):
-        raise UserError(
-            "`packaged:` names must be resolved first: optune.packaged_models.names.resolve_packaged(config)."
-        )
+    if waiting := unresolved(config):
+        raise UserError(f"{', '.join(waiting)}: must be resolved to a path first; `python -m optune run` does that.")
     if config.keep == "last" and store is not None:
         raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")
     with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:

@@ -1,6 +1,4 @@
-"""A run's engine and reward at work: responses to prompts, sampled and rewarded a chunk at a time, so that they fit
-into memory however many there are; and what decides them, for a stage's key.
-"""
+"""Samples and rewards responses in chunks that fit in memory, and lists what their cache key depends on."""
 
 from __future__ import annotations
 
@@ -10,20 +8,18 @@ from dataclasses import replace
 from typing import Any
 
 from optune.config import RunConfig, SamplingSettings
-from optune.generate import identity
+from optune.generate import sampling_key
 from optune.history import ROWS, chunks
 from optune.prompts.tokens import encode_prompts
-from optune.reward import identity as reward_identity
-from optune.reward import rules_hash
+from optune.reward import reward_key
 from optune.reward.length_penalty import penalised
-from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
 
 OnProgress = Callable[[int, int], None]  # (responses sampled, responses in all) of the stage under way
 Score = Callable[[Sequence[Prompt], list[Response]], list[float]]
 
 
-class Answering:
+class Rollouts:
     """The engine and the reward of `parts` (see `parts_of`), with the configuration's options and seed."""
 
     def __init__(self, config: RunConfig, parts: Mapping[str, Any], on_progress: OnProgress | None = None):
@@ -106,21 +102,10 @@ class Answering:
 
         return score
 
-    def identity(self, settings: SamplingSettings) -> dict[str, Any]:
-        """What decides rewarded answers, but for seed, policy, prompts and reward model."""
-        return {"generation": identity(settings), "reward": self.reward_identity, "threads": self.config.threads}
-
-    @property
-    def reward_identity(self) -> dict[str, Any]:
-        """Of the reward's options those that decide a reward; the content of its model is among the inputs."""
-        return reward_identity(self.config.reward)
-
-    @property
-    def reward_inputs(self) -> dict[str, str]:
-        """The content of what rewards: a model, or rules."""
-        if rules := rules_hash(self.config.reward):
-            return {"reward_model": rules}
-        return {"reward_model": content_hash(self.config.reward.model)} if self.config.reward.model else {}
+    def key_fields(self, settings: SamplingSettings) -> dict[str, Any]:
+        """What decides rewarded responses, for a stage's key, but for seed, policy, prompts and reward model."""
+        reward = reward_key(self.config.reward)
+        return {"generation": sampling_key(settings), "reward": reward, "threads": self.config.threads}
 
 
 class Lengths:

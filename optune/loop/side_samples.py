@@ -10,29 +10,30 @@ from statistics import fmean
 from typing import Any
 
 from optune.history import read_responses, write_responses
-from optune.loop.rollouts import Answering, Lengths
+from optune.loop.rollouts import Lengths, Rollouts
 from optune.prompts.files import stored_prompts
 from optune.prompts.sources import SourceTools
+from optune.reward import reward_inputs
 from optune.store import Artefact, StageStore, content_hash
 from optune.types import Prompt, Response
 from optune.utils.files import write_json
 from optune.utils.hashing import stable_hash, stable_seed
 
 
-def source_tools(answering: Answering, store: StageStore, policy: str, t: int, folder: Path) -> SourceTools:
+def source_tools(rollouts: Rollouts, store: StageStore, policy: str, t: int, folder: Path) -> SourceTools:
     """What a prompt source may use in iteration `t`."""
-    config = answering.config
+    config = rollouts.config
 
     def answer(prompts: Sequence[Prompt], n: int, start: bool = False) -> list[Response]:
         asked = (config.policy.model, 0) if start else (policy, t)
-        return _answers(answering, store, *asked, prompts, n, counts)
+        return _answers(rollouts, store, *asked, prompts, n, counts)
 
     counts: dict[str, Any] = {}
     return SourceTools(answer, store.root / "writer" / f"replies-seed{config.seed}.jsonl", folder, counts)
 
 
 def _answers(
-    answering: Answering,
+    rollouts: Rollouts,
     store: StageStore,
     policy: str,
     t: int,
@@ -44,43 +45,43 @@ def _answers(
 
     Seconds go to `counts`; they are those of the first time.
     """
-    config = answering.config
+    config = rollouts.config
     settings = config.sampling().model_copy(update={"n": n})
     seed = stable_seed("answers", config.seed)
 
     def build(folder: Path) -> dict[str, Any]:
-        asked, too_long = answering.fitting(policy, prompts, settings.max_prompt_tokens)
+        asked, too_long = rollouts.fitting(policy, prompts, settings.max_prompt_tokens)
         lengths = Lengths()
-        drawn = answering.sample(policy, asked, len(asked), settings, seed, t, tell=False)
-        write_responses(folder / "answers.parquet", answering.score(asked, map(lengths.see, drawn)))
+        drawn = rollouts.sample(policy, asked, len(asked), settings, seed, t, tell=False)
+        write_responses(folder / "answers.parquet", rollouts.score(asked, map(lengths.see, drawn)))
         return {"too_long": too_long, **lengths.counts()}
 
     asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
-    fields = {**answering.identity(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
-    inputs = {"policy": content_hash(policy), **answering.reward_inputs}
+    fields = {**rollouts.key_fields(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
+    inputs = {"policy": content_hash(policy), **reward_inputs(config.reward)}
     made = store.run("answers", build, fields=fields, inputs=inputs)
     seconds = counts.setdefault("seconds", {})
     seconds["answers_s"] = seconds.get("answers_s", 0.0) + made.timing["wall_s"]
     return read_responses(made / "answers.parquet")
 
 
-def reward_offsets(answering: Answering, store: StageStore, prompts: Artefact) -> Artefact:
+def reward_offsets(rollouts: Rollouts, store: StageStore, prompts: Artefact) -> Artefact:
     """The mean reward of each prompt under the start policy: what a Bradley-Terry reward leaves free per prompt.
 
     Sampled once per run, by streams of their own, so that ranking and offset share no noise; not in the ledger.
     """
-    config = answering.config
+    config = rollouts.config
     settings = config.sampling().model_copy(update={"n": config.selection.offset_samples})
     seed = stable_seed("offsets", config.seed)
 
     def build(folder: Path) -> dict[str, Any]:
         asked = stored_prompts(prompts / "prompts.parquet")
-        drawn = answering.sample(config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
+        drawn = rollouts.sample(config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
         rewards: dict[str, list[float]] = {}
-        for response in answering.score(stored_prompts(prompts / "prompts.parquet"), drawn):
+        for response in rollouts.score(stored_prompts(prompts / "prompts.parquet"), drawn):
             rewards.setdefault(response.prompt_id, []).append(response.reward)
         write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
         return {"responses": sum(map(len, rewards.values()))}
 
-    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **answering.reward_inputs}
-    return store.run("offsets", build, fields={**answering.identity(settings), "seed": seed}, inputs=inputs)
+    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **reward_inputs(config.reward)}
+    return store.run("offsets", build, fields={**rollouts.key_fields(settings), "seed": seed}, inputs=inputs)

@@ -18,11 +18,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from optune.config import OPERATIONAL, RunConfig
-from optune.generate import identity
+from optune.generate import sampling_key
 from optune.history import History, iter_responses, write_responses
 from optune.loop.manifest import Manifest
 from optune.loop.parts import parts_of, source_hashes
-from optune.loop.rollouts import Answering, Lengths, OnProgress
+from optune.loop.rollouts import Lengths, OnProgress, Rollouts
 from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
 from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
@@ -30,6 +30,7 @@ from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.prompts.sources import sample_of, variation
 from optune.prompts.writer import written_with
+from optune.reward import reward_inputs, reward_key
 from optune.selection.strategies import select_prompts
 from optune.store import Artefact, StageStore, content_hash, prune
 from optune.training.learners import Step, check_training
@@ -65,7 +66,7 @@ class Stages:
         self.on_log = on_log
         self.asked: list[Artefact] = []  # each iteration's prompts
         self.parts = parts_of(config)
-        self.answering = Answering(config, self.parts, on_progress)
+        self.rollouts = Rollouts(config, self.parts, on_progress)
         check_training(config)
         self.manifest = manifest or Manifest(config, run_dir)
 
@@ -79,12 +80,12 @@ class Stages:
         settings = self.config.prompts
 
         def build(folder: Path) -> dict[str, Any]:
-            tools = source_tools(self.answering, self.store, policy, t, folder)
+            tools = source_tools(self.rollouts, self.store, policy, t, folder)
             where = {"iteration": t, "iterations": self.config.iterations + 1}
             offered = self.parts["source"](
                 settings, **where, policy=policy, history=history, seed=self.config.seed, tools=tools
             )
-            kept, too_long = self.answering.fitting(policy, offered, settings.max_tokens)
+            kept, too_long = self.rollouts.fitting(policy, offered, settings.max_tokens)
             if not kept:
                 raise UserError(f"{settings.path}: every prompt is longer than {settings.max_tokens} tokens.")
             write_prompts(folder / "prompts.parquet", kept)
@@ -94,10 +95,10 @@ class Stages:
         fields = {"prompts": settings.model_dump(exclude=OPERATIONAL["prompts"]), "seed": self.config.seed}
         if settings.synthetic:  # what the answers to the reference set and the writing of prompts depend on
             fields |= {
-                "answers": self.answering.identity(self.config.sampling()),
+                "answers": self.rollouts.key_fields(self.config.sampling()),
                 "written_with": written_with(settings.synthetic),
             }
-            inputs |= {"start": content_hash(self.config.policy.model), **self.answering.reward_inputs}
+            inputs |= {"start": content_hash(self.config.policy.model), **reward_inputs(self.config.reward)}
             inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
         if variation(self.parts["source"]) == "with_iteration":
             fields |= {"iteration": t, "iterations": self.config.iterations + 1}
@@ -108,7 +109,7 @@ class Stages:
         """Lines 4-7 and 10. Iteration 0 regenerates every prompt, whatever the strategy, so that arms share it."""
         settings = self.config.selection
         strategy, ratio = ("all", 1.0) if t == 0 else (settings.strategy, settings.ratio)
-        offsets = reward_offsets(self.answering, self.store, prompts) if t > 0 and settings.offset_samples else None
+        offsets = reward_offsets(self.rollouts, self.store, prompts) if t > 0 and settings.offset_samples else None
 
         def build(folder: Path) -> dict[str, Any]:
             ids, texts = (column.to_pylist() for column in stored_texts(prompts / "prompts.parquet"))
@@ -130,12 +131,12 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             asked = (p for p in stored_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted)
             lengths = Lengths()
-            sampled = self.answering.sample(policy, asked, len(wanted), settings, self.config.seed, t)
+            sampled = self.rollouts.sample(policy, asked, len(wanted), settings, self.config.seed, t)
             write_responses(folder / "responses.parquet", map(lengths.see, sampled))
             return {"prompts": len(wanted), **lengths.counts()}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
-        fields = {"generation": identity(settings), "seed": self.config.seed, "iteration": t, **self._threads}
+        fields = {"generation": sampling_key(settings), "seed": self.config.seed, "iteration": t, **self._threads}
         return self._run(t, "generate", build, fields, inputs)
 
     def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
@@ -152,7 +153,7 @@ class Stages:
 
             def scored() -> Iterator[Response]:
                 asked = stored_prompts(prompts / "prompts.parquet")
-                for response in self.answering.score(asked, iter_responses(responses / "responses.parquet"), raw):
+                for response in self.rollouts.score(asked, iter_responses(responses / "responses.parquet"), raw):
                     rewards.append(response.reward)
                     yield response
 
@@ -163,8 +164,8 @@ class Stages:
             write_json(folder / "raw_rewards.json", raw)
             return {**counts, "raw_reward_mean": fmean(raw) if raw else None}
 
-        inputs = {"prompts": prompts.digest, "responses": responses.digest, **self.answering.reward_inputs}
-        fields = {"reward": self.answering.reward_identity, "seed": self.config.seed, **self._threads}
+        inputs = {"prompts": prompts.digest, "responses": responses.digest, **reward_inputs(self.config.reward)}
+        fields = {"reward": reward_key(self.config.reward), "seed": self.config.seed, **self._threads}
         return self._run(t, "score", build, fields, inputs)
 
     def pairs(self, t: int, prompts: Artefact, history: History) -> Artefact:
@@ -208,7 +209,7 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             asked, rows = load_prompts(prompts / "prompts.parquet"), partial(self._rows, t, policy, prompts, pairs)
-            step = Step(config, t, policy, reference, asked, rows, self.answering.scorer, beta_2, seed, self.on_log)
+            step = Step(config, t, policy, reference, asked, rows, self.rollouts.scorer, beta_2, seed, self.on_log)
             return self.parts["learner"](step, folder)
 
         # What the loss does not read is no part of the key: arms that differ only there share the step.
@@ -216,14 +217,14 @@ class Stages:
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
         if config.launch:
-            from optune.training.launch import identity as launched
+            from optune.training.launch import launch_key
 
-            fields |= launched(config.launch)
+            fields |= launch_key(config.launch)
         inputs = {"prompts": prompts.digest, "pairs": pairs.digest}
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
         if config.training.learner:  # it may sample and reward on its own
-            fields |= {"sampling": self.answering.identity(config.sampling())}
-            inputs |= self.answering.reward_inputs
+            fields |= {"sampling": self.rollouts.key_fields(config.sampling())}
+            inputs |= reward_inputs(self.config.reward)
         before = [entry["path"] for entry in self.entries if entry["stage"] == "train"]
         trained = self._run(t, "train", build, fields, inputs)
         if config.keep == "last" and before:
@@ -244,12 +245,12 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")
             asked = nsmallest(KL_PROMPTS, asked, key=lambda p: stable_hash("kl", p.prompt_id))
-            sampled = self.answering.sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
+            sampled = self.rollouts.sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
             measured = [(p, r) for p, r in zip(asked, sampled, strict=True) if r.logprob is not None]
             return {"responses": len(measured), "kl_to_sft": self._kl_to(sft, measured) if measured else None}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
-        fields = {"prompts": KL_PROMPTS, "generation": identity(settings), "seed": self.config.seed, "iteration": t}
+        fields = {"prompts": KL_PROMPTS, "generation": sampling_key(settings), "seed": self.config.seed, "iteration": t}
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def validate(self, t: int, policy: str) -> Artefact:
@@ -258,21 +259,25 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             offered = sample_of(load_prompts(settings.path, settings.split), settings.limit, 0)
-            asked, too_long = self.answering.fitting(policy, offered, asking.max_prompt_tokens)
+            asked, too_long = self.rollouts.fitting(policy, offered, asking.max_prompt_tokens)
             if not asked:
                 raise UserError(f"{settings.path}: every prompt is longer than {asking.max_prompt_tokens} tokens.")
             seed, lengths = stable_seed("validate", self.config.seed), Lengths()
-            answers = map(lengths.see, self.answering.sample(policy, asked, len(asked), asking, seed, t, tell=False))
+            answers = map(lengths.see, self.rollouts.sample(policy, asked, len(asked), asking, seed, t, tell=False))
             raw: list[float] = []
-            scored = list(self.answering.score(asked, answers, raw))
+            scored = list(self.rollouts.score(asked, answers, raw))
             write_responses(folder / "answers.parquet", scored)
             counts = {"offered": len(offered), "too_long": too_long, **lengths.counts()}
             counts["reward_mean"] = fmean(r.reward for r in scored)
             counts["tokens_validation"] = counts.pop("tokens")
             return {**counts, **({} if self.config.reward.length_penalty is None else {"raw_reward_mean": fmean(raw)})}
 
-        fields = {**self.answering.identity(asking), "limit": settings.limit, "seed": self.config.seed, "iteration": t}
-        inputs = {"file": content_hash(settings.path), "policy": content_hash(policy), **self.answering.reward_inputs}
+        fields = {**self.rollouts.key_fields(asking), "limit": settings.limit, "seed": self.config.seed, "iteration": t}
+        inputs = {
+            "file": content_hash(settings.path),
+            "policy": content_hash(policy),
+            **reward_inputs(self.config.reward),
+        }
         return self._run(t, "validate", build, fields, inputs)
 
     def beta_2(self, history: History) -> float:
@@ -323,15 +328,15 @@ class Stages:
     def _kl_to(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
         from optune.training.reference import kl_estimate
 
-        return kl_estimate(self.config, sft, self.answering.tokenizer(sft), measured)
+        return kl_estimate(self.config, sft, self.rollouts.tokenizer(sft), measured)
 
     def _rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> PreferenceRows:
         own = pairs / "prompts.parquet"
         asked = own if own.exists() else prompts / "prompts.parquet"
-        return preference_rows(self.config, self.answering.tokenizer(policy), asked, pairs / "pairs.parquet", t)
+        return preference_rows(self.config, self.rollouts.tokenizer(policy), asked, pairs / "pairs.parquet", t)
 
     def _offline_pairs(self, online: dict[str, Prompt]) -> OfflinePairs:
-        return offline_pairs_beside(online, self.config, self.answering.tokenizer(self.config.policy.model))
+        return offline_pairs_beside(online, self.config, self.rollouts.tokenizer(self.config.policy.model))
 
     def _earlier_prompts(self, now: Artefact) -> list[Artefact]:
         """The prompt sets of earlier iterations, each once, without those equal to this one's."""

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from optune.config import RewardConfig
+from optune.store import content_hash
 from optune.utils.registry import resolve
 
 REWARDS = {
@@ -20,22 +22,24 @@ REWARDS = {
     "checker": "optune.instructions.rewards:Checker",
     "imperfect_checker": "optune.instructions.rewards:ImperfectChecker",
 }
+# Rewards that decide by rules, without a model: where the hash of the rules is had.
 RULES = {
     "gold": "optune.sandbox:content_hash",
     "checker": "optune.instructions:content_hash",
     "imperfect_checker": "optune.instructions:content_hash",
 }
-"""The hash of the rules by which a reward without a model decides."""
 
 
-def rules_hash(settings: Any) -> str | None:
-    """The content hash of a reward's rules; None where a model decides."""
-    return resolve(RULES, settings.kind, "reward")() if settings.kind in RULES else None
-
-
-def identity(settings: Any) -> dict[str, Any]:
+def reward_key(settings: RewardConfig) -> dict[str, Any]:
     """What of `settings` can change a reward, for a stage's key: not how many processes share the work.
 
     Nor where the model lies: its content's hash is among the stage's inputs.
     """
     return settings.model_dump(exclude={"model", "workers"})
+
+
+def reward_inputs(settings: RewardConfig) -> dict[str, str]:
+    """The content of what rewards, for a stage's inputs: that of its model, or the hash of the rules it decides by."""
+    if settings.kind in RULES:
+        return {"reward_model": resolve(RULES, settings.kind, "reward")()}
+    return {"reward_model": content_hash(settings.model)} if settings.model else {}

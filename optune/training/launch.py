@@ -126,7 +126,7 @@ def kind(launch: LaunchConfig) -> str | None:
     return yaml.safe_load(config_file(launch).read_text("utf-8")).get("distributed_type")
 
 
-def identity(launch: LaunchConfig | None) -> dict[str, Any]:
+def launch_key(launch: LaunchConfig | None) -> dict[str, Any]:
     """What of it can change a policy, in its last bits: nothing where the one process is another one."""
     if launch is None or launch.mode == "process":
         return {}
