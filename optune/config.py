@@ -342,7 +342,7 @@ class TrainingConfig(Section):
 
     @property
     def limits(self) -> dict[str, int | None]:
-        """What a micro-batch may hold, as `batching.plan` takes it."""
+        """What a micro-batch may hold, as `micro_batches` takes it."""
         if self.batching == "token_budget":
             return {"max_pairs": self.batch_size, "max_tokens": self.micro_batch_tokens}
         return {"max_pairs": self.micro_batch_size, "max_tokens": None}

@@ -73,8 +73,9 @@ def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tm
     from transformers import AutoModelForCausalLM
 
     from optune.training.dpo import train_dpo
+    from optune.training.job import TrainJob
 
-    train_dpo(random_llama, random_llama, ROWS, LossConfig(), 1.0, LORA, 3, tmp_path / "a")
+    train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, LORA, 3), ROWS, tmp_path / "a")
     start = AutoModelForCausalLM.from_pretrained(random_llama)
     ids = torch.arange(5, 25)[None]
     with torch.no_grad():
@@ -84,7 +85,7 @@ def test_the_merged_policy_is_its_start_with_the_adapter_on_top(random_llama, tm
     torch.testing.assert_close(merged, stacked, atol=1e-5, rtol=1e-4)
     assert (merged - before).abs().max() > 1e-4
     assert {p.suffix for p in (tmp_path / "a").rglob("*") if "model" in p.name} == {".safetensors"}
-    train_dpo(random_llama, random_llama, ROWS, LossConfig(), 1.0, LORA, 3, tmp_path / "b")
+    train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, LORA, 3), ROWS, tmp_path / "b")
     assert hash_files(tmp_path / "a") == hash_files(tmp_path / "b")  # from its seed alone, wherever it lies
 
 

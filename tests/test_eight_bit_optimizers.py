@@ -13,6 +13,7 @@ from optune.config import LossConfig, TrainingConfig
 from optune.loop.algorithm import run_optune
 from optune.training.common import optimizer_of
 from optune.training.dpo import train_dpo
+from optune.training.job import TrainJob
 from optune.types import UserError
 
 FULL = {"rmsprop_8bit": "rmsprop", "adamw_8bit": "adamw_torch"}
@@ -57,7 +58,7 @@ def test_an_8_bit_optimizer_trains_the_policy_of_its_full_one_within_its_states_
     for optimizer in (name, FULL[name]):
         settings = TrainingConfig(learning_rate=1e-4, batch_size=8, batching="length_grouped", optimizer=optimizer)
         out = tmp_path / optimizer
-        told[optimizer] = train_dpo(llama, llama, pairs(21), LossConfig(), 1.0, settings, 0, out)
+        told[optimizer] = train_dpo(TrainJob(llama, llama, LossConfig(), 1.0, settings, 0), pairs(21), out)
         trained[optimizer] = load_file(out / "model.safetensors")
     start = load_file(llama / "model.safetensors")
 

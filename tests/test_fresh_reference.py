@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM
 from optune.config import LossConfig, TrainingConfig, load_config
 from optune.loop.algorithm import run_optune
 from optune.training.dpo import train_dpo
+from optune.training.job import TrainJob
 from optune.training.reference import from_sampler, reference_columns
 from optune.types import UserError
 
@@ -70,7 +71,7 @@ def test_an_engine_that_tells_nothing_has_everything_computed(random_llama, tmp_
     for batching in (None, "length_grouped"):
         settings = TrainingConfig(batch_size=8, fresh_reference="sampler", batching=batching)
         rows = rows_with(model, [False] * 8)
-        told = train_dpo(random_llama, random_llama, rows, LossConfig(), 1.0, settings, 0, tmp_path)
+        told = train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, settings, 0), rows, tmp_path)
         assert (told["reference_sampled"], told["reference_computed"]) == (0, 8)
         assert "reference_mismatch_mean" not in told
 

@@ -21,17 +21,18 @@ from transformers import (
 from trl.trainer.utils import FusedCausalLMOutput
 
 from optune.config import LossConfig, TrainingConfig, load_config
-from optune.training import micro_batches as batching
 from optune.training.dpo import train_dpo, training_arguments
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
+from optune.training.job import TrainJob
 from optune.training.losses import LOSSES
+from optune.training.micro_batches import micro_batches
 from optune.training.pair_logprobs import (
     OUTPUTS,
     add_pair_head,
     pack,
+    pair_logprobs,
     pair_reference_columns,
     place,
-    score_pairs,
     shares_prompts,
 )
 from optune.training.reference import reference_columns
@@ -143,8 +144,13 @@ def test_a_model_that_cannot_take_a_pair_in_one_row_is_found_out_and_trains_on_t
 
     narrow.save_pretrained(tmp_path / "narrow")
     AutoTokenizer.from_pretrained(random_llama).save_pretrained(tmp_path / "narrow")
+    narrow = tmp_path / "narrow"
     results = [
-        train_dpo(tmp_path / "narrow", tmp_path / "narrow", pairs(16), LossConfig(), 1.0, settings, 0, tmp_path / "out")
+        train_dpo(
+            TrainJob(narrow, narrow, LossConfig(), 1.0, settings, 0),
+            pairs(16),
+            tmp_path / "out",
+        )
         for settings in (TrainingConfig(batch_size=8), TrainingConfig(batch_size=8, batching="length_grouped"))
     ]
     assert results[1]["logps/chosen"] == pytest.approx(results[0]["logps/chosen"], abs=1e-3)
@@ -157,7 +163,7 @@ def test_logits_too_many_to_be_there_at_once_take_trls_head_and_say_the_same(ran
         monkeypatch.setattr("optune.training.pair_logprobs.LARGEST_LOGITS", largest)
         model = AutoModelForCausalLM.from_pretrained(random_llama)
         add_pair_head(model)
-        scores = score_pairs(model, pack(rows, 0, shared=True))
+        scores = pair_logprobs(model, pack(rows, 0, shared=True))
         (scores.chosen_logps - 2 * scores.rejected_logps).sum().backward()
         found.append(([getattr(scores.output, name) for name in OUTPUTS], [p.grad for p in model.parameters()]))
     torch.testing.assert_close(found[0], found[1])
@@ -184,7 +190,7 @@ def test_padding_is_at_most_15_percent_and_every_pair_is_computed_once(places, l
     padded = filled = 0
     for update in range(20):
         widths, sizes = zip(*places(32 * (update + 1))[-32:], strict=True)
-        cut = batching.plan(widths, sizes, **limits, processes=processes)
+        cut = micro_batches(widths, sizes, **limits, processes=processes)
         assert sorted(i for batch in cut for i in batch) == list(range(32))
         assert len(cut) % processes == 0
         assert all(0 < len(batch) <= limits["max_pairs"] for batch in cut)
@@ -202,22 +208,21 @@ def test_shuffled_batches_of_the_same_pairs_would_waste_more():
 
 
 def test_fewer_pairs_than_processes_leave_some_without_and_one_too_long_stands_alone():
-    assert batching.plan([5, 3], [5, 3], 8, processes=3) == [[0], [1], []]
-    assert batching.plan([500, 3], [500, 3], 8, max_tokens=100) == [[0], [1]]
+    assert micro_batches([5, 3], [5, 3], 8, processes=3) == [[0], [1], []]
+    assert micro_batches([500, 3], [500, 3], 8, max_tokens=100) == [[0], [1]]
 
 
 def test_the_stage_reports_its_padding(random_llama, tmp_path):
     settings = TrainingConfig(batch_size=16, micro_batch_size=8, batching="length_grouped")
-    result = train_dpo(random_llama, random_llama, pairs(64), LossConfig(), 1.0, settings, 0, tmp_path)
+    result = train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, settings, 0), pairs(64), tmp_path)
     assert 0 < result["padding_share"] <= 0.15
     assert (tmp_path / "model.safetensors").exists()
 
 
 def test_an_adapter_trains_on_grouped_pairs(random_llama, tmp_path):
     settings = {"learning_rate": 1e-3, "batch_size": 8, "lora": {"r": 4}, "batching": "length_grouped", "epochs": 4}
-    result = train_dpo(
-        random_llama, random_llama, pairs(16), LossConfig(), 1.0, TrainingConfig(**settings), 0, tmp_path
-    )
+    job = TrainJob(random_llama, random_llama, LossConfig(), 1.0, TrainingConfig(**settings), 0)
+    result = train_dpo(job, pairs(16), tmp_path)
     assert result["loss_last"] < result["loss_first"]
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
 
@@ -227,7 +232,7 @@ def test_a_grouped_loss_that_is_not_finite_stops_before_anything_is_saved(random
     rows[3]["score_chosen"] = float("nan")
     settings = TrainingConfig(batch_size=8, batching="length_grouped")
     with pytest.raises(UserError, match="not finite"):
-        train_dpo(random_llama, random_llama, rows, LossConfig(), 1.0, settings, 0, tmp_path)
+        train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, settings, 0), rows, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
 
 

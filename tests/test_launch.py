@@ -21,6 +21,7 @@ from optune.loop.algorithm import run_optune
 from optune.store import hash_files
 from optune.training import launch
 from optune.training.dpo import train_dpo
+from optune.training.job import TrainJob
 from optune.types import UserError
 from optune.utils.files import read_json
 
@@ -41,7 +42,8 @@ def train(launched, folder, data, out, loss="wdpo", **more):
     step = train_dpo if launched is None else launch.train
     first = () if launched is None else (launched,)
     settings = more.pop("settings", SETTINGS)
-    return step(*first, folder, folder, data, LossConfig(name=loss), 1.0, settings, 0, out, **more)
+    job = TrainJob(folder, folder, LossConfig(name=loss), 1.0, settings, 0)
+    return step(*first, job, data, out, **more)
 
 
 def without_seconds(result: dict) -> dict:

@@ -78,6 +78,7 @@ def test_training_moves_the_probability_of_the_end_token(chatml_llama, model, to
     from transformers import AutoModelForCausalLM
 
     from optune.training.dpo import train_dpo
+    from optune.training.job import TrainJob
     from optune.training.reference import sequence_logprobs
     from optune.utils.checkpoints import load_model
 
@@ -89,7 +90,7 @@ def test_training_moves_the_probability_of_the_end_token(chatml_llama, model, to
     rows = [dict(zip(names, row, strict=True), score_chosen=1.0, score_rejected=0.0) for row in ending + longer]
     settings = TrainingConfig(learning_rate=1e-3, batch_size=6, micro_batch_size=6, epochs=3, batching=batching)
     loss = LossConfig(name="dpo")
-    train_dpo(chatml_llama, chatml_llama, rows, loss, 0.0, settings, 0, tmp_path / "new")
+    train_dpo(TrainJob(chatml_llama, chatml_llama, loss, 0.0, settings, 0), rows, tmp_path / "new")
     trained = load_model(AutoModelForCausalLM, tmp_path / "new", dtype="float32")
 
     def of_end(network) -> float:

@@ -12,6 +12,7 @@ from trl import DPOConfig, DPOTrainer
 
 from optune.config import LossConfig, TrainingConfig
 from optune.training.dpo import train_dpo, training_arguments
+from optune.training.job import TrainJob
 from optune.training.reference import reference_columns, sequence_logprobs
 from optune.training.weighted_trainer import WeightedDPOTrainer
 from optune.types import UserError
@@ -141,9 +142,8 @@ def test_options_that_would_be_dropped_silently_are_refused(model, tokenizer, tm
 
 def test_training_raises_the_chosen_against_the_rejected(random_llama, tmp_path):
     data = rows(16)
-    result = train_dpo(
-        random_llama, random_llama, data, LossConfig(), 1.0, SETTINGS.model_copy(update={"epochs": 4}), 0, tmp_path
-    )
+    four_epochs = SETTINGS.model_copy(update={"epochs": 4})
+    result = train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, four_epochs, 0), data, tmp_path)
     assert result["loss_last"] < result["loss_first"]
     trained = AutoModelForCausalLM.from_pretrained(tmp_path)
     before = AutoModelForCausalLM.from_pretrained(random_llama)
@@ -159,7 +159,7 @@ def test_a_loss_that_is_not_finite_stops_before_anything_is_saved(random_llama, 
     data = rows(8)
     data[3]["score_chosen"] = float("nan")
     with pytest.raises(UserError, match="not finite"):
-        train_dpo(random_llama, random_llama, data, LossConfig(), 1.0, SETTINGS, 0, tmp_path)
+        train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, SETTINGS, 0), data, tmp_path)
     assert not list(tmp_path.glob("*.safetensors"))
 
 
@@ -178,4 +178,4 @@ def test_memory_is_pinned_only_for_a_gpu_and_several_gpus_in_one_process_are_ref
     assert arguments.dataloader_pin_memory is arguments.bf16 is False and arguments.device.type == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(UserError, match=r"CUDA_VISIBLE_DEVICES.*launch\.mode=accelerate"):
-        train_dpo(random_llama, random_llama, rows(8), LossConfig(), 1.0, SETTINGS, 0, tmp_path)
+        train_dpo(TrainJob(random_llama, random_llama, LossConfig(), 1.0, SETTINGS, 0), rows(8), tmp_path)

@@ -47,20 +47,13 @@ def our_step(world: World, rows: PreferenceRows) -> Found:
     """Plain DPO by our trainer, reference log-probabilities included."""
     from optune.config import LossConfig
     from optune.training.dpo import train_dpo
+    from optune.training.job import TrainJob
 
     config = world.config
     with tempfile.TemporaryDirectory() as folder:
-        told = train_dpo(
-            config.policy.model,
-            config.policy.model,
-            rows,
-            LossConfig(name="dpo", beta_1=config.loss.beta_1),
-            0.0,
-            config.training,
-            seed=0,
-            out_dir=Path(folder),
-        )
-    return {"pairs": len(rows), "updates": told["updates"]}
+        policy, loss = config.policy.model, LossConfig(name="dpo", beta_1=config.loss.beta_1)
+        counts = train_dpo(TrainJob(policy, policy, loss, 0.0, config.training, seed=0), rows, Path(folder))
+    return {"pairs": len(rows), "updates": counts["updates"]}
 
 
 def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:

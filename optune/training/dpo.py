@@ -21,11 +21,12 @@ from peft import LoraConfig as PeftLoraConfig
 from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
 from trl import DPOConfig
 
-from optune.config import LossConfig, TrainingConfig
+from optune.config import TrainingConfig
 from optune.pairs.rows import PreferenceRows
 from optune.training.common import LogTeller, OnLog, common_arguments, save_policy, summary
 from optune.training.distributed import gathered, this_process, whole_weights
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
+from optune.training.job import TrainJob
 from optune.training.pair_logprobs import add_pair_head, pair_reference_columns, shares_prompts
 from optune.training.reference import from_sampler, reference_columns
 from optune.training.weighted_trainer import WeightedDPOTrainer
@@ -58,48 +59,39 @@ def _short_collections() -> Iterator[None]:
 
 @_short_collections()
 def train_dpo(
-    policy: str | Path,
-    reference: str | Path,
-    rows: Sequence[dict[str, Any]],
-    loss: LossConfig,
-    beta_2: float,
-    settings: TrainingConfig,
-    seed: int,
-    out_dir: Path,
-    trust_remote_code: bool = False,
-    on_log: OnLog | None = None,
+    job: TrainJob, rows: Sequence[dict[str, Any]], out_dir: Path, on_log: OnLog | None = None
 ) -> dict[str, Any]:
-    """One preference step from `policy`, against `reference`, saved to `out_dir` as a `transformers` folder.
+    """One preference step as `job` says, on the pairs of `rows`; the policy is saved to `out_dir`.
 
-    rows (PreferenceRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`. With
-    `settings.lora` the weights are the merged ones, and the adapter lies in `out_dir/adapter`. `on_log` is told each
-    update's metrics. Returns TRL's metrics averaged over the step's updates (`first` and `last` loss too) and `seconds`
-    for reference and training.
+    rows (PreferenceRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`.
+    `out_dir` becomes a `transformers` folder; with `job.settings.lora` it holds the merged weights, and the adapter
+    lies in `out_dir/adapter`. `on_log` gets the metrics of each update. Returns TRL's metrics averaged over the updates, the
+    first and the last loss, and `seconds` of the reference and of training.
     """
     quiet_libraries()
-    process, rows = this_process(), PreferenceRows.of(rows)
-    tokenizer = load_tokenizer(policy, trust_remote_code=trust_remote_code)
+    process, rows, settings = this_process(), PreferenceRows.of(rows), job.settings
+    tokenizer = load_tokenizer(job.policy, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    load = partial(load_model, AutoModelForCausalLM, trust_remote_code=trust_remote_code)
-    model = load(policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
+    load = partial(load_model, AutoModelForCausalLM, trust_remote_code=job.trust_remote_code)
+    model = load(job.policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
     started = time.perf_counter()
-    judge = model if str(reference) == str(policy) else load(reference, dtype="float32")
+    reference = model if str(job.reference) == str(job.policy) else load(job.reference, dtype="float32")
     mixed = settings.dtype == "bfloat16"
-    with torch.autocast(judge.device.type, torch.bfloat16, enabled=mixed):  # as the policy will be scored
-        columns, grouping, told = _reference(judge, rows, tokenizer.pad_token_id, settings, process)
-    del judge
+    with torch.autocast(reference.device.type, torch.bfloat16, enabled=mixed):  # as the policy's will be computed
+        columns, grouping, counts = _reference(reference, rows, tokenizer.pad_token_id, settings, process)
+    del reference
     reference_s = time.perf_counter() - started
     data = Dataset(rows.with_columns(columns).table)
     trainer = (GroupedDPOTrainer if grouping else WeightedDPOTrainer)(
         model=model,
         data_collator=grouping,
-        args=training_arguments(settings, loss.beta_1, seed, out_dir),
+        args=training_arguments(settings, job.loss.beta_1, job.seed, out_dir),
         train_dataset=data,
         processing_class=tokenizer,
-        loss=loss.name,
-        beta_2=beta_2,
-        peft_config=_peft_config(settings, seed),
+        loss=job.loss.name,
+        beta_2=job.beta_2,
+        peft_config=_peft_config(settings, job.seed),
     )
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
@@ -108,42 +100,43 @@ def train_dpo(
     weights = whole_weights(trainer)
     if trainer.accelerator.is_main_process:
         check_finite(model, weights)
-        save_policy(trainer, tokenizer, out_dir, Path(policy).name if Path(policy).is_dir() else str(policy), weights)
+        base = Path(job.policy).name if Path(job.policy).is_dir() else str(job.policy)
+        save_policy(trainer, tokenizer, out_dir, base, weights)
     trainer.accelerator.wait_for_everyone()
     metrics = summary(trainer.state.log_history)
     del trainer, model, weights
     gc.collect()
     return {
-        "beta_2": beta_2,
-        **told,
+        "beta_2": job.beta_2,
+        **counts,
         **metrics,
         "seconds": {"reference_s": reference_s, "train_s": time.perf_counter() - started - reference_s},
     }
 
 
 def _reference(
-    judge: Any, rows: PreferenceRows, pad_id: int, settings: TrainingConfig, process: PartialState
+    reference: Any, rows: PreferenceRows, pad_id: int, settings: TrainingConfig, process: PartialState
 ) -> tuple[list[dict[str, float]], UpdateCollator | None, dict[str, Any]]:
-    """The reference columns of `rows`, how updates are cut, where that is asked, and what there is to tell of both."""
+    """Returns reference log-probabilities, the collator (None without batching), and metrics."""
     if settings.batching is None:
         if process.num_processes > 1:
             raise UserError("Training in several processes needs training.batching, such as length_grouped.")
-        columns = partial(reference_columns, judge, pad_id=pad_id, batch_size=4 * settings.micro_batch_size)
+        columns = partial(reference_columns, reference, pad_id=pad_id, batch_size=4 * settings.micro_batch_size)
         collator = None
     else:
-        add_pair_head(judge)
-        shared = all(gathered([shares_prompts(judge, rows, pad_id)]))
-        columns = partial(_shared_out, judge, pad_id=pad_id, shared=shared, settings=settings, process=process)
+        add_pair_head(reference)
+        shared = all(gathered([shares_prompts(reference, rows, pad_id)]))
+        columns = partial(_shared_out, reference, pad_id=pad_id, shared=shared, settings=settings, process=process)
         share = {"processes": process.num_processes, "process": process.process_index}
         collator = UpdateCollator(pad_id, **settings.limits, shared=shared, **share)
     if not settings.fresh_reference:
         return columns(rows), collator, {}
-    found, told = from_sampler(rows, columns)
-    return found, collator, told
+    of_rows, counts = from_sampler(rows, columns)
+    return of_rows, collator, counts
 
 
 def _shared_out(
-    judge: Any,
+    reference: Any,
     rows: PreferenceRows,
     *,
     pad_id: int,
@@ -154,7 +147,7 @@ def _shared_out(
     """Reference columns, each computed by one of the processes."""
     forward_only = {name: limit and 4 * limit for name, limit in settings.limits.items()}
     mine = range(process.process_index, len(rows), process.num_processes)
-    columns = pair_reference_columns(judge, rows.select(mine), pad_id, shared, **forward_only)
+    columns = pair_reference_columns(reference, rows.select(mine), pad_id, shared, **forward_only)
     by_row = dict(gathered(list(zip(mine, columns, strict=True))))
     return [by_row[i] for i in range(len(rows))]
 

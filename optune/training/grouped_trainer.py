@@ -1,7 +1,7 @@
 """WeightedDPOTrainer with micro-batches of its own: the same updates with less computed, in one process or several.
 
-The data loader hands over whole updates, each the very pairs that TRL's would have. `batching.plan` cuts one into
-micro-batches of similar lengths, `pair_scoring` computes them, and every pair weighs 1 / pairs of the update wherever
+The data loader hands over whole updates, each the very pairs that TRL's would have. `micro_batches` cuts one into
+micro-batches of similar lengths, `pair_logprobs` computes them, and every pair weighs 1 / pairs of the update wherever
 it lies: number and sizes of micro-batches, processes and a last update that is not full change the gradient by no more
 than rounding.
 """
@@ -18,10 +18,10 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import Tensor
 
-from optune.training import micro_batches as batching
 from optune.training.distributed import leave_precision_to_autocast
 from optune.training.losses import wdpo_weight
-from optune.training.pair_logprobs import PADDING, PairScores, add_pair_head, pack, place, score_pairs
+from optune.training.micro_batches import micro_batches
+from optune.training.pair_logprobs import PADDING, PairLogprobs, add_pair_head, pack, pair_logprobs, place
 from optune.training.weighted_trainer import SCORES, WeightedDPOTrainer
 from optune.types import UserError
 
@@ -54,7 +54,7 @@ class UpdateCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         places = [place(row, self.shared) for row in rows]
         widths, sizes = [width for width, _ in places], [size for _, size in places]
-        cut = batching.plan(widths, sizes, self.max_pairs, self.max_tokens, self.processes)
+        cut = micro_batches(widths, sizes, self.max_pairs, self.max_tokens, self.processes)
         mine = cut[self.process :: self.processes]
         return {
             "pairs": len(rows),
@@ -103,9 +103,9 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
         scale = self.accelerator.num_processes / inputs["pairs"]
         for k, part in enumerate(parts, start=1):
             with self._synchronised(model, k == len(parts)):
-                loss, found = self._micro_step(model, self._prepare_inputs(part), scores)
+                loss, own_sums = self._micro_step(model, self._prepare_inputs(part), scores)
                 self.accelerator.backward(loss * scale, **self._unscaled)
-            sums += found
+            sums += own_sums
         sums = self.accelerator.reduce(sums, "sum")
         mean = sums[0] / inputs["pairs"]
         if not torch.isfinite(mean):
@@ -116,38 +116,44 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
     def _micro_step(self, model: Any, part: dict[str, Any], scores: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The sum of a micro-batch's losses, and SUMS of it."""
         with self.accelerator.autocast():  # accelerate leaves it out where FSDP shards the model
-            found = score_pairs(model, part["packed"])
+            logprobs = pair_logprobs(model, part["packed"])
         references = [part[name] for name in REFERENCES]
         own = [part[name] for name in SCORES]
-        logps = (found.chosen_logps, found.rejected_logps)
+        logps = (logprobs.chosen_logps, logprobs.rejected_logps)
         losses = self.pair_loss(*logps, *references, *(scores if self.whole_update else own))
         if not part["counts"]:
             return losses.sum() * 0.0, torch.zeros(len(SUMS), device=losses.device)
-        return losses.sum(), self._sums(losses.detach(), found, references, own, part["packed"])
+        return losses.sum(), self._sums(losses.detach(), logprobs, references, own, part["packed"])
 
     @torch.no_grad()
     def _sums(
-        self, losses: Tensor, found: PairScores, references: list[Tensor], scores: list[Tensor], packed: dict[str, Any]
+        self,
+        losses: Tensor,
+        logprobs: PairLogprobs,
+        references: list[Tensor],
+        scores: list[Tensor],
+        packed: dict[str, Any],
     ) -> Tensor:
-        chosen = self.beta * (found.chosen_logps - references[0])
-        rejected = self.beta * (found.rejected_logps - references[1])
+        """SUMS of a micro-batch, (len(SUMS),): of each metric the sum over its pairs or response tokens."""
+        chosen = self.beta * (logprobs.chosen_logps - references[0])
+        rejected = self.beta * (logprobs.rejected_logps - references[1])
         of_pairs = (
             chosen,
             rejected,
             (chosen > rejected).float(),
             chosen - rejected,
-            found.chosen_logps,
-            found.rejected_logps,
+            logprobs.chosen_logps,
+            logprobs.rejected_logps,
             wdpo_weight(*scores, self.beta_2),
         )
-        output, part = found.output, packed["part"]
+        output, part = logprobs.output, packed["part"]
         of_tokens = (
             output.entropy,
-            output.mean_logits * found.chosen,
-            output.mean_logits * found.rejected,
-            output.is_top1 & found.chosen,
-            found.chosen,
-            found.rejected,
+            output.mean_logits * logprobs.chosen,
+            output.mean_logits * logprobs.rejected,
+            output.is_top1 & logprobs.chosen,
+            logprobs.chosen,
+            logprobs.rejected,
             part != PADDING,
             torch.ones_like(part),
         )

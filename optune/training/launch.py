@@ -23,8 +23,9 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
-from optune.config import PRESETS, LaunchConfig, LossConfig, TrainingConfig
+from optune.config import PRESETS, LaunchConfig, TrainingConfig
 from optune.pairs.rows import PreferenceRows
+from optune.training.job import TrainJob
 from optune.types import UserError
 from optune.utils.command import one_line
 from optune.utils.files import write_json
@@ -38,32 +39,17 @@ POLL = 0.2  # seconds between two looks at the workers
 
 def train(
     launch: LaunchConfig,
-    policy: str | Path,
-    reference: str | Path,
+    job: TrainJob,
     rows: Sequence[dict[str, Any]],
-    loss: LossConfig,
-    beta_2: float,
-    settings: TrainingConfig,
-    seed: int,
     out_dir: Path,
-    trust_remote_code: bool = False,
     on_log: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """`trainer.train_dpo` in workers; raises UserError, in one sentence, whatever ends them."""
-    check(launch, settings)
+    """`train_dpo` in workers; raises UserError, in one sentence, whatever ends them."""
+    check(launch, job.settings)
     job_dir = out_dir / ".job"
     job_dir.mkdir(parents=True)
-    arguments = {
-        "policy": str(policy),
-        "reference": str(reference),
-        "loss": loss.model_dump(),
-        "beta_2": beta_2,
-        "settings": settings.model_dump(),
-        "seed": seed,
-        "trust_remote_code": trust_remote_code,
-    }
     machine = {"host": socket.gethostname(), "threads": max(1, torch.get_num_threads() // launch.processes)}
-    write_json(job_dir / "job.json", {"arguments": arguments, **machine})
+    write_json(job_dir / "job.json", {"job": job.to_json(), **machine})
     pq.write_table(PreferenceRows.of(rows).table, job_dir / "rows.parquet")
     free_memory()  # of this process, which may have held a reward model where the workers will train
     try:
@@ -193,6 +179,6 @@ def _alive(path: Path) -> Iterator[None]:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from optune.config import RunConfig
+from optune.training.job import TrainJob
 from optune.types import Prompt, Response, UserError
 
 DEFAULT = "dpo"
@@ -46,18 +47,9 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
     rows, config = step.pairs(), step.config
     if not rows:
         raise UserError(f"Iteration {step.iteration}: no pair is left to train on; see the counts of its pairs.")
-    return _trainer(config)(
-        step.policy,
-        step.reference,
-        rows,
-        config.loss,
-        step.beta_2,
-        config.training,
-        step.seed,
-        folder,
-        config.policy.trust_remote_code,
-        step.on_log,
-    )
+    remote = config.policy.trust_remote_code
+    job = TrainJob(step.policy, step.reference, config.loss, step.beta_2, config.training, step.seed, remote)
+    return _trainer(config)(job, rows, folder, step.on_log)
 
 
 def check_training(config: RunConfig) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 MAX_PADDING = 0.15  # of the positions in a micro-batch
 
 
-def plan(
+def micro_batches(
     widths: Sequence[int], sizes: Sequence[int], max_pairs: int, max_tokens: int | None = None, processes: int = 1
 ) -> list[list[int]]:
     """Indices of the pairs of each micro-batch, longest first, so that what does not fit in memory shows at once.

@@ -1,4 +1,4 @@
-"""Log-probabilities of pairs with little that is computed in vain: no prompt twice, no vocabulary for a prompt's token.
+"""Log-probabilities of pairs. Each prompt is computed once, and logits only for response tokens.
 
 A pair is one row, `prompt | chosen | rejected`, in which the rejected response does not see the chosen one and both
 have the positions that they would have alone. Models that cannot take such a row (anything but plain attention with
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune.pairs.rows import PreferenceRows
-from optune.training import micro_batches as batching
+from optune.training.micro_batches import micro_batches
 from optune.training.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
@@ -59,8 +59,10 @@ def pack(rows: Sequence[dict[str, Any]], pad_id: int, shared: bool) -> dict[str,
         packed += [_row(row["prompt_ids"], (), row["rejected_ids"]) for row in rows]
     width = max(len(ids) for ids, *_ in packed)
     fills = {"input_ids": pad_id, "labels": IGNORED, "position_ids": 0, "part": PADDING}
-    columns = zip(fills.items(), zip(*packed, strict=True), strict=True)
-    return {name: torch.tensor([[*r, *[fill] * (width - len(r))] for r in values]) for (name, fill), values in columns}
+    tensors = {}
+    for (name, fill), rows_of in zip(fills.items(), zip(*packed, strict=True), strict=True):
+        tensors[name] = torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows_of])  # padded on the right
+    return tensors
 
 
 def _row(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int] = ()) -> tuple[list[int], ...]:
@@ -76,7 +78,7 @@ def _row(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int] =
 
 
 @dataclass
-class PairScores:
+class PairLogprobs:
     """What a forward pass tells of n pairs: log-probabilities (n,), in nats; the rest by position, (rows, width)."""
 
     chosen_logps: Tensor
@@ -86,7 +88,7 @@ class PairScores:
     output: Any
 
 
-def score_pairs(model: Any, packed: dict[str, Tensor]) -> PairScores:
+def pair_logprobs(model: Any, packed: dict[str, Tensor]) -> PairLogprobs:
     """Forward pass of a model with `add_pair_head`, possibly wrapped for several processes."""
     part = packed["part"]
     chosen, rejected = part == CHOSEN, part == REJECTED
@@ -103,14 +105,14 @@ def score_pairs(model: Any, packed: dict[str, Tensor]) -> PairScores:
     if not shared:
         half = len(part) // 2
         sums = [sums[0][:half], sums[1][half:]]
-    return PairScores(*sums, chosen, rejected, output)
+    return PairLogprobs(*sums, chosen, rejected, output)
 
 
 def _attention(part: Tensor) -> Tensor:
     """Who sees whom, (rows, 1, width, width), bool: what came before, of the prompt and of one's own part."""
     width = part.size(1)
     before = torch.ones(width, width, dtype=torch.bool, device=part.device).tril()
-    own = part[:, :, None] == part[:, None, :]
+    own = part[:, :, None] == part[:, None, :]  # (rows, query, key): both of one part
     return ((own | (part == PROMPT)[:, None, :]) & before)[:, None]
 
 
@@ -133,17 +135,17 @@ def add_pair_head(model: PreTrainedModel) -> None:
             return fused(*args, **kwargs)
         inputs = {name: value for name, value in kwargs.items() if name not in ("shift_labels", "fused_lm_head")}
         hidden = self.base_model(*args, **inputs).last_hidden_state
-        found = _TokenScores.apply(self.get_output_embeddings()(hidden[kept]).float(), labels[kept])
-        values = {
-            name: value.new_zeros(kept.shape).masked_scatter(kept, value)
-            for name, value in zip(OUTPUTS, found, strict=True)
-        }
+        logits = self.get_output_embeddings()(hidden[kept]).float()  # (response tokens, vocabulary)
+        of_tokens = _TokenLogprobs.apply(logits, labels[kept])
+        values = {}
+        for name, value in zip(OUTPUTS, of_tokens, strict=True):
+            values[name] = value.new_zeros(kept.shape).masked_scatter(kept, value)  # 0 where no response is predicted
         return FusedCausalLMOutput(**values)
 
     model.forward = MethodType(forward, model)
 
 
-class _TokenScores(torch.autograd.Function):
+class _TokenLogprobs(torch.autograd.Function):
     """OUTPUTS of (tokens, vocabulary) logits; only the log-probabilities have a gradient, made in place."""
 
     @staticmethod
@@ -161,24 +163,25 @@ class _TokenScores(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None]:
         probabilities, labels = ctx.saved_tensors
-        found = probabilities * -gradient[:, None]
-        found.scatter_add_(-1, labels[:, None], gradient[:, None])
-        return found, None
+        # d log p(label) / d logits = one_hot(label) - softmax(logits)
+        of_logits = probabilities * -gradient[:, None]
+        of_logits.scatter_add_(-1, labels[:, None], gradient[:, None])
+        return of_logits, None
 
 
 @torch.no_grad()
 def pair_reference_columns(
     reference: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int, shared: bool, **limits: int | None
 ) -> list[dict[str, float]]:
-    """`reference.reference_columns` by the same forward pass as training; `limits` are those of `batching.plan`."""
+    """`reference.reference_columns` by the same forward pass as training; `limits` are those of `micro_batches`."""
     rows = PreferenceRows.of(rows)
     taken = places(rows, shared)
     columns: list[dict[str, float]] = [{}] * len(rows)
-    for batch in batching.plan([width for width, _ in taken], [size for _, size in taken], **limits):
+    for batch in micro_batches([width for width, _ in taken], [size for _, size in taken], **limits):
         packed = pack(list(rows.select(batch)), pad_id, shared)
-        scores = score_pairs(reference, {name: value.to(reference.device) for name, value in packed.items()})
-        found = zip(batch, scores.chosen_logps.tolist(), scores.rejected_logps.tolist(), strict=True)
-        for i, chosen, rejected in found:
+        logprobs = pair_logprobs(reference, {name: value.to(reference.device) for name, value in packed.items()})
+        of_pairs = zip(batch, logprobs.chosen_logps.tolist(), logprobs.rejected_logps.tolist(), strict=True)
+        for i, chosen, rejected in of_pairs:
             columns[i] = {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
     return columns
 
@@ -206,10 +209,10 @@ def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_
     expected = torch.tensor(sequence_logprobs(model, alone, pad_id, 1))
     packed = {name: value.to(model.device) for name, value in pack(tried, pad_id, shared=True).items()}
     try:
-        scores = score_pairs(model, packed)
+        logprobs = pair_logprobs(model, packed)
     except torch.OutOfMemoryError:
         raise
     except (TypeError, ValueError, RuntimeError):
         return False
-    found = torch.cat([scores.chosen_logps, scores.rejected_logps]).cpu().float()
-    return bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-2))
+    in_one_row = torch.cat([logprobs.chosen_logps, logprobs.rejected_logps]).cpu().float()
+    return bool(torch.allclose(in_one_row, expected, rtol=1e-4, atol=1e-2))

@@ -83,10 +83,10 @@ def from_sampler(
     computed = dict(zip(wanted, compute(rows.select(wanted)), strict=True))
     gaps = [abs(computed[i][ours] - sampled[i][theirs]) for i in tried for ours, theirs in names.items()]
     taken = {i: {ours: sampled[i][theirs] for ours, theirs in names.items()} for i in known}
-    told: dict[str, Any] = {"reference_sampled": len(known), "reference_computed": len(rows) - len(known)}
+    counts: dict[str, Any] = {"reference_sampled": len(known), "reference_computed": len(rows) - len(known)}
     if gaps:
-        told |= {"reference_mismatch_mean": sum(gaps) / len(gaps), "reference_mismatch_max": max(gaps)}
-    return [taken.get(i) or computed[i] for i in range(len(rows))], told
+        counts |= {"reference_mismatch_mean": sum(gaps) / len(gaps), "reference_mismatch_max": max(gaps)}
+    return [taken.get(i) or computed[i] for i in range(len(rows))], counts
 
 
 def reference_columns(
@@ -99,9 +99,9 @@ def reference_columns(
 
     def read(places: list[int]) -> list[tuple[list[int], list[int]]]:
         """All chosen responses come before all rejected ones."""
-        found = rows.select([i % len(rows) for i in places])
+        of_pairs = rows.select([i % len(rows) for i in places])
         sides = [f"{SIDES[i // len(rows)]}_ids" for i in places]
-        return [(row["prompt_ids"], row[side]) for row, side in zip(found, sides, strict=True)]
+        return [(row["prompt_ids"], row[side]) for row, side in zip(of_pairs, sides, strict=True)]
 
     both = _logprobs(reference, lengths, read, pad_id, batch_size)
     pairs = zip(both[: len(rows)], both[len(rows) :], strict=True)

@@ -43,16 +43,13 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from optune.config import LossConfig, TrainingConfig
     from optune.pairs.rows import PreferenceRows
     from optune.training.distributed import this_process
     from optune.training.dpo import train_dpo
+    from optune.training.job import TrainJob
 
     torch.set_num_threads(job["threads"])
     main_process = this_process().is_main_process
-    arguments = job["arguments"]
-    arguments["loss"] = LossConfig(**arguments["loss"])
-    arguments["settings"] = TrainingConfig(**arguments["settings"])
     rows = PreferenceRows(pq.read_table(job_dir / "rows.parquet"))
     with open(job_dir / "updates.jsonl" if main_process else os.devnull, "a", encoding="utf-8") as updates:
 
@@ -60,7 +57,7 @@ def _train(job_dir: Path, job: dict[str, Any]) -> None:
             updates.write(json.dumps(metrics) + "\n")
             updates.flush()
 
-        result = train_dpo(rows=rows, out_dir=job_dir / "policy", on_log=on_log, **arguments)
+        result = train_dpo(TrainJob.from_json(job["job"]), rows, job_dir / "policy", on_log)
     if main_process:
         write_json(job_dir / "result.json", result)
 

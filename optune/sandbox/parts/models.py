@@ -189,6 +189,7 @@ def _train_reward(seed: int, folder: Path, settings: BuildSettings, tokenizer: P
 
 def _train_baseline(seed: int, folder: Path, settings: BuildSettings, tokenizer: PreTrainedTokenizerFast) -> dict:
     from optune.training.dpo import train_dpo
+    from optune.training.job import TrainJob
 
     preferred = []
     for prompt in sandbox.prompts("offline", settings.offline_prompts):
@@ -204,16 +205,8 @@ def _train_baseline(seed: int, folder: Path, settings: BuildSettings, tokenizer:
         }
         for (prompt_ids, chosen), (_, rejected) in zip(*sides, strict=True)
     ]
-    metrics = train_dpo(
-        policy=folder / "policy",
-        reference=folder / "policy",
-        rows=rows,
-        loss=LossConfig(name="dpo", beta_1=settings.offline_beta),
-        beta_2=1.0,
-        settings=settings.offline,
-        seed=seed,
-        out_dir=folder / "baseline",
-    )
+    policy, loss = folder / "policy", LossConfig(name="dpo", beta_1=settings.offline_beta)
+    metrics = train_dpo(TrainJob(policy, policy, loss, 1.0, settings.offline, seed), rows, folder / "baseline")
     timing = metrics.pop("seconds")
     return {"rows": {"train": len(rows)}, **metrics, "timing": timing}
 
