@@ -25,7 +25,7 @@ from optune.training.dpo import train_dpo, training_arguments
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.training.job import TrainJob
 from optune.training.losses import LOSSES
-from optune.training.micro_batches import micro_batches
+from optune.training.micro_batches import micro_batches, positions
 from optune.training.pair_logprobs import (
     OUTPUTS,
     add_pair_head,
@@ -194,7 +194,7 @@ def test_padding_is_at_most_15_percent_and_every_pair_is_computed_once(places, l
         assert sorted(i for batch in cut for i in batch) == list(range(32))
         assert len(cut) % processes == 0
         assert all(0 < len(batch) <= limits["max_pairs"] for batch in cut)
-        taken = [batching.positions(batch, widths) for batch in cut]
+        taken = [positions(batch, widths) for batch in cut]
         assert max(taken) <= limits.get("max_tokens", max(taken))
         padded += sum(taken) - sum(sizes)
         filled += sum(sizes)
@@ -203,7 +203,7 @@ def test_padding_is_at_most_15_percent_and_every_pair_is_computed_once(places, l
 
 def test_shuffled_batches_of_the_same_pairs_would_waste_more():
     widths, sizes = zip(*chat_places(640), strict=True)
-    taken = sum(batching.positions(range(k, k + 8), widths) for k in range(0, 640, 8))
+    taken = sum(positions(range(k, k + 8), widths) for k in range(0, 640, 8))
     assert 1 - sum(sizes) / taken > 0.3
 
 

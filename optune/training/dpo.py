@@ -65,8 +65,8 @@ def train_dpo(
 
     rows (PreferenceRows, or dicts): `prompt_ids`, `chosen_ids`, `rejected_ids`, `score_chosen`, `score_rejected`.
     `out_dir` becomes a `transformers` folder; with `job.settings.lora` it holds the merged weights, and the adapter
-    lies in `out_dir/adapter`. `on_log` gets the metrics of each update. Returns TRL's metrics averaged over the updates, the
-    first and the last loss, and `seconds` of the reference and of training.
+    lies in `out_dir/adapter`. `on_log` gets the metrics of each update. Returns TRL's metrics averaged over the
+    updates, the first and the last loss, and `seconds` of the reference and of training.
     """
     quiet_libraries()
     process, rows, settings = this_process(), PreferenceRows.of(rows), job.settings
