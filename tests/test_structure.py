@@ -32,7 +32,7 @@ ROOMS = {
     "experiments": [
         {"__init__", "oracles"},
         {"compute"},
-        {"readme"},
+        {"documents"},
         {"figures", "claims", "paper_checks"},
         {"paper", "beyond", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
         {"bench", "demo"},

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import documents
 from experiments.claims.claims import CLAIMS, REAL_ONLY
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
@@ -22,8 +23,7 @@ from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
-from experiments.readme import update_readme
-from experiments.report import readme_tables as readme_results
+from experiments.report import readme_tables
 from experiments.report.numbers import filled
 from experiments.report.page import page
 from optune.utils.files import read_json, write_text
@@ -48,7 +48,7 @@ OUTCOME_NAMES = {
 
 
 def report(preset: str) -> None:
-    """Judge the claims, and write verdicts.json, REPORT.md, report.html and the README's table of results."""
+    """Judge the claims, and write verdicts.json, REPORT.md, report.html, and the tables of README and docs."""
     verdicts = judged(preset)
     folder = RESULTS / preset
     write_if_new(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
@@ -56,17 +56,17 @@ def report(preset: str) -> None:
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
     if preset == "tiny":
-        update_readme(readme_tables(verdicts, folder))
+        documents.update(tables(verdicts, folder))
     for row in verdicts:
         print(f"  {row['claim']:32s} {row['verdict']}")
     print(f"Wrote results/{preset}/REPORT.md, report.html and verdicts.json")
 
 
-def readme_tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
-    """The README's tables by the names in their marks; the recipes' only where they have been compared."""
+def tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """The tables of README and docs/results.md by their names; the recipes' only where they have been compared."""
     compared = folder / "compare-recipes.json"
-    found = {"results": readme_results.table(verdicts)}
-    return found | ({"recipes": readme_results.recipes(read_json(compared))} if compared.exists() else {})
+    written = {"summary": readme_tables.summary(verdicts), "results": readme_tables.results(verdicts)}
+    return written | ({"recipes": readme_tables.recipes(read_json(compared))} if compared.exists() else {})
 
 
 def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
