@@ -96,7 +96,7 @@ def test_a_package_that_is_missing_is_named_with_what_to_do(capsys):
 
     assert exit_status(needs_pandas) == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: The package 'pandas' is needed and not installed") and told.count("\n") == 1
+    assert told.startswith("error: The package 'pandas' is not installed") and told.count("\n") == 1
     assert "pip install ." in told and "Traceback" not in told
 
 

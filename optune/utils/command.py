@@ -16,7 +16,7 @@ KEPT = "Everything finished is kept: the same command continues from there."
 LONGEST_LINE = 1000
 OURS = ("optune", "eval", "experiments")
 NEEDS = (
-    "The package {package!r} is needed and not installed. In the repository `pip install .` installs what optune needs, "
+    "The package {package!r} is not installed. In the repository `pip install .` installs what optune needs, "
     "`make setup` also what evaluations and experiments need."
 )
 # What a disk may refuse that no code can mend; EFBIG is a limit on one file's size.
