@@ -227,13 +227,16 @@ def test_the_front_page_is_short_and_leads_to_every_document():
         assert f"]({path.relative_to(ROOT)})" in readme, f"README does not lead to {path.name}"
 
 
-def test_the_readmes_configuration_and_python_are_valid(tmp_path):
+def test_the_readmes_configuration_and_python_are_valid(tmp_path, random_llama):
     from optune import load_config
+    from optune.plan.report import plan
 
     readme = (ROOT / "README.md").read_text()
     (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
     config = load_config(file=tmp_path / "mine.yaml")
     assert config.selection.ratio == 0.5 and config.loss.name == "wdpo"
+    local = config.with_overrides({"policy.model": str(random_llama), "reward.model": str(random_llama)})
+    assert "iteration 0 generation" in plan(local)
     imports, _, uses = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].partition("\n\n")
     exec(imports, {})
     ast.parse(uses)
