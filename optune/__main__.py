@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
 
-    audit = commands.add_parser("audit", help="whether a run holds what it says: hashes, counts, selection, pairs")
+    audit = commands.add_parser("audit", help="check a finished run: hashes, counts, selection, pairs")
     audit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     audit.set_defaults(function=_audit)
 
-    plan = commands.add_parser("plan", help="what a run will take: time, memory, disk and judge calls of every stage")
+    plan = commands.add_parser("plan", help="time, memory, disk and judge calls of every stage, before a run")
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
     plan.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
@@ -60,12 +60,12 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     plan.set_defaults(function=_plan)
 
-    clean = commands.add_parser("clean-runs", help="name, and with --yes free, what runs can do without")
+    clean = commands.add_parser("clean-runs", help="list the files that can be deleted, with their sizes; --yes deletes them")
     clean.add_argument("--runs", type=Path, default=Path("runs"))
-    clean.add_argument("--yes", action="store_true", help="free it")
+    clean.add_argument("--yes", action="store_true", help="delete them")
     clean.set_defaults(function=_clean_runs)
 
-    push = commands.add_parser("push", help="a run's final policy and its pairs to the hub; names them first")
+    push = commands.add_parser("push", help="upload a run's final policy and pairs to the hub; lists them first")
     push.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     push.add_argument("--policy", metavar="NAME", help="repository of the policy: user/name")
     push.add_argument("--pairs", metavar="NAME", help="repository of the preference data: user/name")

@@ -1,4 +1,4 @@
-"""`make bench`: what is made of the seconds, and that the README shows what was measured."""
+"""`make bench`: what is made of the seconds, and that docs/speed.md shows what was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from experiments.bench import machine, optune_iteration, table
 from experiments.bench.rows import goal_text, reaches, row, row_text
 from experiments.bench.timing import in_turn, rates, ratios, spread
-from experiments.readme import written
+from experiments.documents import written
 from optune.utils.files import read_json
 
 SPREAD = {"median": 2.0, "low": 1.0, "high": 3.0, "n": 3}
@@ -90,7 +90,7 @@ def test_a_machine_is_named_by_its_parts_and_not_by_its_host():
     assert named == "intel-xeon-8480c-16-cores-nvidia-h100"
 
 
-def test_the_readme_shows_the_committed_measurements():
+def test_the_docs_show_the_committed_measurements():
     assert written("bench") == table.whole()
 
 

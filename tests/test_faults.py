@@ -30,7 +30,7 @@ from optune.finished.audit import audit_run
 from optune.store import hash_files, run_lock
 from optune.types import Response, UserError
 from optune.utils.command import Terminated, exit_status, gave_out, one_line
-from optune.utils.files import read_json
+from optune.utils.files import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -187,10 +187,10 @@ def test_a_sample_of_a_file_with_repeated_prompts_says_how_many_there_were(confi
     assert audit_run(tmp_path / "run").problems == []
     record = Path(result.stages[0]["path"]) / "stage.json"
     counts = {"counts": result.stages[0]["counts"] | {"repeated": 6}}
-    artefacts.write_json(record, read_json(record) | counts)
+    write_json(record, read_json(record) | counts)
     manifest = read_json(tmp_path / "run" / "manifest.json")
     manifest["stages"][0] |= counts
-    artefacts.write_json(tmp_path / "run" / "manifest.json", manifest)
+    write_json(tmp_path / "run" / "manifest.json", manifest)
     assert "iteration 0 prompts: it counts 3 prompts offered, and there are 2." in audit_run(tmp_path / "run").problems
 
 
@@ -268,7 +268,7 @@ def test_sandbox_models_that_are_no_longer_as_built_are_built_again(tmp_path, mo
     from optune.sandbox.parts import models as sandbox_models
 
     def quickly(seed, folder, settings):
-        artefacts.write_text(folder / "policy" / "model.safetensors", "weights")
+        write_text(folder / "policy" / "model.safetensors", "weights")
         return {"seed": seed}
 
     monkeypatch.setattr(sandbox_models, "_build", quickly)

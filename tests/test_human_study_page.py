@@ -110,7 +110,7 @@ def download(browser, folder):
     folder.mkdir(exist_ok=True)
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     element(browser, "download").click()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # a machine may be busy
     while not (files := list(folder.glob("ratings-*.json"))):
         assert time.monotonic() < deadline, "no file was downloaded"
         time.sleep(0.1)

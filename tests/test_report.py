@@ -1,4 +1,4 @@
-"""The report says what the committed results say, in a page that needs nothing else; README's numbers are its own."""
+"""The report says what the committed results say, in a page that needs nothing else; README and docs quote it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from experiments.claims.claims import CLAIMS, REAL_ONLY
 from experiments.claims.contrasts import INTERPOLATED
 from experiments.claims.verdicts import CLASSES, bootstrap_check
 from experiments.compute.last_digits import same, write_if_new
-from experiments.readme import written
+from experiments.documents import PLACES, written
+from experiments.report import readme_tables
 from experiments.report.page import page
-from experiments.report.report import judged, markdown, readme_tables
+from experiments.report.report import WORDS, judged, markdown, tables
 from optune.utils.files import read_json
 from tests.test_experiments import evidence
 
@@ -27,9 +28,20 @@ def committed() -> list[dict]:
     return read_json(ROOT / "results" / "tiny" / "verdicts.json")["claims"]
 
 
-def test_readme_and_results_agree():
-    for name, text in readme_tables(committed(), ROOT / "results" / "tiny").items():
-        assert written(name) == text.strip(), "run `make report` and commit README.md with the results"
+def test_readme_and_docs_agree_with_the_results():
+    for name, text in tables(committed(), ROOT / "results" / "tiny").items():
+        assert written(name) == text.strip(), f"run `make report` and commit {PLACES[name].file} with the results"
+
+
+def test_readmes_six_rows_say_what_was_measured_not_how_far_it_is_from_the_claim():
+    rows = readme_tables.summary(committed()).splitlines()[2:]
+    assert len(rows) == len(readme_tables.SUMMARY) == 6
+    contrasts = {row["claim"]: row["outcomes"] for row in committed()}
+    seconds = contrasts["fig5-speedup-0.5"]["seconds"]
+    assert f"| {1.56 + seconds['estimate']:.2f} times as fast [" in rows[-1]
+    assert f"| {0.5 + contrasts['table1-generation-dominates']['share']['estimate']:.0%} of the time [" in rows[0]
+    gate = contrasts["fig3-parity-with-full"]["win_score"]["gate"]
+    assert f"never regenerating (`none`): win score {gate['estimate']:+.1f} [" in rows[2]
 
 
 @pytest.mark.slow
@@ -91,11 +103,11 @@ def test_the_recommendations_numbers_are_those_of_the_verdicts():
         filled("{no-such-claim:gold_mean}", committed())
     assert filled("{tokens-per-response} tokens", committed()) == "5.9 tokens"
     for file in ("recommendation.md", "which_recipe.md"):
-        assert not re.findall(r"\d+\.\d+", (ROOT / "results" / "tiny" / file).read_text("utf-8")), "typed by hand"
+        assert not re.findall(r"\d+\.\d+", (WORDS / file).read_text("utf-8")), "typed by hand"
 
 
-def test_readmes_numbers_outside_the_table_are_those_of_the_sandboxs_report():
-    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+def test_the_rank_correlations_in_the_docs_are_those_of_the_sandboxs_report():
+    text = " ".join((ROOT / "docs" / "tiny_world.md").read_text("utf-8").split())
     builds = read_json(ROOT / "results" / "tiny" / "sandbox.json")["builds"].values()
     first, second, third = (f"{build['rank_correlation_across_prompts']:.2f}" for build in builds)
     assert f"({first}, {second} and {third} on the three development builds)" in text

@@ -32,7 +32,7 @@ ROOMS = {
     "experiments": [
         {"__init__", "oracles"},
         {"compute"},
-        {"readme"},
+        {"documents"},
         {"figures", "claims", "paper_checks"},
         {"paper", "beyond", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
         {"bench", "demo"},
@@ -185,20 +185,66 @@ def test_every_figure_and_table_is_a_make_target():
     assert sorted(figure_targets()) == sorted(FIGURES)
 
 
-def test_readme_and_contributing_name_only_what_exists():
+DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+README_LINES = 200
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_only_what_exists(document):
+    text = document.read_text()
     makefile = (ROOT / "Makefile").read_text()
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
-    for document in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / document).read_text()
-        for target in re.findall(r"(?:`|^)make ([a-z0-9-]+)", text, re.MULTILINE):
-            known = target in figure_targets() or re.search(rf"^{target}:", makefile, re.MULTILINE)
-            assert known, f"{document}: there is no target {target}"
-        for name in re.findall(r"`(test_[a-z0-9_]+)`", text):
-            assert f"def {name}(" in tests, f"{document}: there is no test {name}"
-        for path in re.findall(r"[`(]((?:optune|eval|experiments|tests|results|figures)/[\w./-]*)[`)]", text):
-            assert (ROOT / path).exists(), f"{document}: there is no {path}"
-        for module in re.findall(r"python -m ((?:optune|eval|experiments)[\w.]*)", text):
-            file = ROOT / module.replace(".", "/")
-            assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), (
-                f"{document}: no module {module}"
-            )
+    for target in make_targets(text):
+        assert target in figure_targets() or re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    for name in re.findall(r"`(test_[a-z0-9_]+)`", text):
+        assert f"def {name}(" in tests, f"no test {name}"
+    for path in re.findall(r"`((?:optune|eval|experiments|tests|results|figures|docs)/[\w./-]*)`", text):
+        assert (ROOT / path).exists(), f"no file {path}"
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (document.parent / link).exists(), f"a link to {link}, which does not exist"
+    for module in re.findall(r"python -m ((?:optune|eval|experiments)[\w.]*)", text):
+        file = ROOT / module.replace(".", "/")
+        assert file.with_suffix(".py").exists() or (file / "__main__.py").exists(), f"no module {module}"
+    commands = (ROOT / "optune" / "__main__.py").read_text()
+    for command in re.findall(r"python -m optune ([a-z-]+)", text):
+        assert f'add_parser("{command}"' in commands, f"no command {command}"
+
+
+def make_targets(text: str) -> list[str]:
+    """All targets of the `make ...` commands in code: `make aop-table1 aop-table2 SEEDS=0` has two."""
+    targets = []
+    for command in re.findall(r"(?:`|^)make ([^`#\n]+)", text, re.MULTILINE):
+        words = command.split()
+        settings = [place for place, word in enumerate(words) if "=" in word]
+        targets += words[: settings[0]] if settings else words
+    return targets
+
+
+def test_the_front_page_is_short_and_leads_to_every_document():
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.splitlines()) <= README_LINES
+    for path in DOCUMENTS[1:]:
+        assert f"]({path.relative_to(ROOT)})" in readme, f"README does not lead to {path.name}"
+
+
+def test_the_readmes_configuration_and_python_are_valid(tmp_path, random_llama):
+    from optune import load_config
+    from optune.plan.report import plan
+
+    readme = (ROOT / "README.md").read_text()
+    (tmp_path / "mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
+    config = load_config(file=tmp_path / "mine.yaml")
+    assert config.selection.ratio == 0.5 and config.loss.name == "wdpo"
+    local = config.with_overrides({"policy.model": str(random_llama), "reward.model": str(random_llama)})
+    assert "iteration 0 generation" in plan(local)
+    imports, _, uses = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1].partition("\n\n")
+    exec(imports, {})
+    ast.parse(uses)
+
+
+def test_no_part_of_a_document_that_a_command_writes_stands_twice():
+    from experiments.documents import PLACES, written
+
+    marks = "".join(path.read_text() for path in DOCUMENTS)
+    for name in PLACES:
+        assert marks.count(f"<!-- {name}: begin") == 1 and written(name)

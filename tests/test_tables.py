@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from experiments.compute.arms import build_of
 from experiments.compute.results import raw_path
@@ -17,6 +18,8 @@ from experiments.paper import table3_benchmarks as table3
 from experiments.paper import table4_human_study as table4
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def put(base: Path, arms, seeds, content) -> Path:
@@ -178,6 +181,29 @@ def test_fig7_is_the_exported_page_and_does_without_a_browser(answered, tmp_path
     monkeypatch.setattr(fig7, "BROWSERS", ())
     assert fig7.draw(data, tmp_path / "fig7") == []
     assert "No Chromium" in capsys.readouterr().out
+
+
+def test_fig7_is_taken_anew_only_where_the_page_is_another_one(tmp_path, monkeypatch):
+    """Each of these browsers, like those of two machines, draws the same page in its own way."""
+    taken = []
+
+    def screenshot(browser, page, picture):
+        taken.append(page.read_text())
+        Image.new("RGB", (8, 8), (len(taken), 0, 0)).save(picture)
+
+    monkeypatch.setattr(fig7, "screenshot", screenshot)
+    monkeypatch.setattr(fig7.shutil, "which", lambda name: name)
+    path, picture = tmp_path / "fig7", tmp_path / "fig7.png"
+    assert fig7.draw({"page": "<p>one</p>"}, path) == [str(picture)]
+    first = picture.read_bytes()
+    assert fig7.draw({"page": "<p>one</p>"}, path) == [] and picture.read_bytes() == first
+    assert fig7.draw({"page": "<p>two</p>"}, path) == [str(picture)] and picture.read_bytes() != first
+    assert taken == ["<p>one</p>", "<p>two</p>"]
+
+
+def test_the_committed_picture_shows_the_committed_page():
+    page = read_json(ROOT / "results" / "tiny" / "fig7.json")["page"]
+    assert fig7.shown_by(ROOT / "figures" / "tiny" / "fig7.png") == fig7.page_hash(page)
 
 
 def test_the_papers_figures_and_tables_stand_in_the_papers_order():

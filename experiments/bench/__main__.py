@@ -1,4 +1,4 @@
-"""`python -m experiments.bench [--model 10m] [--only sampling ...] [--quick]`: measure, write, and update the README.
+"""`python -m experiments.bench [--model 10m] [--only sampling ...] [--quick]`: measure, write, update docs/speed.md.
 
 Every measure is written as it finishes, into what is there: a bench that is stopped keeps what it has done, and
 `--only` replaces a part. `--quick` is a try: the smallest model, one repetition, and results in `runs/bench/`.
@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from experiments import documents
 from experiments.bench import (
     alternatives,
     distance,
@@ -31,7 +32,6 @@ from experiments.bench.rows import Row, row_text
 from experiments.bench.table import RESULTS, whole
 from experiments.bench.worlds import SANDBOXES, SIZES, World, world
 from experiments.compute.setting import RUNS
-from experiments.readme import update_readme
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
 from optune.utils.quiet import quiet_libraries
@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         for of, names in ({model: tuple(MEASURES)} if model else DEFAULT).items():
             path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
         if not options.quick:
-            update_readme({"bench": whole()})
+            documents.update({"bench": whole()})
         print(f"Written: {path}")
 
     return exit_status(run)

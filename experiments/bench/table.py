@@ -1,4 +1,4 @@
-"""The README's table of speed, as `make bench` writes it."""
+"""The tables of docs/speed.md, as `make bench` writes them."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def versions(record: dict[str, Any]) -> str:
 
 
 def committed() -> list[Path]:
-    """The result files that the README shows."""
+    """The result files that docs/speed.md shows."""
     return sorted(path for path in RESULTS.glob("*.json") if not path.name.startswith("scale-"))  # bench-scale's
 
 
 def whole() -> str:
-    """What should stand in the README: a table per machine."""
+    """What should stand in docs/speed.md: a table per machine."""
     return "\n\n".join(table(read_json(path)) for path in committed())

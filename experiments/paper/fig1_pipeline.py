@@ -71,9 +71,7 @@ def draw(data: Data, path: Path) -> list[str]:
     axes.text(WIDTH - MARGIN, height - 0.07, note, va="top", ha="right", fontsize=6.5, color="#444444")
     key = "orange: what the paper adds to online DPO; dashed: not the paper's"
     axes.text(WIDTH - MARGIN, 0.02, key, va="bottom", ha="right", fontsize=6.5, color="#444444")
-    style.stamp(
-        figure, f"read from the source of optune/loop/algorithm.py and optune/loop/stages.py; {data['command']}", False
-    )
+    style.stamp(figure, f"read from the source of optune/loop; {data['command']}", False)
     return style.save(figure, path)
 
 

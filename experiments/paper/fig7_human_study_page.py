@@ -12,12 +12,17 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from eval.human_study.study import Study
 from experiments.figures.figure import Data, Evidence, Figure
 from experiments.paper.table4_human_study import ARMS, write_study
+from optune.utils.hashing import stable_hash
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SIZE = (1280, 800)  # pixels
+SHOWS = "optune-page"  # the picture's own note of the page that it shows
 OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--disable-background-networking")
 
 
@@ -53,9 +58,14 @@ def lines(data: Data) -> list[str]:
 
 
 def draw(data: Data, path: Path) -> list[str]:
-    """A screenshot of the page; without a browser nothing is drawn, and a line says so."""
-    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    """A screenshot of the page; nothing is drawn without a browser, or where the picture shows this page already.
+
+    Browsers and fonts differ between machines, so that the same page would give another picture.
+    """
     picture = path.with_suffix(".png")
+    if shown_by(picture) == page_hash(data["page"]):
+        return []
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         kept = "the picture that is there is kept" if picture.exists() else "there is no picture"
         print(f"No Chromium on this machine to take a picture of the page with; {kept}.")
@@ -64,7 +74,30 @@ def draw(data: Data, path: Path) -> list[str]:
         page = Path(folder) / "page.html"
         page.write_text(data["page"], "utf-8")
         screenshot(browser, page, picture)
+    note_page(picture, data["page"])
     return [str(picture)]
+
+
+def page_hash(page: str) -> str:
+    """Of the page and of the part of it that is taken."""
+    return stable_hash(page, SIZE)
+
+
+def shown_by(picture: Path) -> str | None:
+    """The hash of the page that a picture says it shows; None without a picture or without such a note."""
+    if not picture.exists():
+        return None
+    with Image.open(picture) as image:
+        return image.info.get(SHOWS)
+
+
+def note_page(picture: Path, page: str) -> None:
+    """Write into the picture which page it shows."""
+    note = PngInfo()
+    note.add_text(SHOWS, page_hash(page))
+    with Image.open(picture) as image:
+        image.load()
+        image.save(picture, pnginfo=note, optimize=True)
 
 
 def screenshot(browser: str, page: Path, picture: Path) -> None:

@@ -1,5 +1,5 @@
 """The replication report: `make report`.
 
 Start with `report.py` (what stands in it). `numbers.py` computes the numbers that its words quote, `readme_tables.py`
-the README's tables, `page.py` the HTML page; `words/` is the prose.
+the tables of README and docs/results.md, `page.py` the HTML page; `words/` is the prose.
 """

@@ -17,7 +17,7 @@ RATIO_1 = "wdpo-all-1.0"
 def filled(text: str, verdicts: Sequence[dict[str, Any]], preset: str = "tiny") -> str:
     """`{claim:outcome}` as that contrast's estimate and interval, `{claim}` as its verdict, `{measure}` as its number.
 
-    Raises UserError for a name that is none of these: recommendation.md, which_recipe.md.
+    Raises UserError for a name that is none of these. The texts are in `words/`.
     """
     rows = {row["claim"]: row for row in verdicts}
 

@@ -1,7 +1,7 @@
 """The replication report: `make report` writes results/<preset>/REPORT.md and one self-contained report.html.
 
 Everything in it comes from committed files: raw results (judged by `claims.py`), the figures' data, the published
-numbers and `make check-paper`. The words about a figure are the docstring of its script.
+numbers and `make check-paper`. The words about a figure are the docstring of its script; the others are in `words/`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import documents
 from experiments.claims.claims import CLAIMS, REAL_ONLY
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
@@ -22,8 +23,7 @@ from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
-from experiments.readme import update_readme
-from experiments.report import readme_tables as readme_results
+from experiments.report import readme_tables
 from experiments.report.numbers import filled
 from experiments.report.page import page
 from optune.utils.files import read_json, write_text
@@ -33,6 +33,8 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
     ("beyond", "Beyond the paper", ""),
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
 )
+
+WORDS = Path(__file__).with_name("words")  # what is written by hand
 
 OUTCOME_NAMES = {
     "win_score": "win score",
@@ -44,50 +46,9 @@ OUTCOME_NAMES = {
     "independent_sample": "reward, ranked by an independent sample",
 }
 
-WHAT_IT_CAN_SAY = """
-This is a small world: a policy of half a million parameters, a reward model of the same size, 1,024 prompts of 16
-gradable task families, and a judge that sees the true quality with noise. It can say whether the mechanism works
-where a policy improves by online DPO on a learned reward: whether low-reward prompts are the ones worth a fresh
-sample, whether reuse costs quality, whether the weight helps, and how much of an apparent effect is noise or
-regression to the mean. It says so with ten seeds and five independent builds, which the paper's scale hardly
-allows, and by rules written down first.
-
-It cannot say how large an effect is for a 7B model on real prompts. Responses here have {tokens-per-response} tokens
-in the mean, so sampling takes a small part of the time, and speedups are small by arithmetic; real prompts differ in
-ways that families do not; a large reward model may rank prompts better than ours does; and a policy that starts far
-below its ceiling may profit more from fresh samples. A claim *contradicted* here is one that does not hold in
-general; it may still hold at scale. A claim *replicated* here holds in a world that was not built for it. The code is
-the same at every scale: `PRESET=paper` runs the paper's own models, prompts and settings where there are GPUs.
-"""
-
-HOW_TO_READ = """
-How to read this. Above 0 favours the claim; parity rows are OPTune minus ratio 1. *No difference beyond the margin*
-does not mean none; *replicated* and *contradicted* of a superiority claim say that an effect differs from 0, not
-that it exceeds the margin. Bootstrap: seeds and prompts both resampled, so that a dagger there means: for these
-prompts, perhaps not for others. Builds: the builds as units, as seeds of one build share its models; a dagger there
-means that builds and seeds do not both show it. Verdicts rest on the t interval over seeds, as fixed beforehand.
-Rules and contrasts: `experiments/claims/claims.py`; when which of them was committed is told at the end.
-"""
-
-DISCLOSURE = """
-Before this code was written, a throwaway probe on another, earlier world compared arms once, with gold plus noise
-as the reward; no setting was chosen from it. Figure 3's arms were computed with seeds 0-2 in a first session and,
-after two errors were mended that concerned all arms alike (training seeds that coincided, KL measured before
-training), computed again; the first set is in the history of this repository. Figure 3's claims were committed
-before its arms were run. After that preview of three seeds, and before any other arm or seed, the claims for
-everything else were committed; at that time one claim of Figure 3 was added (a random half degrades), the contrast
-of "every online policy" became the weakest arm in the mean instead of per seed, and Holm's correction went from all
-claims to families. Seconds were first taken from the runs that made the results; as these had shared the machine
-with other work (ratio 0.5 seemed slower than ratio 1), they were taken again from runs made for the clock. After
-the verdicts were first seen, the test behind "contradicted" for parity claims was made stricter (against the margin
-instead of against 0), intervals over builds and the caution on parity were added, two statements were worded more
-narrowly, and nothing else. The family mixes were chosen on development builds from ratio-1 DPO alone; the further
-strategy by the rule in `claims.py`.
-"""
-
 
 def report(preset: str) -> None:
-    """Judge the claims, and write verdicts.json, REPORT.md, report.html and the README's table of results."""
+    """Judge the claims, and write verdicts.json, REPORT.md, report.html, and the tables of README and docs."""
     verdicts = judged(preset)
     folder = RESULTS / preset
     write_if_new(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
@@ -95,17 +56,17 @@ def report(preset: str) -> None:
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
     if preset == "tiny":
-        update_readme(readme_tables(verdicts, folder))
+        documents.update(tables(verdicts, folder))
     for row in verdicts:
         print(f"  {row['claim']:32s} {row['verdict']}")
     print(f"Wrote results/{preset}/REPORT.md, report.html and verdicts.json")
 
 
-def readme_tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
-    """The README's tables by the names in their marks; the recipes' only where they have been compared."""
+def tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """The tables of README and docs/results.md by their names; the recipes' only where they have been compared."""
     compared = folder / "compare-recipes.json"
-    found = {"results": readme_results.table(verdicts)}
-    return found | ({"recipes": readme_results.recipes(read_json(compared))} if compared.exists() else {})
+    written = {"summary": readme_tables.summary(verdicts), "results": readme_tables.results(verdicts)}
+    return written | ({"recipes": readme_tables.recipes(read_json(compared))} if compared.exists() else {})
 
 
 def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
@@ -150,7 +111,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield from _advice(preset, "recommendation.md", verdicts)
     if preset == "tiny":
         yield "## What this can say, and what it cannot\n"
-        yield filled(WHAT_IT_CAN_SAY.strip(), verdicts, preset) + "\n"
+        yield filled(_prose("what_it_can_say.md"), verdicts, preset)
     yield from _unsettled(verdicts)
     yield from _paper_checks()
     yield "## Figure by figure\n"
@@ -160,9 +121,12 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 
 def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """Our own words on what was found, with the verdicts' numbers filled in."""
-    advice = RESULTS / preset / file
-    yield filled(advice.read_text("utf-8"), verdicts, preset) if advice.exists() else "No recommendation yet.\n"
+    """Our own words on what was found, with the verdicts' numbers filled in; they are about the tiny world."""
+    yield filled(_prose(file), verdicts, preset) if preset == "tiny" else "No recommendation yet.\n"
+
+
+def _prose(file: str) -> str:
+    return (WORDS / file).read_text("utf-8")
 
 
 def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -218,7 +182,7 @@ def _how_to_read(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[st
         f"{development[name]['gain']:.2f} [{development[name]['low']:.2f}, {development[name]['high']:.2f}])"
         for name in margins
     )
-    yield f"{HOW_TO_READ.strip()} Margins: {told}.\n"
+    yield f"{_prose('how_to_read.md').strip()} Margins: {told}.\n"
 
 
 def _test(test: dict[str, Any]) -> str:
@@ -314,7 +278,7 @@ def _words(name: str) -> str:
 def _provenance(preset: str) -> Iterable[str]:
     yield "## How this was made\n"
     if preset == "tiny":
-        yield DISCLOSURE.strip() + "\n"
+        yield _prose("disclosure.md")
     raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
     seconds = sum(sum(v for k, v in e.items() if k.endswith("_s")) for r in raw for e in r["timing"]["ledger"])
     packages = Counter(", ".join(f"{k} {v}" for k, v in r["packages"].items()) for r in raw)

@@ -1,4 +1,4 @@
-"""What the long checks found the last time: a small file of each in results/robustness, and the README's table of them.
+"""What the long checks found the last time: a small file of each in results/robustness, a table in docs/reliability.md.
 
 `make chaos`, `make fuzz` and `make audit` leave one when they have come to their end, whatever they found. A trial
 (fewer kills or cases, some files, another preset) leaves none, nor does one that was stopped or could not go on.
@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from experiments import documents
 from experiments.compute.machine import machine, machine_text
 from experiments.compute.results import ROOT
-from experiments.readme import update_readme
 from optune.utils.files import read_json, write_json
 
 RECORDS = ROOT / "results" / "robustness"
@@ -39,7 +39,7 @@ class Start:
 
 
 def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:
-    """Write what came of `make chaos` and the like, in a sentence and in counts, and the README's table; the file."""
+    """Write what came of `make chaos` and the like, in a sentence and in counts, and the table of all; the file."""
     path = RECORDS / f"{command.split()[1]}.json"
     write_json(
         path,
@@ -53,8 +53,8 @@ def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Pa
             "machine": machine(),
         },
     )
-    update_readme({"robustness": table(committed())})
-    print(f"Recorded in {path.relative_to(ROOT)} and README.md")
+    documents.update({"robustness": table(committed())})
+    print(f"Recorded in {path.relative_to(ROOT)} and {documents.PLACES['robustness'].file}")
     return path
 
 

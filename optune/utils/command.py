@@ -14,6 +14,11 @@ from optune.types import UserError
 
 KEPT = "Everything finished is kept: the same command continues from there."
 LONGEST_LINE = 1000
+OURS = ("optune", "eval", "experiments")
+NEEDS = (
+    "The package {package!r} is not installed. In the repository `pip install .` installs what optune needs, "
+    "`make setup` also what evaluations and experiments need."
+)
 # What a disk may refuse that no code can mend; EFBIG is a limit on one file's size.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
@@ -25,13 +30,20 @@ class Terminated(KeyboardInterrupt):
 def exit_status(command: Callable[[], int | None]) -> int:
     """Run a command: its own status or 0.
 
-    2 for bad input, told on stderr; 1 where disk or memory gave out; 130 after Ctrl-C and 143 after SIGTERM.
+    2 for bad input or a package that is not installed, told on stderr; 1 where disk or memory gave out; 130 after
+    Ctrl-C and 143 after SIGTERM.
     """
     try:
         with _sigterm_stops():
             return command() or 0
     except UserError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package in ("", *OURS):
+            raise  # a bug of ours
+        print(f"error: {one_line(NEEDS.format(package=package))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(str(stop) or f"\nStopped. {KEPT}", file=sys.stderr)
