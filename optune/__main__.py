@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     plan.set_defaults(function=_plan)
 
-    clean = commands.add_parser("clean-runs", help="list the files that can be deleted, with their sizes; --yes deletes them")
+    clean = commands.add_parser("clean-runs", help="list the files that can be deleted, with sizes; --yes deletes them")
     clean.add_argument("--runs", type=Path, default=Path("runs"))
     clean.add_argument("--yes", action="store_true", help="delete them")
     clean.set_defaults(function=_clean_runs)
