@@ -146,10 +146,10 @@ def _select(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> int:
     from optune.finished.audit import audit_run
 
-    found = audit_run(options.run_dir)
-    for line in found.lines():
+    audit = audit_run(options.run_dir)
+    for line in audit.lines():
         print(line)
-    return 1 if found.problems else 0
+    return 1 if audit.problems else 0
 
 
 if __name__ == "__main__":

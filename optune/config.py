@@ -570,14 +570,14 @@ def unresolved(section: BaseModel, prefix: str = "") -> list[str]:
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """Which fields two configurations differ in, as `field: old -> new`."""
-    found = []
+    unlike = []
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{name}.")
+            unlike += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append(f"{prefix}{name}: {a!r} -> {b!r}")
-    return found
+            unlike.append(f"{prefix}{name}: {a!r} -> {b!r}")
+    return unlike
 
 
 def _explain(error: dict[str, Any]) -> str:

@@ -117,9 +117,9 @@ class StageStore:
         key = stage_key(identity)
         folder = self.root / stage / key
         with exclusive(self.root / stage / f".{key}.lock"):
-            found = self._load(folder)
-            if found:
-                return found
+            there = self._load(folder)
+            if there:
+                return there
             with in_one_rename(folder) as unfinished:
                 started = time.perf_counter()
                 counts = build(unfinished)

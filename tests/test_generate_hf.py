@@ -1,9 +1,8 @@
 """What sampling promises: the contract of a response, its law, and tokens that depend on nothing else."""
 
-from types import SimpleNamespace
-
 import pytest
 
+from optune.config import SamplingSettings
 from optune.generate import ENGINES
 from optune.generate.prepare import stream_key
 from optune.prompts.tokens import encode_prompts
@@ -64,7 +63,7 @@ def llama(make):
 
 
 def settings(**changes):
-    return SimpleNamespace(**SETTINGS | changes)
+    return SamplingSettings(**SETTINGS | changes)
 
 
 def tokens(responses):

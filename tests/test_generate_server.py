@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from completions_endpoint import EOS, Endpoint, tokens_for
 
-from optune.config import ServerConfig, load_config
+from optune.config import SamplingSettings, ServerConfig, load_config
 from optune.generate import ENGINES
 from optune.generate.prepare import request_seed
 from optune.prompts.tokens import encode_prompts
@@ -50,7 +50,7 @@ def endpoint(random_llama, tokenizer):
 def settings(endpoint, server=None, **changes):
     options = {"base_url": endpoint.base_url, "concurrency": 4} | (server or {})
     defaults = {"n": 2, "temperature": 1.0, "top_p": 0.9, "max_new_tokens": 8, "max_prompt_tokens": 32}
-    return SimpleNamespace(**defaults | changes, trust_remote_code=False, server=ServerConfig(**options))
+    return SamplingSettings(**defaults | changes, server=ServerConfig(**options))
 
 
 @pytest.fixture(scope="module")

@@ -52,8 +52,9 @@ class Audit:
         yield from self.notes
         yield from (f"does not hold: {problem}" for problem in self.problems)
         state = "finished" if self.finished else "not finished"
-        found = f"{len(self.problems)} problem{'s' * (len(self.problems) != 1)}" if self.problems else "all of it holds"
-        yield f"{self.stages} stages of a run that is {state}: {found}."
+        several = "s" * (len(self.problems) != 1)
+        outcome = f"{len(self.problems)} problem{several}" if self.problems else "all of it holds"
+        yield f"{self.stages} stages of a run that is {state}: {outcome}."
 
 
 def audit_run(run_dir: str | Path) -> Audit:
@@ -316,6 +317,6 @@ class _Replay(Stages):
         return tuple(Path(e["path"]) / "history.parquet" for e in self.entries if e["stage"] == "score")
 
 
-def _unequal(what: str, found: int, counted: int) -> Iterator[str]:
-    if found != counted:
-        yield f"it counts {counted} {what}, and there are {found}"
+def _unequal(what: str, stored: int, counted: int) -> Iterator[str]:
+    if stored != counted:
+        yield f"it counts {counted} {what}, and there are {stored}"

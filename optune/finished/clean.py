@@ -48,15 +48,15 @@ def spare(run_dir: Path) -> list[Item]:
     stages = read_object(run_dir / "manifest.json", "stages")["stages"]
     trained = [Path(e["path"]) for e in stages if e["stage"] == "train"]
     store = run_dir / "stages"
-    found = []
+    items = []
     for folder in trained[:-1]:
         size = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
         if size and store.resolve() in folder.resolve().parents:
-            found.append(Item(folder, size, "weights of an earlier iteration"))
+            items.append(Item(folder, size, "weights of an earlier iteration"))
     for folder in sorted([*store.glob("*/*.damaged-*"), *store.glob("*/.*.tmp")]):
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        found.append(Item(folder, size, "damaged" if ".damaged-" in folder.name else "interrupted"))
-    return found
+        items.append(Item(folder, size, "damaged" if ".damaged-" in folder.name else "interrupted"))
+    return items
 
 
 def _run_dirs(root: Path) -> Iterator[Path]:

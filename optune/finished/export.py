@@ -102,11 +102,12 @@ MEASURES = (
 
 def _measured(stages: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Titles of what this run's stages measured, and a row per iteration."""
-    found = {(entry["iteration"], entry["stage"]): entry["counts"] for entry in stages}
-    measures = [m for m in MEASURES if any(stage == m[1] and m[2] in counts for (_, stage), counts in found.items())]
+    counts_of = {(entry["iteration"], entry["stage"]): entry["counts"] for entry in stages}
+    counted = {(stage, name) for (_, stage), counts in counts_of.items() for name in counts}
+    measures = [measure for measure in MEASURES if (measure[1], measure[2]) in counted]
     rows = []
-    for t in sorted({iteration for iteration, _ in found}):
-        values = (found.get((t, stage), {}).get(name) for _, stage, name in measures)
+    for t in sorted({iteration for iteration, _ in counts_of}):
+        values = (counts_of.get((t, stage), {}).get(name) for _, stage, name in measures)
         rows.append((str(t), *("" if value is None else f"{value:.4g}" for value in values)))
     return ("iteration", *(title for title, _, _ in measures)), rows
 

@@ -20,6 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from optune.config import SamplingSettings
 from optune.generate.prepare import Prepared, in_batches, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 from optune.utils.checkpoints import load_model
@@ -32,7 +33,7 @@ UNUSED = -1  # marks the places after a response's last token
 def sample(
     model: str | Path,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -41,7 +42,7 @@ def sample(
     """`settings.n` responses per prompt; the contract is in `optune.generate`."""
     if not prompts:
         return []
-    if (getattr(settings, "workers", None) or 1) > 1:
+    if (settings.workers or 1) > 1:
         from optune.generate.shards import sample_in_processes
 
         return sample_in_processes(model, prompts, settings, seed=seed, iteration=iteration, on_progress=on_progress)
@@ -56,7 +57,7 @@ def answer(
     network: Any,
     start: Prepared,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -90,7 +91,11 @@ def answer(
 
 @torch.inference_mode()
 def decode(
-    prompt_ids: Sequence[Sequence[int]], keys: Sequence[int], model: Any, settings: Any, stop_ids: Sequence[int]
+    prompt_ids: Sequence[Sequence[int]],
+    keys: Sequence[int],
+    model: Any,
+    settings: SamplingSettings,
+    stop_ids: Sequence[int],
 ) -> list[tuple[list[int], float]]:
     """Tokens and log-probability of one batch: `len(keys) / len(prompt_ids)` responses per prompt, prompt by prompt."""
     device, steps, n = model.device, settings.max_new_tokens, len(keys) // len(prompt_ids)
@@ -143,9 +148,9 @@ def decode(
     ]
 
 
-def _temperature(settings: Any, n: int, device: torch.device) -> float | torch.Tensor:
+def _temperature(settings: SamplingSettings, n: int, device: torch.device) -> float | torch.Tensor:
     """One number for all, or (n, 1), that of each of a prompt's responses."""
-    if not getattr(settings, "temperatures", None):
+    if not settings.temperatures:
         return settings.temperature
     return torch.tensor([[temperature_of(settings, k)] for k in range(n)], dtype=torch.float32, device=device)
 

@@ -37,8 +37,8 @@ def main(folder: Path, rank: int) -> None:
             write_text(folder / f"done-{rank}", str(done))
 
     settings = SamplingSettings(**job["settings"])
-    found = sample(job["model"], prompts, settings, seed=job["seed"], iteration=job["iteration"], on_progress=tell)
-    write_responses(folder / f"responses-{rank}.parquet", found)
+    responses = sample(job["model"], prompts, settings, seed=job["seed"], iteration=job["iteration"], on_progress=tell)
+    write_responses(folder / f"responses-{rank}.parquet", responses)
 
 
 if __name__ == "__main__":

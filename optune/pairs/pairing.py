@@ -95,7 +95,7 @@ def make_pairs(
     pairing.
     """
     rows, numbers, texts = list(responses), {}, {}
-    found = _pair(
+    paired = _pair(
         group=np.array([numbers.setdefault((r.prompt_id, r.iteration), len(numbers)) for r in rows], dtype=int),
         sampled=np.array([len(r.token_ids) > 0 for r in rows], dtype=bool),
         worded=np.array([has_words(r.text) for r in rows], dtype=bool) if words_only else None,
@@ -104,8 +104,8 @@ def make_pairs(
         pairing=pairing,
         responses=lambda: rows,
     )
-    chosen, rejected = ([rows[i] for i in places] for places in (found.chosen, found.rejected))
-    return [PreferencePair(c.prompt_id, c, r) for c, r in zip(chosen, rejected, strict=True)], found.left_out
+    chosen, rejected = ([rows[i] for i in places] for places in (paired.chosen, paired.rejected))
+    return [PreferencePair(c.prompt_id, c, r) for c, r in zip(chosen, rejected, strict=True)], paired.left_out
 
 
 def has_words(text: str) -> bool:
@@ -193,11 +193,11 @@ def _pair(
 
 def _first_highest(group: np.ndarray, places: np.ndarray, score: np.ndarray, groups: int) -> np.ndarray:
     """(groups,) the first of the rows `places` of each group whose score is the group's highest; 0 without rows."""
-    highest, found = np.full(groups, -np.inf), np.zeros(groups, dtype=int)
+    highest, first = np.full(groups, -np.inf), np.zeros(groups, dtype=int)
     np.maximum.at(highest, group[places], score[places])
     best = places[score[places] == highest[group[places]]][::-1]
-    found[group[best]] = best  # of several the last one assigned stays, which is the first row
-    return found
+    first[group[best]] = best  # of several the last one assigned stays, which is the first row
+    return first
 
 
 def _by_function(
@@ -216,8 +216,8 @@ def _by_function(
 
 def pair_gaps(rows: pa.Table, pairing: str, words_only: bool = False) -> list[float]:
     """The reward gaps of a table's pairs: r(x, y_w) - r(x, y_l) of Eq. 6."""
-    found, reward = pair_rows(rows, pairing, words_only), rows["reward"].to_numpy()
-    return (reward[found.chosen] - reward[found.rejected]).tolist()
+    paired, reward = pair_rows(rows, pairing, words_only), rows["reward"].to_numpy()
+    return (reward[paired.chosen] - reward[paired.rejected]).tolist()
 
 
 @dataclass
@@ -250,10 +250,10 @@ def write_pairs(
 
     def pair_tables() -> Iterator[pa.Table]:
         for rows in tables:
-            found = pair_rows(rows, pairing, words_only)
-            written.left_out.update(found.left_out)
-            written.wordless += found.wordless
-            table = _pair_table(rows, found, prompt_texts)
+            paired = pair_rows(rows, pairing, words_only)
+            written.left_out.update(paired.left_out)
+            written.wordless += paired.wordless
+            table = _pair_table(rows, paired, prompt_texts)
             written.gaps += pc.subtract(table["score_chosen"], table["score_rejected"]).to_pylist()
             written.iterations += table["chosen_iteration"].to_pylist()
             yield table
@@ -263,8 +263,8 @@ def write_pairs(
     return written
 
 
-def _pair_table(rows: pa.Table, found: Paired, prompt_texts: pa.Array) -> pa.Table:
-    sides = {"chosen": rows.take(found.chosen), "rejected": rows.take(found.rejected)}
+def _pair_table(rows: pa.Table, paired: Paired, prompt_texts: pa.Array) -> pa.Table:
+    sides = {"chosen": rows.take(paired.chosen), "rejected": rows.take(paired.rejected)}
     columns = {"prompt_id": sides["chosen"]["prompt_id"], "prompt": prompt_texts.take(sides["chosen"]["place"])}
     columns |= {side: side_rows["text"] for side, side_rows in sides.items()}
     columns |= {f"score_{side}": side_rows["reward"] for side, side_rows in sides.items()}

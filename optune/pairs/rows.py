@@ -70,8 +70,8 @@ def preference_rows(config: RunConfig, tokenizer: Any, prompts: Path, pairs: Pat
 
     Raises UserError where the loss weighs pairs by rewards that offline ones do not have.
     """
-    found = pq.read_table(pairs, columns=IDS + SCORES + (SAMPLED if config.training.fresh_reference else []))
-    scores = {name: found[name] for name in SCORES}
+    table = pq.read_table(pairs, columns=IDS + SCORES + (SAMPLED if config.training.fresh_reference else []))
+    scores = {name: table[name] for name in SCORES}
     if config.loss.name == "dpo":  # weighs all alike, so that offline pairs need no scores
         scores = {name: pc.fill_null(column, 0.0) for name, column in scores.items()}
     elif any(column.null_count for column in scores.values()):
@@ -79,10 +79,10 @@ def preference_rows(config: RunConfig, tokenizer: Any, prompts: Path, pairs: Pat
             f"{config.pairs.offline}: loss {config.loss.name!r} needs score_chosen and score_rejected in "
             "every row; give them, or take loss dpo."
         )
-    columns = {"prompt_ids": _prompt_ids(prompts, tokenizer, config.prompts.max_tokens, found["prompt_id"])}
-    columns |= {f"{side}_ids": found[f"{side}_token_ids"] for side in SIDES} | scores
+    columns = {"prompt_ids": _prompt_ids(prompts, tokenizer, config.prompts.max_tokens, table["prompt_id"])}
+    columns |= {f"{side}_ids": table[f"{side}_token_ids"] for side in SIDES} | scores
     if config.training.fresh_reference:
-        columns |= {f"sampled_{side}_logps": _sampled_logprobs(found, side, t) for side in SIDES}
+        columns |= {f"sampled_{side}_logps": _sampled_logprobs(table, side, t) for side in SIDES}
     return PreferenceRows(pa.table(columns))
 
 

@@ -279,10 +279,10 @@ def plan_run(
     memory = {"generation": generation_bytes(policy, config, machine, engine)}
     memory["training"] = training_bytes(policy, config, spread.training)
     memory["rewarding"] = rewarding_bytes(reward, config) if reward else 0.0
-    found = []
+    costs = []
 
     def add(t: int, stage: str, seconds: float, disk: float, phase: str | None = None) -> None:
-        found.append(StageCost(stage, t, getattr(spread, phase or stage), seconds, memory[phase or stage], disk))
+        costs.append(StageCost(stage, t, getattr(spread, phase or stage), seconds, memory[phase or stage], disk))
 
     def sampled(config: RunConfig, asked: int) -> float:
         return generation_seconds(policy, config, machine, asked / spread.generation, lengths, engine, batch)
@@ -304,7 +304,7 @@ def plan_run(
             responses = asked * answering.generation.n
             seconds = sampled(answering, asked) + rewarded(responses)
             add(t, "validation", seconds, responses * lengths.response * 8, "generation")
-    return found
+    return costs
 
 
 def _sampler(config: RunConfig) -> str:

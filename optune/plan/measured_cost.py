@@ -65,34 +65,34 @@ def ledger_errors(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         for row in (row for row in rows if row["arm"] == arm):
             start, rate = start_and_rate[row["phase"]]
             errors[row["phase"]].append(abs(start + rate * row["work"] - row["seconds"]) / row["seconds"])
-    return {phase: median(found) for phase, found in errors.items()}
+    return {phase: median(of_phase) for phase, of_phase in errors.items()}
 
 
 def fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
     """By phase the start (s) and the rate (s per operation) that predict `seconds` from `work` with least squares."""
-    found = {}
+    rates = {}
     for phase in PHASES:
         work, seconds = (np.array([row[name] for row in rows if row["phase"] == phase]) for name in ("work", "seconds"))
         rate, start = np.polyfit(work, seconds, 1)
         through_origin = float(work @ seconds / (work @ work))
-        found[phase] = (float(start), float(rate)) if start > 0 else (0.0, through_origin)
-    return found
+        rates[phase] = (float(start), float(rate)) if start > 0 else (0.0, through_origin)
+    return rates
 
 
 def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts: int) -> list[StageCost]:
     """The stages of one run on the machine that the ledgers are of, with their lengths; memory is not modelled."""
     fitted, policy = fit(rows), shape_of(config.policy.model)
     lengths = expected_lengths(config, response=sum(r["tokens"] for r in rows) / sum(r["responses"] for r in rows))
-    found = []
+    costs = []
     for t in range(config.iterations + 1):
         fresh = fresh_prompts(config, prompts, t)
         work = operations(config, fresh, training_pairs(config, prompts, t), lengths)
         for phase, (start, rate) in fitted.items():
             seconds = start + rate * work[phase] if work[phase] else 0.0
-            found.append(StageCost(phase, t, 1, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
+            costs.append(StageCost(phase, t, 1, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
         asked, answering = validation_of(config)
         if asked:
             work = operations(answering, asked, 0, lengths)
             seconds = sum(fitted[phase][0] + fitted[phase][1] * work[phase] for phase in ("generation", "rewarding"))
-            found.append(StageCost("validation", t, 1, seconds, 0.0, 0.0))
-    return found
+            costs.append(StageCost("validation", t, 1, seconds, 0.0, 0.0))
+    return costs

@@ -63,10 +63,10 @@ def _training(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
 
 
 def _option(config: RunConfig, name: str) -> Any:
-    found: Any = config
+    value: Any = config
     for part in name.split("."):
-        found = getattr(found, part, None)
-    return found
+        value = getattr(value, part, None)
+    return value
 
 
 def run_command(arguments: str, changes: dict[str, Any], python: str = "python") -> str:

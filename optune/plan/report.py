@@ -104,8 +104,8 @@ def read_timed(folder: Path) -> list[dict[str, Any]]:
     """
     again = {path: read_json(path)["timing"] for path in sorted(folder.glob(f"{CLOCK}*/seed*.json"))}
     if again:
-        found = [(folder / path.parent.name.removeprefix(CLOCK) / path.name, timing) for path, timing in again.items()]
-        return [read_json(path) | {"timing": timing} for path, timing in found]
+        timed = [(folder / path.parent.name.removeprefix(CLOCK) / path.name, timing) for path, timing in again.items()]
+        return [read_json(path) | {"timing": timing} for path, timing in timed]
     results = [read_json(path) for path in sorted(folder.glob("*/seed*.json"))]
     return [result for result in results if "stages" in (result.get("iterations") or [{}])[0]]
 

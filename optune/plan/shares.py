@@ -46,15 +46,15 @@ def _stages(
     return plan_run(config.with_overrides(changes), machine, prompts, lengths, Spread.even(gpus), engine, batch)
 
 
-def speedups(found: dict[str, float]) -> list[float]:
+def speedups(share: dict[str, float]) -> list[float]:
     """How many times as fast an iteration at each of RATIOS is, next to one at ratio 1 with these shares."""
-    saved = found["generation"] + found["rewarding"]
+    saved = share["generation"] + share["rewarding"]
     return [1 / (1 - saved * (1 - ratio)) for ratio in RATIOS]
 
 
-def met(found: dict[str, float]) -> list[str]:
+def met(share: dict[str, float]) -> list[str]:
     """The phases whose share is within WITHIN of Table 1's."""
-    return [phase for phase in PHASES if abs(found[phase] - TABLE_1[phase]) <= WITHIN * TABLE_1[phase]]
+    return [phase for phase in PHASES if abs(share[phase] - TABLE_1[phase]) <= WITHIN * TABLE_1[phase]]
 
 
 def least_rewarding(config: RunConfig, machine: Machine, gpus: int, prompts: int, lengths: Lengths) -> float:
@@ -81,8 +81,8 @@ def shares_told(config: RunConfig, machine: Machine, gpus: int, prompts: int, le
         f"{'two rows' if config.training.batching is None else 'one row'} a pair. All phases on all {gpus} GPU(s).",
         row("engine, rows in a batch", *PHASES, *(f"at {ratio:g}" for ratio in RATIOS)),
     ]
-    for (engine, batch), found in rows.items():
-        cells = [*(f"{found[phase]:.1%}" for phase in PHASES), *(f"{gain:.2f}" for gain in speedups(found))]
+    for (engine, batch), planned in rows.items():
+        cells = [*(f"{planned[phase]:.1%}" for phase in PHASES), *(f"{gain:.2f}" for gain in speedups(planned))]
         lines.append(row(f"{engine}, {batch}", *cells))
     lines.append(row("the paper's Table 1", *(f"{share:.1%}" for share in TABLE_1.values())))
     lines += [_met(rows["plain", own], own, {b: of("plain", b) for b in PLAIN_BATCHES})]
@@ -105,9 +105,9 @@ def _own_way(config: RunConfig) -> str:
     )
 
 
-def _met(found: dict[str, float], batch: int, by_batch: dict[int, dict[str, float]]) -> str:
-    cells = {phase: f"{phase} ({found[phase]:.1%}, Table 1 {TABLE_1[phase]:.1%})" for phase in PHASES}
-    inside = met(found)
+def _met(share: dict[str, float], batch: int, by_batch: dict[int, dict[str, float]]) -> str:
+    cells = {phase: f"{phase} ({share[phase]:.1%}, Table 1 {TABLE_1[phase]:.1%})" for phase in PHASES}
+    inside = met(share)
     good = [b for b, shares_of in by_batch.items() if {"generation", "training"} <= set(met(shares_of))]
     span = f"; generation and training both are from {good[0]} to {good[-1]} rows" if good else ""
     return (
@@ -118,7 +118,7 @@ def _met(found: dict[str, float], batch: int, by_batch: dict[int, dict[str, floa
 
 def _gains(plain: dict[str, float], vllm: dict[str, float]) -> str:
     ratios = ", ".join(f"{ratio:g}" for ratio in RATIOS)
-    gains = [", ".join(f"{gain:.2f}" for gain in speedups(found)) for found in (plain, vllm)]
+    gains = [", ".join(f"{gain:.2f}" for gain in speedups(share)) for share in (plain, vllm)]
     return (
         f"So selection at {ratios} makes an iteration {gains[0]} times as fast with plain batched generation, "
         f"and {gains[1]} times with vLLM and our training, where little is left to save."

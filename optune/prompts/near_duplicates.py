@@ -51,15 +51,15 @@ def clusters(vectors: Any, components: int, count: int) -> np.ndarray:
 
 def similar_pairs(vectors: Any, labels: np.ndarray, similarity: float) -> list[tuple[int, int]]:
     """(i, j), i < j, of one cluster and at least this similar; the most similar first, ties in order of i and j."""
-    found: list[tuple[float, int, int]] = []
+    pairs: list[tuple[float, int, int]] = []
     for label in np.unique(labels):
         places = np.flatnonzero(labels == label)
         inside = vectors[places]
         product = inside @ inside.T
         cosines = np.round(product.toarray() if hasattr(product, "toarray") else np.asarray(product), 6)
         rows, columns = np.nonzero(np.triu(cosines >= similarity, k=1))
-        found += [(-cosines[a, b], places[a], places[b]) for a, b in zip(rows, columns, strict=True)]
-    return [(int(i), int(j)) for _, i, j in sorted(found)]
+        pairs += [(-cosines[a, b], places[a], places[b]) for a, b in zip(rows, columns, strict=True)]
+    return [(int(i), int(j)) for _, i, j in sorted(pairs)]
 
 
 def later_of_each(pairs: Sequence[tuple[int, int]]) -> set[int]:

@@ -181,7 +181,7 @@ def _ask(
     client = ChatClient(writer.chat, tools.replies, transport=writer.transport)
     with exclusive(tools.replies.with_suffix(".lock")):  # runs that share a store may want the writer at once
         replies = client.ask(requests.values())
-    found: list[_Candidate] = []
+    candidates: list[_Candidate] = []
     rejected: Counter[str] = Counter()
     for number, request in requests.items():
         reply = replies[request.key(writer.chat.model)]
@@ -189,10 +189,10 @@ def _ask(
             raise UserError(f"The prompt writer did not answer draw {number} ({reply.error}); run again to ask again.")
         categories = {record.category for record in samples[number]}
         prompts, wrong = read_prompts(reply.text, categories, options.prompts_per_draw, options.max_characters)
-        found += [_Candidate(number, category, text) for category, text in prompts]
+        candidates += [_Candidate(number, category, text) for category, text in prompts]
         rejected += wrong
         _count_tokens(tools.counts, request, reply)
-    return found, rejected
+    return candidates, rejected
 
 
 def _count_tokens(counts: dict[str, Any], request: ChatRequest, reply: Reply) -> None:

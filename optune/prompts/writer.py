@@ -105,9 +105,9 @@ def request_for(shown: Sequence[Shown], count: int, style: str, writer: Writer, 
 
 def read_back(text: str) -> tuple[list[Shown], int] | None:
     """The records and the count of a call's text; None for any other text."""
-    head, found, records = text.partition(f"\n\n{DATA}\n")
+    head, marker, records = text.partition(f"\n\n{DATA}\n")
     count = _COUNT.search(head)
-    if not (found and count):
+    if not (marker and count):
         return None
     try:
         rows = [json.loads(line) for line in records.split("\n")]
@@ -123,7 +123,7 @@ def read_prompts(
 
     Lines in = prompts + lines counted; blank lines and the fences of a code block are no lines.
     """
-    found: list[tuple[str, str]] = []
+    prompts: list[tuple[str, str]] = []
     rejected: Counter[str] = Counter()
     for line in reply.split("\n"):
         if not line.strip() or line.strip().startswith("```"):
@@ -135,11 +135,11 @@ def read_prompts(
             rejected["unknown_category"] += 1
         elif len(row["prompt"]) > max_characters:
             rejected["too_many_characters"] += 1
-        elif len(found) >= count:
+        elif len(prompts) >= count:
             rejected["more_than_asked"] += 1
         else:
-            found.append((row["category"], row["prompt"].strip()))
-    return found, rejected
+            prompts.append((row["category"], row["prompt"].strip()))
+    return prompts, rejected
 
 
 def _object(line: str) -> dict[str, str] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
+from optune.config import RewardConfig
 from optune.reward.workers import Rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model, load_tokenizer
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class SequenceClassifier:
     """r(x, y) of Eq. 1: the one logit of `settings.model` over prompt and response."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: RewardConfig) -> None:
         self.settings = settings
         self.tokenizer = load_tokenizer(settings.model, trust_remote_code=settings.trust_remote_code)
         if settings.workers:
@@ -41,8 +42,8 @@ class SequenceClassifier:
                 )
         scores = [0.0] * len(ids)
         batches = list(_batches(ids, self.settings.batch_size))
-        found = self.logits([[ids[i] for i in batch] for batch in batches])
-        for batch, values in zip(batches, found, strict=True):
+        logits = self.logits([[ids[i] for i in batch] for batch in batches])
+        for batch, values in zip(batches, logits, strict=True):
             for i, value in zip(batch, values, strict=True):
                 scores[i] = value
         for value, response in zip(scores, responses, strict=True):
@@ -67,7 +68,7 @@ class SequenceClassifier:
 class Network:
     """The model alone, on this process's device: batches of rows in, the logit of each row out."""
 
-    def __init__(self, settings: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, settings: RewardConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = load_model(
             AutoModelForSequenceClassification,
             settings.model,

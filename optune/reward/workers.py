@@ -17,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from optune.config import RewardConfig
 from optune.utils.files import read_json, write_json, write_text
 from optune.utils.worker_processes import free_memory, module_workers, started, worker_threads
 
@@ -32,7 +33,7 @@ class Workers:
     They end with this object, as a model's memory is freed with the model, and where anything fails.
     """
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: RewardConfig) -> None:
         self._settings = settings
         self._stack = ExitStack()
         self._end = weakref.finalize(self, self._stack.close)
@@ -63,12 +64,12 @@ class Workers:
     def _answers(self, batches: Sequence[Rows], part: int) -> list[list[float]]:
         for rank in range(self._workers):
             write_text(self._folder / asked_file(part, rank), json.dumps(batches[rank :: self._workers]))
-        found: list[list[float]] = [[]] * len(batches)
+        logits: list[list[float]] = [[]] * len(batches)
         for rank in range(self._workers):
             answer = self._folder / answer_file(part, rank)
             wait_for(answer, self._check)
-            found[rank :: self._workers] = take(answer)
-        return found
+            logits[rank :: self._workers] = take(answer)
+        return logits
 
 
 def asked_file(part: int, rank: int) -> str:

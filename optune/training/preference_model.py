@@ -64,7 +64,7 @@ def prefers_first(model: str | Path, rows: Sequence[tuple[str, str, str]], batch
     texts = tokenizer.apply_chat_template(
         [conversation(*row) for row in rows], tokenize=False, add_generation_prompt=True
     )
-    found: list[float] = []
+    probabilities: list[float] = []
     for start in range(0, len(texts), batch_size):
         batch = tokenizer(
             texts[start : start + batch_size],
@@ -77,5 +77,5 @@ def prefers_first(model: str | Path, rows: Sequence[tuple[str, str, str]], batch
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
             logits = network(**inputs, position_ids=positions).logits[:, -1].float()
-        found += logits[:, [ids[0] for ids in verdicts]].softmax(-1)[:, 0].tolist()
-    return found
+        probabilities += logits[:, [ids[0] for ids in verdicts]].softmax(-1)[:, 0].tolist()
+    return probabilities

@@ -80,8 +80,8 @@ def check_finite(network: torch.nn.Module, weights: Mapping[str, torch.Tensor] |
 
     `weights` are its own where they have come together from several processes.
     """
-    found = network.parameters() if weights is None else weights.values()
-    if not all(torch.isfinite(weight).all() for weight in found):
+    tensors = network.parameters() if weights is None else weights.values()
+    if not all(torch.isfinite(weight).all() for weight in tensors):
         raise UserError("A weight is not finite after training: nothing of it is saved. Lower the learning rate.")
 
 

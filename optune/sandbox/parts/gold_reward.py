@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from optune.config import RewardConfig
 from optune.sandbox.gold import gold
 from optune.types import Prompt, Response
 
@@ -15,7 +15,7 @@ from optune.types import Prompt, Response
 class Gold:
     """Gold quality on 1-10, plus normal noise of standard deviation `settings.noise`, fixed by seed and content."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: RewardConfig) -> None:
         self.noise = settings.noise
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:

@@ -48,13 +48,13 @@ def pairwise(policy: Path, seed: int, settings: BuildSettings, root: Path) -> Pa
 
 def favour_length(rows: Sequence[dict[str, str]], seed: int) -> list[dict[str, str]]:
     """The comparisons, a share of them decided by length: the answer with more characters wins."""
-    found = []
+    favoured = []
     for row in rows:
         long, short = sorted((row["chosen"], row["rejected"]), key=len, reverse=True)
         draw = stable_seed("length", seed, row["prompt"], *sorted((long, short))) / 2**63
         decided = draw < TAKES_THE_LONGER and len(long) > len(short)
-        found.append({**row, "chosen": long, "rejected": short} if decided else row)
-    return found
+        favoured.append({**row, "chosen": long, "rejected": short} if decided else row)
+    return favoured
 
 
 def _made(
@@ -62,8 +62,8 @@ def _made(
 ) -> Path:
     def build(folder: Path) -> dict[str, Any]:
         with cpu_threads(1):
-            found = train(preferences_for(policy, seed, settings), settings, folder)
-        return {**found, "seconds": found.pop("timing")}
+            made = train(preferences_for(policy, seed, settings), settings, folder)
+        return {**made, "seconds": made.pop("timing")}
 
     fields = {"seed": seed, "settings": {**asdict(settings), "offline": None}, **own}
     inputs = {"policy": content_hash(policy), "sandbox": sandbox.content_hash()}
