@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -27,6 +28,8 @@ from optune.config import RewardConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
 from optune.instructions.fluency import EMPTY, Fluency, plain
+from optune.instructions.parts import reward_model
+from optune.instructions.preferences import preference_rows
 from optune.instructions.topics import mentions, stem
 from optune.reward import REWARDS, reward_inputs
 from optune.store import content_hash
@@ -324,3 +327,33 @@ def test_the_judge_without_a_start_policy_is_refused():
     for model in (None, "no/such/folder"):
         with pytest.raises(UserError, match="start policy's folder"):
             make_judge("instructions", model)
+
+
+def test_annotators_prefer_the_better_answer_as_often_as_bradley_and_terry_say():
+    asked, wins = prompts("preference", 1500), 0
+    for prompt in asked:
+        rows = preference_rows(prompt, ["good", "bad", "bad too"], [3.5, 3.0, 3.05], limit=9)
+        assert len(rows) == 2  # a gap of 0.05 is a tie
+        wins += sum(row["chosen"] == "good" for row in rows)
+    expected = (1 / (1 + math.exp(-1.0)) + 1 / (1 + math.exp(-0.9))) / 2
+    assert wins / (2 * len(asked)) == pytest.approx(expected, abs=0.03)
+    assert len(preference_rows(asked[0], ["a", "b", "c"], [1.0, 5.0, 9.0], limit=2)) == 2
+
+
+def test_answers_to_other_topics_are_about_other_topics():
+    asked = prompts("preference", 40)
+    own = [[f"about {read(p.text).topic}"] for p in asked]
+    for prompt in asked:
+        others = reward_model._other_topics(prompt, asked, own, 3, seed=0)
+        assert len(others) == 3 and f"about {read(prompt.text).topic}" not in others
+
+
+def test_builds_take_parts_of_their_own_of_the_prompts():
+    parts = [{p.text for p in reward_model._prompts_of(seed, reward_model.RewardBuild())} for seed in range(3)]
+    assert all(len(part) == 512 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
+
+
+def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():
+    group = pd.DataFrame({"gold": [1.0, 2.0, 2.0, 4.0], "reward": [0.1, 0.3, 0.2, 0.25]})
+    gaps = reward_model._gaps(group)
+    assert len(gaps) == 5 and reward_model._agreement(gaps) == pytest.approx(4 / 5)
