@@ -27,6 +27,7 @@ from optune import instructions, sandbox
 from optune.config import RewardConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
+from optune.instructions.editor import edited
 from optune.instructions.fluency import EMPTY, Fluency, plain
 from optune.instructions.parts import reward_model
 from optune.instructions.preferences import preference_rows
@@ -357,3 +358,19 @@ def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():
     group = pd.DataFrame({"gold": [1.0, 2.0, 2.0, 4.0], "reward": [0.1, 0.3, 0.2, 0.25]})
     gaps = reward_model._gaps(group)
     assert len(gaps) == 5 and reward_model._agreement(gaps) == pytest.approx(4 / 5)
+
+
+ROUGH = "Bees, as we all know, make honey. They dance! And the hive, which is warm and dark, is full of them all the ti"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_editor_makes_an_answer_meet_its_constraints(kind):
+    asked = [i for i in (read(p.text) for p in prompts("offline")) if kind in {c.kind for c in i.constraints}]
+    met = [c.met(edited(i, ROUGH)) for i in asked for c in i.constraints]
+    assert len(met) > 50 and fmean(met) > 0.85  # two constraints can be too much for rules
+    assert all(edited(i, edited(i, ROUGH)) == edited(i, ROUGH) for i in asked if all(met))
+
+
+def test_the_editor_leaves_alone_what_meets_the_constraints():
+    instruction = read("Write a short text about honey. Do not use any commas.")
+    assert edited(instruction, "Bees make honey.") == "Bees make honey."
