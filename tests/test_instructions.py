@@ -24,14 +24,17 @@ from eval.judges.instructions import InstructionsJudge
 from eval.judges.sandbox import JudgeNoise
 from eval.win_score import win_score
 from optune import instructions, sandbox
-from optune.config import RewardConfig
+from optune.config import RewardConfig, RunConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
 from optune.instructions.editor import edited
 from optune.instructions.fluency import EMPTY, Fluency, plain
-from optune.instructions.parts import reward_model
+from optune.instructions.parts import offline, reward_model
+from optune.instructions.parts.names import resolve_instructions
+from optune.instructions.parts.offline import OfflineBuild
 from optune.instructions.preferences import preference_rows
 from optune.instructions.topics import mentions, stem
+from optune.prompts.files import load_prompts
 from optune.reward import REWARDS, reward_inputs
 from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
@@ -374,3 +377,37 @@ def test_the_editor_makes_an_answer_meet_its_constraints(kind):
 def test_the_editor_leaves_alone_what_meets_the_constraints():
     instruction = read("Write a short text about honey. Do not use any commas.")
     assert edited(instruction, "Bees make honey.") == "Bees make honey."
+
+
+def config_of(**overrides: Any) -> RunConfig:
+    return RunConfig(
+        policy={"model": "start"}, reward={"kind": "checker"}, prompts={"path": "instructions:validation"}
+    ).with_overrides(overrides)
+
+
+def test_names_of_this_world_become_files_and_its_judge_gets_the_start_policy(tmp_path):
+    config = resolve_instructions(
+        config_of(**{"evaluation": {"baseline": "b", "judge": {"name": "instructions"}}}), tmp_path
+    )
+    assert load_prompts(config.prompts.path) == prompts("validation")
+    assert config.evaluation.judge.model == "start" and config.evaluation.baseline == "b"
+    plain_config = config_of(**{"prompts.path": "my.jsonl"})
+    assert resolve_instructions(plain_config, tmp_path) == plain_config
+
+
+@pytest.mark.parametrize("name", ["instructions:trian", "instructions:reward@x", "instructions:test@1"])
+def test_an_unknown_name_of_this_world_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="There is no"):
+        resolve_instructions(config_of(**{"prompts.path": name}), tmp_path)
+
+
+def test_offline_preferences_are_between_other_writers_answers(random_llama, tmp_path):
+    settings = OfflineBuild(prompts=6, pairs=6, max_new_tokens=4)
+    file = offline.pairs(random_llama, 0, tmp_path, settings)
+    table = pd.read_parquet(file)
+    assert list(table) == ["prompt_id", "prompt", "chosen", "rejected"] and len(table) == 6
+    assert set(table.prompt) <= {p.text for p in prompts("offline", 6)}
+    assert (table.chosen != table.rejected).all()
+    assert offline.pairs(random_llama, 0, tmp_path, settings) == file
+    with pytest.raises(UserError, match="fewer than 99"):
+        offline.pairs(random_llama, 1, tmp_path, replace(settings, pairs=99))
