@@ -22,7 +22,9 @@ from hypothesis import strategies as st
 from eval.judges import make_judge
 from eval.judges.instructions import InstructionsJudge
 from eval.judges.sandbox import JudgeNoise
+from eval.outputs import prompt_set
 from eval.win_score import win_score
+from experiments.compute import measure
 from optune import instructions, sandbox
 from optune.config import RewardConfig, RunConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
@@ -411,3 +413,13 @@ def test_offline_preferences_are_between_other_writers_answers(random_llama, tmp
     assert offline.pairs(random_llama, 0, tmp_path, settings) == file
     with pytest.raises(UserError, match="fewer than 99"):
         offline.pairs(random_llama, 1, tmp_path, replace(settings, pairs=99))
+
+
+def test_the_evaluation_takes_this_worlds_splits_by_name_and_measures_its_gold(random_llama):
+    assert prompt_set("instructions:test300") == prompts("test300")
+    with pytest.raises(UserError, match="Unknown split"):
+        prompt_set("instructions:tests")
+    row = {"instruction": "Write a short text about honey. Do not use any commas.", "output": "Bees make honey."}
+    found = measure._instructions_quality([row, {**row, "output": "Bees, bees."}], str(random_llama))
+    assert found["met"][0] == 1.0 and not any(found["met"][1:])
+    assert found["gold"][0] > found["gold"][1] and found["gold_mean"] == pytest.approx(fmean(found["gold"]))
