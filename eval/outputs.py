@@ -19,6 +19,7 @@ import yaml
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from optune import instructions
 from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
 from optune.packaged_models.names import checkpoint_of
@@ -46,6 +47,8 @@ def prompt_set(name: str) -> list[Prompt]:
             known = ", ".join(f"sandbox:{s}" for s in SANDBOX_SPLITS)
             raise UserError(f"Unknown prompt set {name!r}; the sandbox's are {known}.")
         return sandbox_prompts(split.removeprefix("sandbox:"))
+    if name.startswith("instructions:"):
+        return instructions.prompts(name.removeprefix("instructions:"))
     if name in HUB:
         return _from_hub(name)
     if not Path(name).is_file():

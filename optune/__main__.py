@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     from optune.finished.export import export_policy
+    from optune.instructions.parts.names import resolve_instructions
     from optune.loop.algorithm import run_optune
     from optune.loop.progress import Progress
     from optune.packaged_models.names import resolve_packaged
@@ -90,7 +91,7 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
-    config = resolve_packaged(config)
+    config = resolve_instructions(resolve_packaged(config), Path("runs") / "instructions")
     if config.sandbox:
         from optune.sandbox.parts.names import resolve_sandbox
 

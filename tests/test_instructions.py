@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import subprocess
 import sys
 from collections import Counter
@@ -21,13 +22,21 @@ from hypothesis import strategies as st
 from eval.judges import make_judge
 from eval.judges.instructions import InstructionsJudge
 from eval.judges.sandbox import JudgeNoise
+from eval.outputs import prompt_set
 from eval.win_score import win_score
+from experiments.compute import measure
 from optune import instructions, sandbox
-from optune.config import RewardConfig
+from optune.config import RewardConfig, RunConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
+from optune.instructions.editor import edited
 from optune.instructions.fluency import EMPTY, Fluency, plain
+from optune.instructions.parts import offline, reward_model
+from optune.instructions.parts.names import resolve_instructions
+from optune.instructions.parts.offline import OfflineBuild
+from optune.instructions.preferences import preference_rows
 from optune.instructions.topics import mentions, stem
+from optune.prompts.files import load_prompts
 from optune.reward import REWARDS, reward_inputs
 from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
@@ -324,3 +333,93 @@ def test_the_judge_without_a_start_policy_is_refused():
     for model in (None, "no/such/folder"):
         with pytest.raises(UserError, match="start policy's folder"):
             make_judge("instructions", model)
+
+
+def test_annotators_prefer_the_better_answer_as_often_as_bradley_and_terry_say():
+    asked, wins = prompts("preference", 1500), 0
+    for prompt in asked:
+        rows = preference_rows(prompt, ["good", "bad", "bad too"], [3.5, 3.0, 3.05], limit=9)
+        assert len(rows) == 2  # a gap of 0.05 is a tie
+        wins += sum(row["chosen"] == "good" for row in rows)
+    expected = (1 / (1 + math.exp(-1.0)) + 1 / (1 + math.exp(-0.9))) / 2
+    assert wins / (2 * len(asked)) == pytest.approx(expected, abs=0.03)
+    assert len(preference_rows(asked[0], ["a", "b", "c"], [1.0, 5.0, 9.0], limit=2)) == 2
+
+
+def test_answers_to_other_topics_are_about_other_topics():
+    asked = prompts("preference", 40)
+    own = [[f"about {read(p.text).topic}"] for p in asked]
+    for prompt in asked:
+        others = reward_model._other_topics(prompt, asked, own, 3, seed=0)
+        assert len(others) == 3 and f"about {read(prompt.text).topic}" not in others
+
+
+def test_builds_take_parts_of_their_own_of_the_prompts():
+    parts = [{p.text for p in reward_model._prompts_of(seed, reward_model.RewardBuild())} for seed in range(3)]
+    assert all(len(part) == 512 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
+
+
+def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():
+    group = pd.DataFrame({"gold": [1.0, 2.0, 2.0, 4.0], "reward": [0.1, 0.3, 0.2, 0.25]})
+    gaps = reward_model._gaps(group)
+    assert len(gaps) == 5 and reward_model._agreement(gaps) == pytest.approx(4 / 5)
+
+
+ROUGH = "Bees, as we all know, make honey. They dance! And the hive, which is warm and dark, is full of them all the ti"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_editor_makes_an_answer_meet_its_constraints(kind):
+    asked = [i for i in (read(p.text) for p in prompts("offline")) if kind in {c.kind for c in i.constraints}]
+    met = [c.met(edited(i, ROUGH)) for i in asked for c in i.constraints]
+    assert len(met) > 50 and fmean(met) > 0.85  # two constraints can be too much for rules
+    assert all(edited(i, edited(i, ROUGH)) == edited(i, ROUGH) for i in asked if all(met))
+
+
+def test_the_editor_leaves_alone_what_meets_the_constraints():
+    instruction = read("Write a short text about honey. Do not use any commas.")
+    assert edited(instruction, "Bees make honey.") == "Bees make honey."
+
+
+def config_of(**overrides: Any) -> RunConfig:
+    return RunConfig(
+        policy={"model": "start"}, reward={"kind": "checker"}, prompts={"path": "instructions:validation"}
+    ).with_overrides(overrides)
+
+
+def test_names_of_this_world_become_files_and_its_judge_gets_the_start_policy(tmp_path):
+    config = resolve_instructions(
+        config_of(**{"evaluation": {"baseline": "b", "judge": {"name": "instructions"}}}), tmp_path
+    )
+    assert load_prompts(config.prompts.path) == prompts("validation")
+    assert config.evaluation.judge.model == "start" and config.evaluation.baseline == "b"
+    plain_config = config_of(**{"prompts.path": "my.jsonl"})
+    assert resolve_instructions(plain_config, tmp_path) == plain_config
+
+
+@pytest.mark.parametrize("name", ["instructions:trian", "instructions:reward@x", "instructions:test@1"])
+def test_an_unknown_name_of_this_world_is_refused(name, tmp_path):
+    with pytest.raises(UserError, match="There is no"):
+        resolve_instructions(config_of(**{"prompts.path": name}), tmp_path)
+
+
+def test_offline_preferences_are_between_other_writers_answers(random_llama, tmp_path):
+    settings = OfflineBuild(prompts=6, pairs=6, max_new_tokens=4)
+    file = offline.pairs(random_llama, 0, tmp_path, settings)
+    table = pd.read_parquet(file)
+    assert list(table) == ["prompt_id", "prompt", "chosen", "rejected"] and len(table) == 6
+    assert set(table.prompt) <= {p.text for p in prompts("offline", 6)}
+    assert (table.chosen != table.rejected).all()
+    assert offline.pairs(random_llama, 0, tmp_path, settings) == file
+    with pytest.raises(UserError, match="fewer than 99"):
+        offline.pairs(random_llama, 1, tmp_path, replace(settings, pairs=99))
+
+
+def test_the_evaluation_takes_this_worlds_splits_by_name_and_measures_its_gold(random_llama):
+    assert prompt_set("instructions:test300") == prompts("test300")
+    with pytest.raises(UserError, match="Unknown split"):
+        prompt_set("instructions:tests")
+    row = {"instruction": "Write a short text about honey. Do not use any commas.", "output": "Bees make honey."}
+    found = measure._instructions_quality([row, {**row, "output": "Bees, bees."}], str(random_llama))
+    assert found["met"][0] == 1.0 and not any(found["met"][1:])
+    assert found["gold"][0] > found["gold"][1] and found["gold_mean"] == pytest.approx(fmean(found["gold"]))

@@ -9,7 +9,7 @@ import pytest
 
 from optune import sandbox
 from optune.sandbox.parts import models as sandbox_models
-from optune.training.sft import TrainingSettings, encode, hold_out, train_sft
+from optune.training.sft import TrainingSettings, as_dataset, encode, hold_out, train_sft
 from optune.types import UserError
 
 SETTINGS = TrainingSettings(learning_rate=1e-3, batch_size=8, max_length=32)
@@ -110,3 +110,55 @@ def test_the_report_of_a_build_holds_every_figure(nano):
     assert set(report["gold_by_family"]) == set(sandbox.FAMILIES)
     assert report["gold_policy"] == pytest.approx(mean(report["gold_by_family"].values()), abs=0.5)
     assert 0 <= report["agreement_all"] <= 1 and -1 <= report["rank_correlation_across_prompts"] <= 1
+
+
+def test_answers_computed_once_for_all_their_comparisons_give_the_same_loss_and_gradient(random_llama, tmp_path):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from trl import RewardConfig, RewardTrainer
+
+    from optune.training.comparisons_trainer import ComparisonsTrainer
+
+    answers = [[5, 6, 7, 1], [5, 8, 1], [5, 9, 9, 10, 1]]
+    rows = [{"chosen_ids": answers[i], "rejected_ids": answers[j]} for i, j in ((0, 1), (0, 2), (1, 2))]
+    seen, found = [], []
+    for trainer_class in (RewardTrainer, ComparisonsTrainer):
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_pretrained(random_llama, num_labels=1)
+        model.register_forward_pre_hook(lambda _, __, kw: seen.append(len(kw["input_ids"])), with_kwargs=True)
+        trainer = trainer_class(
+            model=model,
+            args=RewardConfig(output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False),
+            train_dataset=as_dataset(rows, ["chosen_ids"], TrainingSettings(learning_rate=1e-3)),
+            processing_class=AutoTokenizer.from_pretrained(random_llama),
+        )
+        loss = trainer.compute_loss(model, trainer.data_collator(rows))
+        loss.backward()
+        found.append((loss.item(), model.score.weight.grad))
+    assert seen == [6, 3]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-7)
+
+
+def test_rows_are_trained_on_in_their_order_where_answers_are_shared(random_llama, tmp_path):
+    from optune.training.reward_model import train_reward_model
+
+    rows = [
+        {"prompt": f"say {word}", "chosen": word, "rejected": other}
+        for word in ("one", "two", "three", "four")
+        for other in ("five", "six")
+    ]
+    settings = TrainingSettings(learning_rate=1e-2, num_train_epochs=8, batch_size=4, held_out=0.25)
+    changed = []
+    found = train_reward_model(
+        random_llama, llama_tokenizer(random_llama), rows, settings, tmp_path,
+        prepare=lambda model: changed.append(model.config.num_labels), each_answer_once=True,
+    )  # fmt: skip
+    assert changed == [1] and found["rows"] == {"train": 6, "held_out": 2, "too_long": 0}
+    assert found["train_loss"] < 0.6
+
+
+def llama_tokenizer(folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)

@@ -17,6 +17,7 @@ from typing import Any
 from eval.judges import judge_of
 from eval.outputs import answer_prompts, prompt_set
 from eval.win_score import read_verdicts, win_score
+from optune import instructions
 from optune.config import RunConfig, SamplingSettings
 from optune.sandbox.gold import gold
 from optune.store import StageStore, content_hash
@@ -27,11 +28,12 @@ from optune.utils.hashing import stable_hash
 
 def measure(policy: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
     """Win score, a verdict per prompt (W, T, L or ?), and gold per prompt where the prompts are the sandbox's."""
+    known = quality(policy, config, work_dir)  # first: it scores answers in batches, the judge one call after the other
     summary, judged_in = judged(policy, config, work_dir)
     letters = {"win": "W", "tie": "T", "lose": "L"}
     verdicts = "".join(letters.get(v.outcome, "?") for v in read_verdicts(judged_in).values())
     numbers = {name: summary[name] for name in ("win_score", "win", "tie", "lose", "unparsed", "n")}
-    return {**numbers, "verdicts": verdicts, **quality(policy, config, work_dir)}
+    return {**numbers, "verdicts": verdicts, **known}
 
 
 def judged(
@@ -69,11 +71,24 @@ def alpaca_eval(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]
 
 
 def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
-    """Gold of each answer to the evaluation prompts and its mean, in the sandbox; nothing elsewhere."""
+    """Gold of each answer to the evaluation prompts and its mean, in a world that has gold; nothing elsewhere."""
+    if config.evaluation.judge.name == "instructions":
+        return _instructions_quality(answers_of(model, config, work_dir), config.evaluation.judge.model)
     if not config.sandbox:
         return {}
     golds = [round(gold(row["instruction"], row["output"]), 3) for row in answers_of(model, config, work_dir)]
     return {"gold_mean": fmean(golds), "gold": golds}
+
+
+def _instructions_quality(rows: Sequence[dict[str, Any]], start: str) -> dict[str, Any]:
+    """Gold and the share of constraints met, for each answer to a prompt of the world `instructions` and on average."""
+    from optune.instructions.fluency import shared
+
+    asked, answers = [row["instruction"] for row in rows], [row["output"] for row in rows]
+    nats = shared(Path(start)).nats(asked, answers)
+    golds = [round(instructions.gold(*row), 3) for row in zip(asked, answers, nats, strict=True)]
+    met = [fmean(c.met(a) for c in instructions.read(q).constraints) for q, a in zip(asked, answers, strict=True)]
+    return {"gold_mean": fmean(golds), "gold": golds, "met_mean": fmean(met), "met": met}
 
 
 def answers_of(

@@ -10,7 +10,9 @@ from typing import Any
 
 from experiments.compute.arms import ORACLE, Arm, build_of
 from experiments.compute.results import RESULTS, ROOT, raw_path
+from optune import instructions
 from optune.config import RunConfig, load_config
+from optune.instructions.parts.names import resolve_instructions
 from optune.loop.stages import VERSIONS
 from optune.packaged_models.names import packaged_hashes, resolve_packaged
 from optune.store import package_versions
@@ -73,8 +75,8 @@ class Setting:
         return config.with_overrides(changes)
 
     def resolve(self, config: RunConfig) -> RunConfig:
-        """`sandbox:` and `packaged:` names as paths; the models are built or fetched on first use."""
-        config = resolve_packaged(config)
+        """`sandbox:`, `packaged:` and `instructions:` names as paths; models are built or fetched on first use."""
+        config = resolve_instructions(resolve_packaged(config), self.runs / "instructions")
         if not config.sandbox:
             return config
         from optune.sandbox.parts.names import resolve_sandbox
@@ -114,5 +116,7 @@ def made_with(config: RunConfig) -> dict[str, Any]:
     """What two results must share to be compared at all."""
     facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
     made = {"preset": config.preset, "config": facts, "sandbox": world(config)}
+    if config.evaluation and config.evaluation.judge.name == "instructions":
+        made["instructions"] = {"version": instructions.VERSION, "hash": instructions.content_hash()}
     packaged = packaged_hashes(config)
     return {**made, "packaged_models": packaged} if packaged else made

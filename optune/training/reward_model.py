@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from optune.training.sft import Row, TrainingSettings, as_dataset, common_argume
 from optune.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def train_reward_model(
@@ -19,6 +19,9 @@ def train_reward_model(
     preference_rows: Sequence[Row],
     settings: TrainingSettings,
     out_dir: Path,
+    *,
+    prepare: Callable[[PreTrainedModel], None] | None = None,
+    each_answer_once: bool = False,
 ) -> dict[str, Any]:
     """Train a sequence classifier with one output on preferences, by the loss -log sigmoid(r(x, y_w) - r(x, y_l)).
 
@@ -26,6 +29,10 @@ def train_reward_model(
     columns `prompt` (text or chat messages), `chosen`, `rejected` (texts). Saves model and tokenizer as a transformers
     folder. Returns rows used and left out, `held_out_accuracy` (share of held-out rows whose chosen response gets the
     higher reward), losses, and seconds under `timing`.
+
+    prepare: changes the fresh model in place before it is trained. each_answer_once: rows are taken in their order, and
+    answers that the rows of a batch have in common are computed once; give a prompt's rows one after the other, and the
+    prompts in an order that is already random.
     """
     from transformers import AutoModelForSequenceClassification, set_seed
     from trl import RewardConfig, RewardTrainer
@@ -38,11 +45,16 @@ def train_reward_model(
     with suppress_seqcls_warning():
         model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
     unmask_end_token(model)
+    if prepare:
+        prepare(model)
     datasets = [
         as_dataset(_pairs(tokenizer, rows), ["chosen_ids", "rejected_ids"], settings)
         for rows in hold_out(preference_rows, settings)
     ]
-    trainer = RewardTrainer(
+    trainer_class = RewardTrainer
+    if each_answer_once:
+        from optune.training.comparisons_trainer import ComparisonsTrainer as trainer_class
+    trainer = trainer_class(
         model=model,
         args=RewardConfig(**common_arguments(settings, out_dir)),
         train_dataset=datasets[0],

@@ -1,0 +1,207 @@
+"""Reward models of the world `instructions` (Eq. 1), built once per seed and cached by content.
+
+A build samples the start policy, grades the answers by gold, and lets noisy annotators compare all answers to a prompt,
+a few answers to prompts on other topics among them, which cost no sampling. From these comparisons alone it trains the
+first layers of the start policy.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from optune import instructions
+from optune.config import RewardConfig, SamplingSettings
+from optune.instructions.preferences import preference_rows
+from optune.instructions.prompts import stable_int
+from optune.store import StageStore, content_hash
+from optune.training.reward_model import train_reward_model
+from optune.training.sft import TrainingSettings
+from optune.types import Prompt, Response
+from optune.utils.threads import cpu_threads
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+ANSWERS = "answers.parquet"
+"""A build's answers: prompt_id, prompt, answer, own (whether the policy was asked this very prompt), nats, gold."""
+PADDING = "<|endoftext|>"  # the start policy pads with its end token, which a reward model must be able to read
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
+    "{% if not loop.last %}{{ '\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
+)
+"""The start policy's, without its system line: every token is computed many times."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardBuild:
+    """Sizes of a build. off_topic: answers to other topics' prompts for each prompt. layers: of the start policy."""
+
+    prompts: int = 512
+    samples: int = 4
+    off_topic: int = 2
+    max_new_tokens: int = 48
+    layers: int = 16
+    head_scale: float = 0.1
+    training: TrainingSettings = field(
+        default_factory=lambda: TrainingSettings(
+            learning_rate=1e-4, batch_size=48, max_length=192, adam_beta2=0.98, bf16=True
+        )
+    )
+
+
+def build(start: Path, seed: int, root: Path, settings: RewardBuild | None = None, threads: int = 2) -> Path:
+    """The folder of the reward model of build `seed`, trained below `root` unless it is there already.
+
+    start: folder of the start policy. The answers are a stage of their own, so that a build which is killed while it
+    trains does not sample again.
+    """
+    settings = settings or RewardBuild()
+    store = StageStore(root)
+    inputs = {"policy": content_hash(start), "instructions": instructions.content_hash()}
+    fields = {"seed": seed, "settings": asdict(settings)}
+    asked = {
+        name: value for name, value in asdict(settings).items() if name not in ("layers", "head_scale", "training")
+    }
+
+    def sample(folder: Path) -> dict[str, Any]:
+        with cpu_threads(threads):
+            table = graded(start, _prompts_of(seed, settings), settings, seed)
+        table.to_parquet(folder / ANSWERS)
+        return {"rows": {"answers": len(table)}, "gold_mean": float(table.query("own").gold.mean())}
+
+    def train(folder: Path) -> dict[str, Any]:
+        with cpu_threads(threads):
+            found = train_on(pd.read_parquet(answers / ANSWERS), start, seed, settings, folder)
+        return {**found, "seconds": found.pop("timing")}
+
+    answers = store.run("instructions_answers", sample, fields={"seed": seed, "settings": asked}, inputs=inputs).path
+    return store.run("instructions_reward", train, fields=fields, inputs=inputs).path
+
+
+def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int) -> pd.DataFrame:
+    """Answers to the prompts with their gold: `settings.samples` of the policy's own, `settings.off_topic` others."""
+    from optune.instructions.fluency import shared
+
+    own = sampled(start, prompts, settings, seed)
+    rows = [(p, text, True) for p, texts in zip(prompts, own, strict=True) for text in texts]
+    rows += [(p, text, False) for p in prompts for text in _other_topics(p, prompts, own, settings.off_topic, seed)]
+    nats = shared(start).nats([p.text for p, _, _ in rows], [text for _, text, _ in rows])
+    return pd.DataFrame(
+        {
+            "prompt_id": [p.prompt_id for p, _, _ in rows],
+            "prompt": [p.text for p, _, _ in rows],
+            "answer": [text for _, text, _ in rows],
+            "own": [is_own for _, _, is_own in rows],
+            "nats": nats,
+            "gold": [instructions.gold(p.text, text, n) for (p, text, _), n in zip(rows, nats, strict=True)],
+        }
+    )
+
+
+def sampled(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int) -> list[list[str]]:
+    """`settings.samples` answers of the start policy to each prompt, at temperature 1 and top-p 0.9."""
+    from optune.generate.hf import sample
+
+    n = settings.samples
+    decoding = SamplingSettings(
+        n=n, max_new_tokens=settings.max_new_tokens, max_prompt_tokens=256, batch_size=64, dtype="bfloat16"
+    )
+    texts = [response.text for response in sample(start, prompts, decoding, seed=seed, iteration=0)]
+    return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+
+def train_on(answers: pd.DataFrame, start: Path, seed: int, settings: RewardBuild, folder: Path) -> dict[str, Any]:
+    """Train on comparisons of a build's answers, and save the model; returns what `train_reward_model` does."""
+    rows = []
+    for (prompt_id, text), group in answers.groupby(["prompt_id", "prompt"], sort=False):
+        unique = group.drop_duplicates("answer")
+        everything = len(unique) ** 2
+        rows += preference_rows(Prompt(prompt_id, text), list(unique.answer), list(unique.gold), everything, seed)
+
+    def prepare(model: PreTrainedModel) -> None:
+        """The first layers, a small head, and embeddings that stay as they are: a fifth of the parameters is theirs."""
+        model.model.layers = model.model.layers[: settings.layers]
+        model.config.num_hidden_layers = settings.layers
+        model.config.pad_token_id = tokenizer.pad_token_id
+        model.score.weight.data *= settings.head_scale
+        model.model.embed_tokens.requires_grad_(False)
+
+    tokenizer = reward_tokenizer(start)
+    training = replace(settings.training, seed=seed)
+    return train_reward_model(start, tokenizer, rows, training, folder, prepare=prepare, each_answer_once=True)
+
+
+def reward_tokenizer(start: Path) -> PreTrainedTokenizerBase:
+    """The start policy's tokenizer with a padding token of its own and a template without a system line."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(start)
+    tokenizer.pad_token = PADDING
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def report(model: Path, answers: pd.DataFrame, batch_size: int = 64) -> dict[str, Any]:
+    """How a reward model agrees with gold on answers that it was not trained on (a table as `graded` makes it).
+
+    `agreement_all`: share of pairs of a prompt's own answers, of different gold, that it orders as gold does;
+    `agreement_gap_1`: of those at least a point apart; and Spearman's correlation of each prompt's mean reward with its
+    mean gold.
+    """
+    from optune.reward.sequence_classifier import SequenceClassifier
+
+    table = answers.query("own")
+    asked = [Prompt(i, text) for i, text in zip(table.prompt_id, table.prompt, strict=True)]
+    responses = [Response(row.prompt_id, k, 0, (), row.answer, "stop") for k, row in enumerate(table.itertuples())]
+    classifier = SequenceClassifier(RewardConfig(model=str(model), batch_size=batch_size))
+    table = table.assign(reward=classifier.score(asked, responses, seed=0))
+    gaps = [gap for _, group in table.groupby("prompt_id") for gap in _gaps(group)]
+    means = table.groupby("prompt_id")[["gold", "reward"]].mean()
+    return {
+        "agreement_all": _agreement(gaps),
+        "agreement_gap_1": _agreement([gap for gap in gaps if abs(gap[0]) >= 1]),
+        "pairs": {"all": len(gaps), "gap_1": sum(abs(gap) >= 1 for gap, _ in gaps)},
+        "rank_correlation_across_prompts": float(means.gold.corr(means.reward, method="spearman")),
+    }
+
+
+def _prompts_of(seed: int, settings: RewardBuild) -> list[Prompt]:
+    """A build's own part of the split `preference`; builds take parts in turn."""
+    everything = instructions.prompts("preference")
+    parts = len(everything) // settings.prompts
+    start = seed % parts * settings.prompts
+    return everything[start : start + settings.prompts]
+
+
+def _other_topics(
+    prompt: Prompt, prompts: Sequence[Prompt], own: Sequence[Sequence[str]], count: int, seed: int
+) -> list[str]:
+    """Answers to prompts on other topics."""
+    rng = Random(stable_int("off topic", seed, prompt.text))
+    topic = instructions.read(prompt.text).topic
+    found: list[str] = []
+    while len(found) < count:
+        i = rng.randrange(len(prompts))
+        if instructions.read(prompts[i].text).topic != topic:
+            found.append(rng.choice(own[i]))
+    return found
+
+
+def _gaps(group: pd.DataFrame) -> list[tuple[float, float]]:
+    """Gaps in gold and in reward of all pairs of a prompt's answers that differ in gold."""
+    values = list(zip(group.gold, group.reward, strict=True))
+    pairs = [(a[0] - b[0], a[1] - b[1]) for a, b in itertools.combinations(values, 2)]
+    return [pair for pair in pairs if pair[0]]
+
+
+def _agreement(gaps: Sequence[tuple[float, float]]) -> float:
+    return fmean(gap * reward_gap > 0 for gap, reward_gap in gaps) if gaps else float("nan")
