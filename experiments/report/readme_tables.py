@@ -23,7 +23,8 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> str:
     lines = ["| the paper's claim | here [95% interval] | verdict |", "|---|---|---|"]
     for key, measured in SUMMARY.items():
         if key in rows:
-            lines.append(f"| {rows[key]['statement']} | {measured(rows[key])} | **{rows[key]['verdict']}** |")
+            row = rows[key]
+            lines.append(f"| {row['statement']} | {measured(row)} | **{row['verdict']}**{_caution(row)} |")
     return "\n".join(lines)
 
 
