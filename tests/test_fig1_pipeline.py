@@ -1,9 +1,11 @@
-"""Figure 1 is the loop: read from its source, complete, and legible."""
+"""Figure 1 is the loop: its steps are what the loop calls and what its stages write, complete, and legible."""
 
 from __future__ import annotations
 
+import inspect
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,25 +51,65 @@ def test_every_working_line_of_algorithm_1_belongs_to_one_step(data):
     assert sorted(named) == [*range(4, 11), *range(12, 23)]  # 2, 3, 11 and 23 open and close loops
 
 
-def test_another_loop_gives_other_steps():
-    from experiments.paper.loop_source import _steps, carried
+def test_the_loop_calls_the_steps_in_their_order_with_what_they_read():
+    """The list of steps is no second truth: a stand-in for the stages sees what the loop hands to each of them."""
+    from optune.loop.algorithm import loop
+    from optune.loop.steps import STEPS
 
-    source = """
-def loop(stages, history):
-    for t in range(3):
-        kept = stages.pairs(t, history)  # 7-8: kept first
-        made = stages.train(kept, policy, stages.beta(history))
-        policy = str(made.path)
-        history = history.append(policy)  # 9
-"""
-    steps = list(_steps(source, {"pairs", "train"}))
-    assert [(s["step"], s["lines"], s["note"]) for s in steps] == [
-        ("pairs", "7-8", "kept first"),
-        ("train", "", ""),
-        ("history", "9", ""),
-    ]
-    assert steps[1]["reads"] == ["kept", "policy", "history"] and steps[1]["writes"] == ["made", "policy"]
-    assert carried(steps) == ["history", "policy"]
+    calls = watched_calls()
+    assert [name for name, _ in calls] == [step.name for step in STEPS]
+    for step, (_, read) in zip(STEPS, calls, strict=True):
+        assert read <= set(step.reads), step.name
+        assert set(step.reads) <= set(inspect.signature(loop).parameters) | set(loop.__code__.co_varnames), step.name
+
+
+def test_a_run_writes_the_files_that_its_steps_name(config, tmp_path):
+    from optune.loop.algorithm import run_optune
+    from optune.loop.steps import STEPS
+
+    result = run_optune(config.with_overrides({"iterations": 0, "reward.length_penalty": 0.01}), tmp_path)
+    folders = {entry["stage"]: Path(entry["path"]) for entry in result.stages}
+    for step in STEPS:
+        if step.files:
+            assert {path.name for path in folders[step.name].iterdir()} == {*step.files, "stage.json"}
+
+
+def watched_calls() -> list[tuple[str, set[str]]]:
+    """Name of each step of one iteration, in order, and the loop's variables that it was given, by name."""
+    from optune.config import load_config
+    from optune.loop.algorithm import loop
+    from optune.loop.steps import STEPS
+
+    calls: list[tuple[str, set[str]]] = []
+    writes = {step.name: next(iter(step.writes), "nothing") for step in STEPS}
+
+    class Named(SimpleNamespace):
+        """Stands for a loop variable's value; `path` and `/` are of the same variable."""
+
+        def __truediv__(self, name: str) -> Named:
+            return self
+
+    class History(Named):
+        def append(self, scored: Named) -> History:
+            calls.append(("history", {"history", scored.name}))
+            return self
+
+    class Stages:
+        def beta_2(self, history: History) -> float:  # a number for the step `train`, made of the history
+            return 1.0
+
+        def __getattr__(self, stage: str):
+            def step(t: int, *given: object) -> Named:
+                calls.append((stage, {value.name for value in given if isinstance(value, Named)}))
+                return Named(name=writes[stage], path="policy")
+
+            return step
+
+    config = load_config("nano").with_overrides({"iterations": 0})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optune.loop.algorithm.History", lambda: History(name="history"))
+        loop(config, Stages())
+    return calls
 
 
 def test_no_text_leaves_its_box_or_covers_another_and_equal_data_gives_equal_bytes(data, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Figure 1: the pipeline, drawn from the loop's own source (see loop_source.py). Only the captions are ours.
+"""Figure 1: the pipeline, drawn from the loop's own list of steps (`optune/loop/steps.py`). Only the captions are ours.
 
 The paper's figure shows one iteration as a cartoon: low-reward prompts regenerated, the others reused, weighted DPO.
 Here each step is a box with the algorithm's lines, the option that swaps it, what is registered for it, and its file.
@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.figures.figure import Data, Evidence, Figure
-from experiments.paper.loop_source import carried, steps_of_the_loop
+from optune.config import RunConfig
+from optune.loop.parts import PARTS
+from optune.loop.steps import STEPS, LoopStep, carried
 
 CAPTIONS = {
     "prompts": "this iteration's prompts",
@@ -30,8 +32,25 @@ COLOURS = {"policy": "#7B4B94", "history": "#0072B2", "flow": "#555555", "own": 
 
 def collect(evidence: Evidence) -> Data:
     """The steps of the loop in order, each with lines, inputs, outputs, files and pluggable parts; and the state."""
-    steps = steps_of_the_loop(evidence.setting.config)
-    return {"steps": steps, "state": carried(steps)}
+    return {"steps": [_step(step, evidence.setting.config) for step in STEPS], "state": carried()}
+
+
+def _step(step: LoopStep, config: RunConfig) -> Data:
+    """A step with its parts; an option that is left alone is not shown."""
+    parts = []
+    for part in (PARTS[name] for name in step.parts):
+        if chosen := part.chosen(config):
+            named = {"option": part.option, "registry": part.registry_name}
+            parts.append({**named, "chosen": chosen, "registered": list(part.registry)})
+    return {
+        "step": step.name,
+        "lines": step.lines,
+        "note": step.note,
+        "reads": list(step.reads),
+        "writes": list(step.writes),
+        "files": list(step.files),
+        "parts": parts,
+    }
 
 
 def lines(data: Data) -> list[str]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from optune.config import RunConfig
 from optune.generate import ENGINES
+from optune.loop.steps import STEPS, VALIDATE
 from optune.pairs.pairing import PAIRINGS
 from optune.prompts.sources import SOURCES
 from optune.reward import REWARDS
@@ -17,30 +20,41 @@ from optune.training.losses import LOSSES
 from optune.utils.hashing import sha256_of
 from optune.utils.registry import resolve
 
-PARTS_OF = {
-    "prompts": ("source",),
-    "select": ("strategy",),
-    "generate": ("engine",),
-    "kl": ("engine",),
-    "score": ("reward",),
-    "pairs": ("pairing",),
-    "train": ("loss", "learner"),
-    "validate": ("engine", "reward"),
+
+@dataclass(frozen=True)
+class Part:
+    """A pluggable part: its registry and that registry's name, the option that chooses, and what it is called."""
+
+    registry: Mapping[str, Any]
+    registry_name: str
+    option: str
+    title: str
+    default: str | None = None  # where the option is left alone
+
+    def chosen(self, config: RunConfig) -> str | None:
+        """What the option says; None where it is left alone."""
+        section, _, name = self.option.partition(".")
+        return getattr(getattr(config, section), name)
+
+
+PARTS = {
+    "source": Part(SOURCES, "SOURCES", "prompts.source", "prompt source"),
+    "strategy": Part(STRATEGIES, "STRATEGIES", "selection.strategy", "selection strategy"),
+    "engine": Part(ENGINES, "ENGINES", "generation.engine", "engine"),
+    "reward": Part(REWARDS, "REWARDS", "reward.kind", "reward"),
+    "pairing": Part(PAIRINGS, "PAIRINGS", "pairs.pairing", "pairing"),
+    "loss": Part(LOSSES, "LOSSES", "loss.name", "loss"),
+    "learner": Part(LEARNERS, "LEARNERS", "training.learner", "learner", DEFAULT),
 }
+PARTS_OF = {step.name: step.parts for step in (*STEPS, VALIDATE) if step.parts}  # stage -> keys of PARTS
 
 
 def parts_of(config: RunConfig) -> dict[str, Any]:
     """The parts by their names; a name that stands for nothing fails here, before anything is computed."""
-    named = {
-        "source": (SOURCES, config.prompts.source, "prompt source"),
-        "strategy": (STRATEGIES, config.selection.strategy, "selection strategy"),
-        "engine": (ENGINES, config.generation.engine, "engine"),
-        "reward": (REWARDS, config.reward.kind, "reward"),
-        "pairing": (PAIRINGS, config.pairs.pairing, "pairing"),
-        "loss": (LOSSES, config.loss.name, "loss"),
-        "learner": (LEARNERS, config.training.learner or DEFAULT, "learner"),
-    }
-    return {part: resolve(*where) for part, where in named.items()}
+    chosen = {}
+    for name, part in PARTS.items():
+        chosen[name] = resolve(part.registry, part.chosen(config) or part.default, part.title)
+    return chosen
 
 
 def source_hashes(stage: str, parts: dict[str, Any]) -> dict[str, str]:
