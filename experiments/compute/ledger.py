@@ -9,11 +9,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from experiments.compute.raw_result import LedgerRow
+from optune.loop.manifest import StageEntry
 
 PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
 
 
-def ledger(stages: Iterable[dict[str, Any]]) -> list[LedgerRow]:
+def ledger(stages: Iterable[StageEntry]) -> list[LedgerRow]:
     """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled.
 
     Where a source spent tokens on prompts, training sampled its own responses, or policies were validated, the row also

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from optune.config import RunConfig, unresolved
 from optune.history import History
+from optune.loop.manifest import StageEntry
 from optune.loop.reporting import reporting
 from optune.loop.stages import OnProgress, OnStage, Stages
 from optune.store import run_lock
@@ -21,7 +21,7 @@ class RunResult:
 
     policies: list[str]
     history: History
-    stages: list[dict[str, Any]]
+    stages: list[StageEntry]
 
     @property
     def best(self) -> str:

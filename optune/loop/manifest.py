@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from optune.config import OPERATIONAL, RunConfig, differences
 from optune.types import UserError
 from optune.utils.files import read_object, write_json
+
+
+class StageEntry(TypedDict):
+    """A finished stage as the manifest lists it."""
+
+    iteration: int
+    stage: str
+    path: str
+    key: str
+    digest: str
+    counts: dict[str, Any]
+    timing: dict[str, float]  # seconds, by name
+
+
+class ToldEntry(StageEntry):
+    """A stage as `on_stage` hears of it: reused is whether it was there already."""
+
+    reused: bool
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:
@@ -23,7 +41,7 @@ class Manifest:
 
     def __init__(self, config: RunConfig, run_dir: Path):
         self.path, self.config = run_dir / "manifest.json", results_config(config)
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[StageEntry] = []
         self.listed = 0  # stages that it had before
         if not self.path.exists():
             return
@@ -36,7 +54,7 @@ class Manifest:
                 "nothing was changed; give another run directory, or the old settings."
             )
 
-    def add(self, entry: dict[str, Any]) -> None:
+    def add(self, entry: StageEntry) -> None:
         """List one more stage; while a run is being continued, the file does not shrink."""
         self.entries.append(entry)
         if len(self.entries) >= self.listed:

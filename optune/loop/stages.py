@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
 from optune.history import History, iter_responses, write_responses
-from optune.loop.manifest import Manifest
+from optune.loop.manifest import Manifest, StageEntry, ToldEntry
 from optune.loop.parts import parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts
 from optune.loop.side_samples import reward_offsets, source_tools
@@ -43,7 +43,7 @@ VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "t
 ON_REQUEST = {"validate": 1}  # stages that only some configurations have
 KL_PROMPTS = 256
 
-OnStage = Callable[[dict[str, Any]], None]
+OnStage = Callable[[ToldEntry], None]
 OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
 
 
@@ -71,7 +71,7 @@ class Stages:
         self.manifest = manifest or Manifest(config, run_dir)
 
     @property
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[StageEntry]:
         """The finished stages, as the manifest lists them."""
         return self.manifest.entries
 
@@ -308,7 +308,7 @@ class Stages:
         inputs = {**inputs, **source_hashes(stage, self.parts)}
         version = (VERSIONS | ON_REQUEST)[stage]
         artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=version)
-        entry = {
+        entry: StageEntry = {
             "iteration": t,
             "stage": stage,
             "path": str(artefact.path),

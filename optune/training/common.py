@@ -26,27 +26,33 @@ def optimizer_of(settings: TrainingConfig) -> str:
     return EIGHT_BIT.get(settings.optimizer, settings.optimizer)
 
 
-def common_arguments(settings: TrainingConfig, seed: int, folder: Path) -> dict[str, Any]:
-    """What every learner's trainer is told alike; nothing is saved, evaluated or reported on the way."""
-    gpu = torch.cuda.is_available()
+def trainer_arguments(out_dir: Path, seed: int, learning_rate: float, warmup_ratio: float) -> dict[str, Any]:
+    """What every trainer is told alike, SFT's and the reward model's included: nothing is saved or reported by it."""
     return {
-        "output_dir": str(folder),
-        "learning_rate": settings.learning_rate,
+        "output_dir": str(out_dir),
+        "learning_rate": learning_rate,
+        "warmup_steps": warmup_ratio,  # below 1, transformers 5 takes it as the ratio
+        "use_cpu": not torch.cuda.is_available(),  # mixed precision on a CPU must be asked for
+        "seed": seed % 2**32,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+
+
+def learner_arguments(settings: TrainingConfig, seed: int, out_dir: Path) -> dict[str, Any]:
+    """`trainer_arguments` and what all learners of an iteration share."""
+    return {
+        **trainer_arguments(out_dir, seed, settings.learning_rate, settings.warmup_ratio),
         "optim": optimizer_of(settings),
         "lr_scheduler_type": settings.schedule,
-        "warmup_steps": settings.warmup_ratio,  # below 1 it is a ratio
         "num_train_epochs": settings.epochs,
         "max_grad_norm": settings.max_grad_norm,
         "bf16": settings.dtype == "bfloat16",
-        "use_cpu": not gpu,
         "gradient_checkpointing": settings.gradient_checkpointing,
-        "seed": seed % 2**32,
-        "save_strategy": "no",
         "eval_strategy": "no",
-        "report_to": "none",
         "logging_steps": 1,
-        "disable_tqdm": True,
-        "dataloader_pin_memory": gpu,
+        "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
 

@@ -23,7 +23,7 @@ from trl import DPOConfig
 
 from optune.config import TrainingConfig
 from optune.pairs.rows import PreferenceRows
-from optune.training.common import LogTeller, OnLog, common_arguments, save_policy, summary
+from optune.training.common import LogTeller, OnLog, learner_arguments, save_policy, summary
 from optune.training.distributed import gathered, this_process, whole_weights
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.training.job import TrainJob
@@ -39,7 +39,7 @@ def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folde
     """Our options for the preference step in TRL's words."""
     at_once = settings.batch_size if settings.batching else settings.micro_batch_size
     return DPOConfig(
-        **common_arguments(settings, seed, folder),
+        **learner_arguments(settings, seed, folder),
         beta=beta_1,
         per_device_train_batch_size=at_once,
         gradient_accumulation_steps=settings.batch_size // at_once,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optune.training.sft import Row, TrainingSettings, as_dataset, common_arguments, encode, hold_out, train_and_save
+from optune.training.sft import Row, TrainingSettings, as_dataset, encode, hold_out, model_arguments, train_and_save
 from optune.utils.quiet import quiet_libraries
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def train_reward_model(
         from optune.training.comparisons_trainer import ComparisonsTrainer as trainer_class
     trainer = trainer_class(
         model=model,
-        args=RewardConfig(**common_arguments(settings, out_dir)),
+        args=RewardConfig(**model_arguments(settings, out_dir)),
         train_dataset=datasets[0],
         eval_dataset=datasets[1],
         processing_class=tokenizer,

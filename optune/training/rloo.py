@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, PrinterCallback
 from trl import RLOOConfig, RLOOTrainer
 
 from optune.config import RunConfig
-from optune.training.common import LogTeller, common_arguments, save_policy, summary
+from optune.training.common import LogTeller, learner_arguments, save_policy, summary
 from optune.training.learners import Step
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
@@ -93,7 +93,7 @@ def _arguments(config: RunConfig, seed: int, folder: Path) -> RLOOConfig:
     """Our options for the rewarded step in TRL's words."""
     training, sampling = config.training, config.generation
     return RLOOConfig(
-        **common_arguments(training, seed, folder),
+        **learner_arguments(training, seed, folder),
         beta=config.loss.beta_1,
         num_generations=sampling.n,
         temperature=sampling.temperature,

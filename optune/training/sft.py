@@ -71,7 +71,7 @@ def train_sft(
     ]
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**common_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
+        args=SFTConfig(**model_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
         train_dataset=datasets[0],
         eval_dataset=datasets[1],
         processing_class=tokenizer,
@@ -119,30 +119,23 @@ def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings
     return Dataset.from_list(fitting)
 
 
-def common_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any]:
-    """TrainingArguments shared by the trainers: no checkpoints, logs, reports or progress bars of their own."""
-    import torch
+def model_arguments(settings: TrainingSettings, out_dir: Path) -> dict[str, Any]:
+    """`trainer_arguments`, and what SFT and the reward model share beyond them."""
+    from optune.training.common import trainer_arguments
 
     return {
-        "output_dir": str(out_dir),
-        "learning_rate": settings.learning_rate,
+        **trainer_arguments(out_dir, settings.seed, settings.learning_rate, settings.warmup_ratio),
         "num_train_epochs": settings.num_train_epochs,
         "per_device_train_batch_size": settings.batch_size,
         "per_device_eval_batch_size": settings.batch_size,
-        "warmup_steps": settings.warmup_ratio,  # below 1, transformers 5 takes it as the ratio
         "lr_scheduler_type": settings.lr_scheduler_type,
         "weight_decay": settings.weight_decay,
         "adam_beta2": settings.adam_beta2,
         "max_length": settings.max_length,
         "bf16": settings.bf16,
-        "use_cpu": not torch.cuda.is_available(),  # mixed precision on a CPU must be asked for
-        "seed": settings.seed,
         "gradient_checkpointing": False,
         "remove_unused_columns": False,
-        "save_strategy": "no",
         "logging_strategy": "no",
-        "report_to": "none",
-        "disable_tqdm": True,
     }
 
 
