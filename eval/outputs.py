@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from optune import instructions
 from optune.config import SamplingSettings, set_option
 from optune.generate import ENGINES
 from optune.packaged_models.names import checkpoint_of
-from optune.prompts.files import check_characters, load_prompts
+from optune.prompts.conversation import transcript
+from optune.prompts.files import check_characters, load_prompts, parse_prompt
 from optune.types import Prompt, UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, read_jsonl, write_json, write_text
@@ -78,7 +80,7 @@ def answer_prompts(
     return [
         {
             "prompt_id": prompt.prompt_id,
-            "instruction": prompt.text,
+            "instruction": transcript(prompt),
             "output": response.text,
             "generator": generator or Path(model).name,
             "decoding": decoding,
@@ -152,20 +154,17 @@ def _from_file(path: Path) -> list[Prompt]:
 
 
 def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
-    """Prompts from AlpacaEval's rows (`instruction`), LIMA's (`conversations`, a list of turns) or `prompt`."""
+    """Prompts from AlpacaEval's rows (`instruction`), LIMA's (`conversations`) or any that prompt files may have."""
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(rows, start=1):
-        text = (
-            row.get("instruction") or row.get("prompt") or row.get("conversations") if isinstance(row, dict) else None
-        )
-        text = text[0] if isinstance(text, list) and text else text
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(f"{where}, row {number}: needs a text `instruction`, `prompt` or `conversations`.")
-        prompt_id = str(row.get("prompt_id") or stable_hash(text)[:16])
+        prompt, has_id = parse_prompt(row, f"{where}, row {number}")
+        category = prompt.category or str(row.get("dataset") or "")
+        # The id of a plain text without one is the text's hash alone: judges' replies are kept under it.
+        prompt_id = prompt.prompt_id if has_id or prompt.messages else stable_hash(prompt.text)[:16]
+        check_characters(category, f"{where}, row {number}: the dataset")
         if prompt_id in prompts:
             raise UserError(f"{where}, row {number}: the prompt {prompt_id!r} was there before.")
-        prompts[prompt_id] = Prompt(prompt_id, text, category=str(row.get("dataset") or ""))
-        check_characters(f"{prompt_id}{text}{prompts[prompt_id].category}", f"{where}, row {number}: the prompt")
+        prompts[prompt_id] = replace(prompt, prompt_id=prompt_id, category=category)
     return list(prompts.values())
 
 

@@ -78,7 +78,7 @@ def test_missing_and_foreign_files_are_named(tmp_path):
     with pytest.raises(UserError, match="there is no such prompt file"):
         load_prompts(tmp_path / "none.jsonl")
     (tmp_path / "p.txt").write_text("a")
-    with pytest.raises(UserError, match=r"read from \.jsonl or \.parquet"):
+    with pytest.raises(UserError, match=r"read from \.jsonl, \.json or \.parquet"):
         load_prompts(tmp_path / "p.txt")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(UserError, match="not a readable Parquet file"):

@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from optune.config import RunConfig
 from optune.pairs.pairing import SCHEMA
+from optune.prompts.conversation import ADDING, ASKING, conversation_of, present, turns_of_chat
 from optune.prompts.files import check_characters, parse_prompt, rows_of
 from optune.prompts.tokens import encode_prompts
-from optune.types import PreferencePair, Prompt, Response, UserError
+from optune.types import Message, PreferencePair, Prompt, Response, UserError
 
 BEFORE_ALL = -1
 OF_A_SIDE = ("index", "iteration", "token_ids", "logprob")
@@ -72,6 +73,7 @@ def read_offline_pairs(path: str | Path, tokenizer: Any, max_prompt_tokens: int,
     offline = OfflinePairs()
     for number, row in rows_of(path, "train"):
         where = f"{path}, row {number}"
+        row = _question(row, where)
         prompt, _ = parse_prompt(row, where)
         pair = PreferencePair(
             prompt.prompt_id, *(_response(prompt, row, side, tokenizer, where) for side in ("chosen", "rejected"))
@@ -118,9 +120,39 @@ def _response(prompt: Prompt, row: dict[str, Any], side: str, tokenizer: Any, wh
     )
 
 
+def _question(row: Any, where: str) -> dict[str, Any]:
+    """The row with the conversation that its answers continue.
+
+    Answers given as chats repeat it; where they say more of it than `prompt` does, or there is no `prompt` (TRL's
+    implicit prompt), theirs counts. Raises UserError where the two answers continue different conversations.
+    """
+    if not isinstance(row, dict):
+        return row
+    contexts = [_context(row.get(side), f"{where}: `{side}`") for side in ("chosen", "rejected")]
+    if contexts[0] != contexts[1]:
+        raise UserError(f"{where}: `chosen` and `rejected` continue different conversations.")
+    context = contexts[0]
+    if not context:
+        return row
+    own = conversation_of(row, where) if any(present(row.get(name)) for name in ASKING) else ()
+    if own != context[: len(own)]:
+        raise UserError(f"{where}: `prompt` is not how the conversation of `chosen` begins; keep one of them.")
+    return {**{name: value for name, value in row.items() if name not in ASKING + ADDING}, "messages": list(context)}
+
+
+def _context(value: Any, what: str) -> tuple[Message, ...]:
+    """The turns before the answer, of an answer given as a chat."""
+    if isinstance(value, str) or not present(value):
+        return ()
+    turns = turns_of_chat(value, what)
+    if turns[-1]["role"] != "assistant":
+        raise UserError(f"{what}: the chat must end with the assistant's answer.")
+    return turns[:-1]
+
+
 def _text(value: Any, what: str) -> str:
-    if isinstance(value, list) and value and isinstance(value[-1], dict):  # a chat, its last turn the answer
-        value = value[-1].get("content")
+    if not isinstance(value, str) and present(value):  # a chat, its last turn the answer
+        value = turns_of_chat(value, what)[-1]["content"]
     if not isinstance(value, str):
         raise UserError(f"{what} must be a text, or a chat that ends with the answer.")
     check_characters(value, what)

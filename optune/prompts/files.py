@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from optune.types import Prompt, UserError
+from optune.prompts.conversation import ADDING, ASKING, asks_first_turn_alone, conversation_of, present
+from optune.types import Message, Prompt, UserError
 from optune.utils.files import NOT_JSON
 from optune.utils.hashing import stable_hash
 
+IDS = ("prompt_id", "id")
+READ = {*ASKING, *ADDING, *IDS, "category"}  # columns
 SCHEMA = pa.schema([(name, pa.string()) for name in ("prompt_id", "prompt", "messages", "category")])
 
 
@@ -25,16 +29,19 @@ def load_prompts(
 ) -> list[Prompt]:
     """All prompts of a file or hub data set, in order. columns: what `prompt`, `category`, ... are called there.
 
-    A row that repeats an earlier row's text but has no id of its own is left out; where there are such, `counts` gets
-    their number as `repeated`, beside that of all `rows`. Raises UserError naming file, row and column for what cannot
-    be read, for ids given twice, and for a file without prompts.
+    A row that repeats an earlier row's text but has no id of its own is left out. `counts` gets what is not used, where
+    there is any: `repeated` (beside the number of `rows`), `later_turns_not_asked` (dialogues of which only the first
+    turn is asked, UltraChat's form) and `columns_not_read`. Raises UserError naming file, row and column for what
+    cannot be read, for ids given twice, and for a file without prompts.
     """
     prompts: dict[str, Prompt] = {}
-    repeated = 0
+    repeated, later_turns, unread = 0, 0, set()
     for number, row in rows_of(path, split):
         if columns and isinstance(row, dict):
             row = {**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}}
         prompt, has_id = parse_prompt(row, f"{path}, row {number}")
+        unread |= {str(name) for name in row.keys() - READ if present(row[name])}
+        later_turns += asks_first_turn_alone(row)
         known = prompt.prompt_id in prompts
         if known and has_id:
             raise UserError(f"{path}, row {number}: prompt_id {prompt.prompt_id!r} was given before; make ids unique.")
@@ -42,8 +49,10 @@ def load_prompts(
         prompts.setdefault(prompt.prompt_id, prompt)
     if not prompts:
         raise UserError(f"{path}: holds no prompts; expected one per row in a column `prompt` or `messages`.")
-    if counts is not None and repeated:
-        counts |= {"rows": len(prompts) + repeated, "repeated": repeated}
+    if counts is not None:
+        counts |= {"rows": len(prompts) + repeated, "repeated": repeated} if repeated else {}
+        counts |= {"later_turns_not_asked": later_turns} if later_turns else {}
+        counts |= {"columns_not_read": sorted(unread - set((columns or {}).values()))} if unread else {}
     return list(prompts.values())
 
 
@@ -73,18 +82,21 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
 
 
 def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
-    """Rows with their numbers; of a JSONL file the line's number."""
+    """Rows with their numbers; of a JSONL file the line's number. A `.json` file may hold a list, or lines."""
     file = Path(path)
-    if file.suffix in (".jsonl", ".json"):
-        yield from _jsonl_rows(file)
-    elif file.suffix == ".parquet":
+    kind = file.suffix.lower()
+    if kind in (".jsonl", ".json"):
+        _must_exist(file)
+        text = _decoded(file)
+        yield from _json_rows(file, text) if kind == ".json" and text.lstrip().startswith("[") else _lines(file, text)
+    elif kind == ".parquet":
         _must_exist(file)
         try:
             yield from enumerate(pq.read_table(file).to_pylist(), start=1)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
     elif file.exists():
-        raise UserError(f"{file}: prompts are read from .jsonl or .parquet files.")
+        raise UserError(f"{file}: prompts are read from .jsonl, .json or .parquet files.")
     else:
         yield from _hub_rows(str(path), split)
 
@@ -94,15 +106,31 @@ def _must_exist(file: Path) -> None:
         raise UserError(f"{file}: there is no such prompt file.")
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[int, Any]]:
-    _must_exist(file)
-    for number, line in enumerate(file.read_bytes().split(b"\n"), start=1):
+def _decoded(file: Path) -> str:
+    """A file's text; a byte-order mark at its beginning is no part of it. Raises UserError naming the row."""
+    data = file.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{file}: is UTF-16 text; save it as UTF-8.")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        number = data[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}, row {number}: not valid UTF-8.") from None
+
+
+def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+    try:
+        yield from enumerate(json.loads(text), start=1)
+    except NOT_JSON as error:
+        raise UserError(f"{file}: not a JSON list ({error}).") from None
+
+
+def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
-            yield number, json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise UserError(f"{file}, row {number}: not valid UTF-8.") from None
+            yield number, json.loads(line)
         except NOT_JSON as error:
             raise UserError(f"{file}, row {number}: not a JSON object ({error}).") from None
 
@@ -123,46 +151,22 @@ def parse_prompt(row: Any, where: str) -> tuple[Prompt, bool]:
     """The prompt of a row, and whether it has an id of its own. Raises UserError naming `where`."""
     if not isinstance(row, dict):
         raise UserError(f"{where}: expected an object with a column `prompt` or `messages`.")
-    value = row.get("prompt") if row.get("prompt") is not None else row.get("messages")
-    if isinstance(row.get("messages"), str):
-        value = _json_chat(row["messages"], where)
-    if value is None:
-        raise UserError(f"{where}: no column `prompt` or `messages` (found: {', '.join(map(str, row)) or 'none'}).")
-    messages = () if isinstance(value, str) else _conversation(value, where)
-    text = messages[-1]["content"] if messages else value
-    _check_text(text, where)
-    given = row.get("prompt_id", row.get("id"))
-    prompt_id = str(given) if given is not None else stable_hash(text, messages)[:16]
-    keep_chat = len(messages) > 1
-    category = "" if row.get("category") is None else str(row["category"])
-    for name, value in (("prompt_id", prompt_id), ("category", category)):
-        check_characters(value, f"{where}: the {name}")
-    return Prompt(prompt_id, text, messages if keep_chat else (), category), given is not None
-
-
-def _json_chat(text: str, where: str) -> Any:
-    """A chat that a table without nested columns holds as JSON text."""
-    try:
-        return json.loads(text)
-    except NOT_JSON:
-        raise UserError(f"{where}: `messages` is text, but no JSON list of {{role, content}} objects.") from None
-
-
-def _conversation(value: Any, where: str) -> tuple[dict[str, str], ...]:
-    """The turns up to the last user turn: what the policy is to answer."""
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in value
-    ):
-        raise UserError(f"{where}: a chat is a list of {{role, content}} objects with text in both.")
-    turns = [{"role": m["role"], "content": m["content"]} for m in value]
-    while turns and turns[-1]["role"] != "user":
-        turns.pop()
-    if not turns:
-        raise UserError(f"{where}: the chat has no user turn to answer.")
+    turns = conversation_of(row, where)
     for turn in turns:
         _check_text(turn["content"], where)
         check_characters(turn["role"], f"{where}: a role")
-    return tuple(turns)
+    text, messages = turns[-1]["content"], turns if len(turns) > 1 else ()
+    given = next((row[name] for name in IDS if present(row.get(name))), None)
+    prompt_id = str(given) if given is not None else stable_hash(text, _hashed(row, turns))[:16]
+    category = str(row["category"]) if present(row.get("category")) else ""
+    for name, value in (("prompt_id", prompt_id), ("category", category)):
+        check_characters(value, f"{where}: the {name}")
+    return Prompt(prompt_id, text, messages, category), given is not None
+
+
+def _hashed(row: dict[str, Any], turns: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The turns that the id of a row without one is made of: a plain text has none."""
+    return () if len(turns) == 1 and isinstance(row.get("prompt", row.get("instruction")), str) else turns
 
 
 def _check_text(text: str, where: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from optune.config import RewardConfig
+from optune.prompts.tokens import plain_text
 from optune.reward.workers import Rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model, load_tokenizer
@@ -61,7 +62,7 @@ class SequenceClassifier:
             chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
             texts = self.tokenizer.apply_chat_template(chats, tokenize=False)
         else:
-            texts = [p.text + r.text for p, r in pairs]
+            texts = [plain_text(p, "the reward model") + r.text for p, r in pairs]
         return self.tokenizer(texts, add_special_tokens=not templated)["input_ids"]
 
 

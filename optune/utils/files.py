@@ -69,7 +69,7 @@ NOT_JSON = (ValueError, RecursionError)
 def read_json(path: str | Path) -> Any:
     """Read JSON; raises UserError naming the file where it is not JSON."""
     try:
-        return json.loads(Path(path).read_text("utf-8"))
+        return json.loads(Path(path).read_text("utf-8-sig"))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file.") from None
     except OSError as error:
@@ -98,7 +98,7 @@ def parse_yaml(text: str) -> Any:
 def read_yaml(path: str | Path) -> Any:
     """Read YAML; raises UserError naming the file where it cannot be read."""
     try:
-        return parse_yaml(Path(path).read_text("utf-8"))
+        return parse_yaml(Path(path).read_text("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except ValueError as error:
@@ -108,7 +108,7 @@ def read_yaml(path: str | Path) -> Any:
 def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
     """The values of a JSONL file with their line numbers; blank lines are skipped. UserError names a line not JSON."""
     try:
-        lines = Path(path).read_text("utf-8").split("\n")
+        lines = Path(path).read_text("utf-8-sig").split("\n")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
