@@ -1,4 +1,4 @@
-"""The files of a run as columns: its stages, its prompts, and every response and pair as numbers, texts left on disk."""
+"""The files of a run as columns: its prompts, and every response and pair as numbers, with the texts left on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 from optune.history import read_rows
 from optune.loop.manifest import read_manifest
 from optune.types import UserError
-from optune.utils.files import read_json
 
 NEVER = -1  # the iteration of a prompt that was never sampled, and of pairs that are older than the run
 PAIR_COLUMNS = ["prompt_id", "score_chosen", "score_rejected"]
@@ -45,9 +44,7 @@ class RunFiles:
             raise UserError(f"{run_dir}/manifest.json: a line of its stages is incomplete; restore it.") from None
         run = cls(Path(run_dir), manifest["config"], entries)
         if not run.iterations:
-            raise UserError(
-                f"{run_dir}: no response has been rewarded yet; look again when iteration 0 has been scored."
-            )
+            raise UserError(f"{run_dir}: no response has been rewarded yet; look again once iteration 0 is scored.")
         return run
 
     @cached_property
@@ -110,10 +107,6 @@ class RunFiles:
         return self.places(
             pq.read_table(self.file(t, "prompts", "prompts.parquet"), columns=["prompt_id"])["prompt_id"]
         )
-
-    def selected(self, t: int) -> np.ndarray:
-        """The rows in `prompts` of what iteration `t` regenerated."""
-        return self.places(read_json(self.file(t, "select", "selected.json")))
 
     @cached_property
     def responses(self) -> pd.DataFrame:
