@@ -31,7 +31,7 @@ function number(value) {
   if (!known(value)) return "–";
   const size = Math.abs(value);
   if (size >= 10000) return whole(value);
-  const text = value.toFixed(size >= 1000 ? 0 : size >= 100 ? 1 : size >= 0.1 || size === 0 ? 2 : 4);
+  const text = value.toFixed(size >= 1000 ? 0 : size >= 100 ? 1 : size >= 0.1 || size === 0 ? 2 : 3);
   return text.replace("-", "−");
 }
 const signed = (value) => (known(value) && value > 0 ? `+${number(value)}` : number(value));
