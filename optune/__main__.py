@@ -45,7 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
     select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
     select.add_argument("--ratio", required=True, help="share of the prompts, in (0, 1]")
-    select.add_argument("--strategy", default="lowest_reward")
+    select.add_argument(
+        "--strategy",
+        default="lowest_reward",
+        help="lowest_reward (default: the paper), highest_reward, lowest_mean_reward, lowest_rejected_reward, random, "
+        "or package.module:function",
+    )
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
 
