@@ -132,7 +132,7 @@ def regenerated(result: RunResult) -> list[dict[str, Any]]:
 
 def _latest_rewards(history: History, before: int) -> pd.Series:
     """Mean reward of each prompt's newest responses before an iteration, by prompt id."""
-    frame = history.frame
+    frame = history.numbers
     frame = frame[frame.iteration < before]
     newest = frame[frame.iteration == frame.groupby("prompt_id").iteration.transform("max")]
     return newest.groupby("prompt_id").reward.mean()

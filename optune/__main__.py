@@ -1,4 +1,4 @@
-"""`python -m optune run | select | audit | plan | push | clean-runs`: the method from the command line."""
+"""`python -m optune run | view | select | audit | plan | push | clean-runs`: the method from the command line."""
 
 from __future__ import annotations
 
@@ -35,10 +35,22 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     run.set_defaults(function=_run)
 
+    view = commands.add_parser("view", help="a run, or two beside each other, as one HTML page; also while it runs")
+    view.add_argument("run_dirs", type=Path, nargs="+", metavar="RUN_DIR", help="one run directory, or two")
+    view.add_argument("--output", type=Path, metavar="FILE", help="default: view.html in the (first) run directory")
+    view.add_argument("--max-mb", type=float, default=20.0, help="largest page; of more prompts a random part is shown")
+    view.add_argument("--extra", type=Path, metavar="FILE", help="JSON list of sections to add: see optune/view")
+    view.set_defaults(function=_view)
+
     select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
     select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
     select.add_argument("--ratio", required=True, help="share of the prompts, in (0, 1]")
-    select.add_argument("--strategy", default="lowest_reward")
+    select.add_argument(
+        "--strategy",
+        default="lowest_reward",
+        help="lowest_reward (default: the paper), highest_reward, lowest_mean_reward, lowest_rejected_reward, random, "
+        "or package.module:function",
+    )
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
 
@@ -105,6 +117,17 @@ def _run(options: argparse.Namespace) -> None:
 
         name = options.push_to_hub
         push(run_dir, name, f"{name}-pairs", options.push_to, yes=options.push_to is None)
+
+
+def _view(options: argparse.Namespace) -> None:
+    from optune.utils.files import read_json
+    from optune.view.page import write_page
+
+    path = options.output or options.run_dirs[0] / "view.html"
+    extra = read_json(options.extra) if options.extra else []
+    made = write_page(options.run_dirs, path, extra, int(options.max_mb * 1e6))
+    shown = "all of its" if made["prompts"] == made["of"] else f"{made['prompts']:,} of"
+    print(f"{path}: {made['bytes'] / 1e6:.1f} MB, with {shown} {made['of']:,} prompts. Open it in a browser.")
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

@@ -39,6 +39,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+NUMBERS = ("prompt_id", "index", "iteration", "reward")
+
 # Rows of a row group: what is held at a time. Part of a file's bytes, hence of its stage's digest.
 ROWS = 1 << 16
 
@@ -111,11 +113,18 @@ class History:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """All rows ever sampled, without token ids and text: prompt_id, index, iteration and reward."""
-        columns = ["prompt_id", "index", "iteration", "reward"]
-        tables = [pq.read_table(path, columns=columns).to_pandas() for path in self.files]
+        """All rows ever sampled, with their texts: prompt_id, index, iteration, reward and text."""
+        return self._columns([*NUMBERS, "text"])
+
+    @cached_property
+    def numbers(self) -> pd.DataFrame:
+        """`frame` without the texts, which may be gigabytes."""
+        return self._columns(NUMBERS)
+
+    def _columns(self, names: Sequence[str]) -> pd.DataFrame:
+        tables = [pq.read_table(path, columns=list(names)).to_pandas() for path in self.files]
         if not tables:
-            return pd.DataFrame({name: [] for name in columns})
+            return pd.DataFrame({name: [] for name in names})
         return pd.concat(tables, ignore_index=True)
 
     def sampled(self, prompt_ids: Sequence[str] | pa.Array) -> Iterator[Sampled]:

@@ -92,3 +92,21 @@ def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_continue_and_continue(own_co
     assert process.returncode == status
     assert "the same command continues" in err and "Traceback" not in err
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+
+
+def test_select_names_its_strategies_and_refuses_what_one_reward_per_prompt_cannot_rank(tmp_path, capsys):
+    from optune.selection.from_file import BY_ONE_REWARD
+
+    (tmp_path / "rewards.csv").write_text("prompt_id,reward\na,1.5\nb,-0.5\n")
+    with pytest.raises(SystemExit):
+        main(["select", "--help"])
+    helped = capsys.readouterr().out
+    assert all(name in helped for name in BY_ONE_REWARD)
+    arguments = ["select", "--rewards", str(tmp_path / "rewards.csv"), "--ratio", "0.5", "--strategy"]
+    for name in ("lowest_gap", "stalest", "learnable"):
+        assert main([*arguments, name]) == 2
+        told = capsys.readouterr()
+        assert "more than one reward per prompt" in told.err and not told.out
+    for name in BY_ONE_REWARD:
+        assert main([*arguments, name]) == 0
+        assert len(capsys.readouterr().out.split()) == 1

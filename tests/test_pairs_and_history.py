@@ -247,3 +247,14 @@ def test_the_view_is_what_pandas_makes_of_all_rows(tmp_path_factory, rewards):
     np.testing.assert_array_equal(view.rewards, table.to_numpy(dtype=float))
     newest = last.groupby("prompt_id")["iteration"].max().reindex(ids).fillna(-1)
     assert view.sampled_at.tolist() == newest.tolist()
+
+
+def test_the_frame_of_a_history_has_every_response_with_its_text_and_numbers_has_none(tmp_path):
+    sampled = [Response("a", k, t, (1,), f"text {t} {k}", "stop", reward=float(t + k)) for t in (0, 1) for k in (0, 1)]
+    history = History()
+    for t in (0, 1):
+        write_responses(tmp_path / f"{t}.parquet", sampled[2 * t : 2 * t + 2])
+        history = history.append(tmp_path / f"{t}.parquet")
+    assert history.frame["text"].tolist() == [r.text for r in sampled]
+    assert history.frame.drop(columns="text").equals(history.numbers)
+    assert list(History().frame.columns) == ["prompt_id", "index", "iteration", "reward", "text"]

@@ -23,7 +23,16 @@ def test_every_stage_is_drawn_however_fast_it_was(config, capsys):
     drawn = capsys.readouterr().err
     assert all(f"iteration {t} {stage}" in drawn for t in (0, 1) for stage in STAGES)
     last = drawn.rstrip().rpartition("\r")[2]
-    assert last.startswith("100%") and last.endswith("iteration 1 kl")
+    assert last.startswith("100%") and last.endswith("finished")
+
+
+def test_the_label_names_the_stage_under_way_and_not_the_one_before(config, capsys):
+    with Progress(config) as progress:
+        for done, under_way in (("prompts", "select"), ("generate", "score"), ("train", "kl")):
+            progress.stage({"iteration": 0, "stage": done})
+            assert capsys.readouterr().err.rstrip().endswith(f"iteration 0 {under_way}")
+        progress.stage({"iteration": 0, "stage": "kl"})
+        assert capsys.readouterr().err.rstrip().endswith("iteration 1 prompts")
 
 
 def test_a_run_that_stops_shows_where_it_was(config, capsys):

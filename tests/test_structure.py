@@ -26,7 +26,7 @@ ROOMS = {
         {"generate", "pairs", "plan", "reward"},
         {"training"},
         {"sandbox", "instructions", "loop"},
-        {"finished"},
+        {"finished", "view"},
         {"__main__", "__init__"},
     ],
     "experiments": [

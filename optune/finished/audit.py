@@ -281,7 +281,7 @@ class _Replay(Stages):
         """Groups of responses in = pairs + groups left out, counted without the code that pairs."""
         sets = self.asked if self.config.pairs.view == "all" else self.asked[-1:]
         wanted = {p.prompt_id for artefact in sets for p in load_prompts(artefact / "prompts.parquet")}
-        frame = History(self.scored).frame
+        frame = History(self.scored).numbers
         frame = frame[frame["prompt_id"].isin(wanted)]
         if self.config.pairs.view == "fresh":
             frame = frame[frame["iteration"] == t]

@@ -1,6 +1,7 @@
 """One line of progress for a whole run, with the time left, not only for the current loop.
 
-Every finished stage is drawn. tqdm alone draws at most ten times a second, so that a short stage would never show.
+The label names the stage under way. Every change of it is drawn: tqdm alone draws at most ten times a second, so that
+a short stage would never show.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from optune.config import RunConfig
+from optune.loop.steps import STEPS, VALIDATE
 
 # What an iteration's work is taken to be, in shares; sampling shrinks with the selection ratio.
 SAMPLING, TRAINING = 0.7, 0.3
@@ -26,6 +28,9 @@ class Progress:
         total = sum(self.sampling) + TRAINING * len(self.sampling)
         self.bar = tqdm(total=round(total, 3), file=sys.stderr, bar_format=FORMAT)
         self.done, self.iteration = 0.0, 0
+        self.iterations, self.names = config.iterations, [step.name for step in STEPS if step.name != "history"]
+        self.names += [VALIDATE.name] if config.validation else []
+        self._label(f"iteration 0 {self.names[0]}")
 
     def __enter__(self) -> Progress:
         return self
@@ -42,8 +47,17 @@ class Progress:
         """A finished stage: sampling, or training with all that stands around it."""
         self.iteration = entry["iteration"] if entry["stage"] in ("prompts", "select") else -1
         self.done += {"generate": self.sampling[entry["iteration"]], "train": TRAINING}.get(entry["stage"], 0.0)
-        self.bar.set_postfix_str(f"iteration {entry['iteration']} {entry['stage']}", refresh=False)
         self._show(self.done)
+        self._label(self._after(entry["iteration"], entry["stage"]))
+
+    def _after(self, t: int, stage: str) -> str:
+        """What comes after a finished stage."""
+        if stage != self.names[-1]:
+            return f"iteration {t} {self.names[self.names.index(stage) + 1]}"
+        return f"iteration {t + 1} {self.names[0]}" if t < self.iterations else "finished"
+
+    def _label(self, text: str) -> None:
+        self.bar.set_postfix_str(text, refresh=False)
         self.bar.refresh()
 
     def _show(self, done: float) -> None:

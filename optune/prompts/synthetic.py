@@ -208,7 +208,7 @@ def _forbidden(options: SyntheticConfig, shown: Sequence[Shown], history: Histor
     return {
         "in_evaluation_set": {text for name in options.held_out for text in held_out_texts(name)},
         "in_reference_set": {normalised(record.question) for record in shown},
-        "used_before": set(history.frame["prompt_id"]),
+        "used_before": set(history.numbers["prompt_id"]),
     }
 
 

@@ -11,13 +11,24 @@ import pandas as pd
 from pandas.api.types import is_scalar
 
 from optune.history import HistoryView
-from optune.selection.strategies import select_prompts
+from optune.selection.strategies import STRATEGIES, select_prompts
 from optune.types import UserError
 from optune.utils.files import read_jsonl
 
+# The strategies that need no more than one reward per prompt: no second response, and no earlier iteration.
+BY_ONE_REWARD = ("lowest_reward", "highest_reward", "lowest_mean_reward", "lowest_rejected_reward", "random")
+
 
 def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -> list[str]:
-    """The ids to regenerate in rank order. Rows are prompts; `reward` is the preferred response's."""
+    """The ids to regenerate in rank order. Rows are prompts; `reward` is the preferred response's.
+
+    Raises UserError for a strategy of ours that would rank by what the file does not hold, and so by ties alone.
+    """
+    if strategy in STRATEGIES and strategy not in (*BY_ONE_REWARD, "all", "none"):
+        raise UserError(
+            f"Strategy {strategy!r} ranks by more than one reward per prompt, which a file of rewards does not hold; "
+            f"choose one of {', '.join(BY_ONE_REWARD)}, or run the whole loop."
+        )
     ids, rewards = read_rewards(path)
     view = HistoryView(
         prompt_ids=np.asarray(ids, dtype=object),
