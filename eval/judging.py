@@ -49,7 +49,7 @@ def ask_judge(
     """The judge's reply to every request, and what they used; only what the log lacks is asked.
 
     readable: whether a reply says what was asked for; with `retry_unparsed`, logged replies that do not are asked
-    again. `announce` is told calls, tokens and price before anything is spent. Raises UserError as `ChatClient.ask` does.
+    again. `announce` is told calls, tokens and price before anything is spent. Raises what `ChatClient.ask` does.
     """
     if batch and judge.transport is not None:
         raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
