@@ -174,6 +174,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--prompts", required=True, help="a prompt set's name, or a file")
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--generator", help="the model's name in the file; default: the checkpoint's")
+    add_sampling_options(parser)
+    parser.add_argument("--limit", type=int, help="answer only the first so many")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing --out")
+    return parser.parse_args(argv)
+
+
+def add_sampling_options(
+    parser: argparse.ArgumentParser,
+    *,
+    temperature: float | None = 0.0,
+    max_new_tokens: int = 512,
+    max_prompt_tokens: int = 2048,
+) -> None:
+    """The options of how a model answers, with these defaults; `sampling_of` reads them."""
     parser.add_argument("--engine", default="hf", help=f"{', '.join(ENGINES)} or package.module:function")
     parser.add_argument("--base-url", help="of the endpoint, for `--engine server`")
     parser.add_argument(
@@ -183,16 +197,20 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="another option of the engine: server.concurrency=8, vllm.data_parallel_size=2, workers=2",
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0, the default, is greedy")
+    told = "0, the default, is greedy" if temperature == 0 else "0 is greedy; default: by category"
+    parser.add_argument("--temperature", type=float, default=temperature, help=told)
     parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=int, default=512)
-    parser.add_argument("--max-prompt-tokens", type=int, default=2048)
+    parser.add_argument("--max-new-tokens", type=int, default=max_new_tokens)
+    parser.add_argument("--max-prompt-tokens", type=int, default=max_prompt_tokens)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="answer only the first so many")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing --out")
-    return parser.parse_args(argv)
+
+
+def sampling_of(args: argparse.Namespace) -> SamplingSettings:
+    """How to answer, as the options say, with one answer per prompt. Raises UserError naming the option."""
+    names = ("engine", "temperature", "top_p", "max_new_tokens", "max_prompt_tokens", "batch_size", "dtype")
+    return _settings({"n": 1, **{name: getattr(args, name) for name in names}}, args.base_url, args.set)
 
 
 def run(args: argparse.Namespace) -> Path:
@@ -200,8 +218,7 @@ def run(args: argparse.Namespace) -> Path:
     out = Path(args.out)
     if out.exists() and not args.overwrite:
         raise UserError(f"{out}: is there already; give another --out, or --overwrite.")
-    names = ("engine", "temperature", "top_p", "max_new_tokens", "max_prompt_tokens", "batch_size", "dtype")
-    settings = _settings({"n": 1, **{name: getattr(args, name) for name in names}}, args.base_url, args.set)
+    settings = sampling_of(args)
     if args.limit is not None and args.limit < 1:
         raise UserError(f"--limit: must be at least 1, not {args.limit}.")
     prompts = prompt_set(args.prompts)[: args.limit]

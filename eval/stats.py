@@ -46,6 +46,21 @@ def bootstrap_mean(values: ArrayLike, *, seed: int = 0, level: float = 0.95, res
     return _percentiles(float(values.mean()), means, level)
 
 
+def bootstrap_ratio(
+    totals: ArrayLike, sizes: ArrayLike, *, seed: int = 0, level: float = 0.95, resamples: int = RESAMPLES
+) -> Interval:
+    """Percentile bootstrap interval of sum(totals) / sum(sizes), units resampled with both of their numbers.
+
+    totals, sizes: shape (n,), n >= 2, sizes positive. For means over parts of units, such as games of a question.
+    """
+    both = np.stack([_vector(totals), _vector(sizes)], axis=1)
+    if len(both) < 2 or both[:, 1].min() <= 0:
+        raise ValueError("a bootstrap of a ratio needs at least two units, each of positive size")
+    distinct, counts = np.unique(both, axis=0, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(both), counts / len(both), size=resamples) @ distinct
+    return _percentiles(float(both[:, 0].sum() / both[:, 1].sum()), drawn[:, 0] / drawn[:, 1], level)
+
+
 def paired_bootstrap(a: ArrayLike, b: ArrayLike, **options: float) -> Interval:
     """Bootstrap interval of mean(a - b), units resampled in pairs. a, b: shape (n,), unit by unit."""
     a, b = _vector(a), _vector(b)

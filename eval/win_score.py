@@ -15,21 +15,21 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.judges import FORMS, Judge, make_judge
+from eval.judges import FORMS, Judge
+from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
 from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
-from optune.chat.batch import ask_in_batches
-from optune.chat.client import ChatClient, ChatRequest, Estimate
+from optune.chat.client import ChatRequest, Estimate
 from optune.chat.reply_log import Reply
 from optune.config import differences
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
-from optune.utils.files import NOT_JSON, read_json, read_jsonl, write_json, write_text
+from optune.utils.files import read_json, read_jsonl, write_json, write_text
 from optune.utils.hashing import stable_hash
 
 Rows = list[dict[str, Any]]
@@ -79,24 +79,20 @@ def win_score(
     Raises UserError on inputs that do not match, on a run directory made from other inputs, and from the client.
     """
     run_dir = Path(run_dir)
-    if batch and judge.transport is not None:
-        raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
     contests = match(outputs, baseline, allow_empty=allow_empty)
     with run_lock(run_dir):
-        _claim(run_dir, _identity(contests, judge))
-        client = ChatClient(judge.chat, replies_log or run_dir / "replies.jsonl", transport=judge.transport)
-        requests = {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS}
-        again = _unreadable(client, requests.values(), judge) if retry_unparsed else frozenset()
-        if not judge.chat.offline:
-            announce(client.estimate(requests.values(), again))
-        if batch:
-            replies = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
-        else:
-            replies = client.ask(requests.values(), again)
-        keys = {place: request.key(judge.chat.model) for place, request in requests.items()}
-        return _write_results(
-            run_dir, contests, {place: replies[key] for place, key in keys.items()}, client, judge, seed
+        claim(run_dir, _identity(contests, judge))
+        replies, usage = ask_judge(
+            judge,
+            {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS},
+            run_dir,
+            readable=lambda text: judge.form.parse(text) is not None,
+            retry_unparsed=retry_unparsed,
+            batch=batch,
+            announce=announce,
+            replies_log=replies_log,
         )
+        return _write_results(run_dir, contests, replies, judge, usage, seed)
 
 
 def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[Contest]:
@@ -217,53 +213,22 @@ def _identity(contests: Sequence[Contest], judge: Judge) -> dict[str, Any]:
     }
 
 
-def _claim(run_dir: Path, identity: dict[str, Any]) -> None:
-    path = run_dir / "judge.json"
-    if path.exists():
-        unlike = [name for name, value in identity.items() if read_json(path).get(name) != value]
-        if unlike:
-            raise UserError(f"{run_dir}: made with other {' and '.join(unlike)}; give another --run-dir.")
-    else:
-        write_json(path, identity)
-
-
-def _unreadable(client: ChatClient, requests: Iterable[ChatRequest], judge: Judge) -> frozenset[str]:
-    """Keys whose logged answer has no scores in it."""
-    logged = client.logged(requests)
-    return frozenset(key for key, reply in logged.items() if reply.answered and judge.form.parse(reply.text) is None)
-
-
 def _write_results(
     run_dir: Path,
     contests: Sequence[Contest],
     replies: dict[tuple[str, str], Reply],
-    client: ChatClient,
     judge: Judge,
+    usage: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    reviews = [
-        {"prompt_id": i, "order": order, "reply": reply.text} | ({"error": reply.error} if reply.error else {})
-        for (i, order), reply in replies.items()
-    ]
-    said = [[replies[c.prompt_id, order].text for order in ORDERS] for c in contests]
-    verdicts = [verdict_of(c.prompt_id, *texts, judge.form.parse) for c, texts in zip(contests, said, strict=True)]
-    write_text(run_dir / "reviews.jsonl", _jsonl(reviews))
-    write_text(run_dir / "verdicts.jsonl", _jsonl(v.as_row() for v in verdicts))
-    tokens = [sum(getattr(r, name) or 0 for r in replies.values()) for name in ("prompt_tokens", "completion_tokens")]
-    usage = {
-        "prompt_tokens": tokens[0],
-        "completion_tokens": tokens[1],
-        "cost": client.cost(*tokens),
-        "failed_calls": sum(not reply.answered for reply in replies.values()),
-        "response_models": sorted({r.model for r in replies.values() if r.model}),
-    }
-    result = {**summarize(verdicts, seed=seed), "model": client.settings.model, "usage": usage}
+    reviews = [{"prompt_id": i, "order": order, **said(reply)} for (i, order), reply in replies.items()]
+    texts_of = [[replies[c.prompt_id, order].text for order in ORDERS] for c in contests]
+    verdicts = [verdict_of(c.prompt_id, *texts, judge.form.parse) for c, texts in zip(contests, texts_of, strict=True)]
+    write_text(run_dir / "reviews.jsonl", jsonl(reviews))
+    write_text(run_dir / "verdicts.jsonl", jsonl(v.as_row() for v in verdicts))
+    result = {**summarize(verdicts, seed=seed), "model": judge.chat.model, "usage": usage}
     write_json(run_dir / "win_score.json", result)
     return result
-
-
-def _jsonl(rows: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _short(text: str) -> str:
@@ -281,23 +246,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     judge.add_argument("--outputs", required=True, help="the test model's answers (AlpacaEval's JSON form)")
     judge.add_argument("--baseline", required=True, help="the baseline's answers to the same instructions")
     judge.add_argument("--run-dir", required=True)
-    judge.add_argument("--judge", default="openai", help="sandbox, openai, a model's name, or package.module:function")
-    judge.add_argument("--model", help="the judge's model name at the endpoint")
-    judge.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
-    judge.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")
-    judge.add_argument("--parameters", type=_object, help='as JSON; default {"temperature": 0, "max_tokens": 1024}')
+    add_judge_options(judge)
     judge.add_argument("--form", choices=sorted(FORMS), default="rating", help="two scores, or A, B or C")
-    judge.add_argument("--concurrency", type=int, default=16, help="calls under way at once")
-    judge.add_argument("--timeout", type=float, default=120.0, help="seconds per call")
-    judge.add_argument("--max-attempts", type=int, default=8, help="per call, before it counts as failed")
-    judge.add_argument("--price-in", type=float, help="per million prompt tokens")
-    judge.add_argument("--price-out", type=float, help="per million completion tokens")
-    judge.add_argument("--max-cost", type=float, help="refuse to spend more than this on the missing calls")
-    judge.add_argument("--offline", action="store_true", help="only replay the replies that are there")
-    judge.add_argument("--batch", action="store_true", help="use the provider's Batch API")
-    judge.add_argument("--retry-unparsed", action="store_true", help="ask again where a reply could not be read")
     judge.add_argument("--allow-empty", action="store_true", help="have empty answers judged as they are")
-    judge.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     judge.set_defaults(run=_judge)
 
     score = commands.add_parser("score", help="score replies that exist")
@@ -313,35 +264,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except NOT_JSON:
-        value = None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
-    return value
-
-
 def _judge(args: argparse.Namespace) -> dict[str, Any]:
-    names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
-    judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
-    judge = replace(judge, form=FORMS[args.form])
-    if args.parameters is not None:
-        judge = replace(judge, parameters=args.parameters)
-    result = win_score(
-        read_outputs(args.outputs),
-        read_outputs(args.baseline),
-        judge,
-        args.run_dir,
-        allow_empty=args.allow_empty,
-        retry_unparsed=args.retry_unparsed,
-        batch=args.batch,
-        seed=args.seed,
-        announce=lambda estimate: print(f"{judge.chat.model}: {estimate}", file=sys.stderr),
-    )
-    if failed := result["usage"]["failed_calls"]:
-        print(f"{failed} calls failed for now; the same command asks them again.", file=sys.stderr)
+    judge = replace(judge_named(args), form=FORMS[args.form])
+    options = {"allow_empty": args.allow_empty, **asking(args, judge), "seed": args.seed}
+    result = win_score(read_outputs(args.outputs), read_outputs(args.baseline), judge, args.run_dir, **options)
+    tell_failures(result["usage"])
     return result
 
 

@@ -105,12 +105,20 @@ class RewardConfig(Section):
         None, ge=1, description="`sequence_classifier` only: processes, each with a GPU of its own", **LATER
     )
 
+    template: str | None = Field(
+        None,
+        description="`preference` only: steamshp, rlhf_workflow, or a text with {prompt}, {a} and {b}",
+        **LATER,
+    )
+
     @model_validator(mode="after")
     def _check(self) -> RewardConfig:
+        if self.template is not None and self.kind != "preference":
+            raise ValueError(f"a template is of kind preference, not {self.kind}")
         if self.workers and self.kind != "sequence_classifier":
             raise ValueError(f"workers are of kind sequence_classifier, not {self.kind}")
-        if self.kind == "sequence_classifier" and not self.model:
-            raise ValueError("kind 'sequence_classifier' needs a model: a folder or hub name in reward.model")
+        if self.kind in ("sequence_classifier", "preference") and not self.model:
+            raise ValueError(f"kind {self.kind!r} needs a model: a folder or hub name in reward.model")
         if self.kind == "imperfect_checker" and not self.noise:
             raise ValueError("kind 'imperfect_checker' needs noise above 0; without noise it is kind 'checker'")
         return self

@@ -453,3 +453,65 @@ def test_the_real_four_run_offline_and_write_nothing_outside(model, tmp_path):
     (row,) = json.loads((out / "table.json").read_text())
     assert {c: s["n"] for c, s in row["scores"].items()} == {"HellaSwag": 5, "MMLU": 285, "TruthfulQA": 5, "GSM8K": 5}
     assert row["scores"]["MMLU"]["metric"] == "acc,none" and "paper" in row["average"]
+
+
+# --- RLHF Workflow's six ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def six(data_dir) -> Path:
+    """The made-up items, with ARC's and enough sums for eight shots."""
+    sums = [{"question": f"What is {n} and 2?", "answer": f"It is {n} + 2.\n#### {n + 2}"} for n in range(9)]
+    write_jsonl(data_dir / "gsm8k/train.jsonl", sums)
+    choices = {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "A"}
+    for split, n in (("train", 26), ("validation", 2), ("test", 2)):
+        write_jsonl(
+            data_dir / f"arc_challenge/{split}.jsonl",
+            [{"id": str(i), "question": f"{i}?", **choices} for i in range(n)],
+        )
+    return data_dir
+
+
+def test_tasks_have_the_shots_of_rlhf_workflows_table_6():
+    from eval.benchmarks.suites import RLHF_WORKFLOW
+
+    shots = {b.column: b.shots for b in RLHF_WORKFLOW}
+    assert shots == {"GSM8K": 8, "MMLU": 5, "HumanEval": 0, "TruthfulQA": 0, "ARC-Challenge": 25, "MBPP": 0}
+    assert [b.task for b in RLHF_WORKFLOW if b.runs_code] == ["humaneval", "mbpp"]
+
+
+def test_rlhf_workflows_suite_runs_with_its_own_shots(model, six, tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = ["--suite", "rlhf_workflow", "--model", str(model), "--data-dir", str(six), "--out", str(out)]
+    assert benchmarks.main([*argv, "--tasks", "gsm8k,truthfulqa_mc2,arc_challenge", "--limit", "1"]) == 0
+    (row,) = json.loads((out / "table.json").read_text())
+    assert {c: s["shots"] for c, s in row["scores"].items()} == {"GSM8K": 8, "TruthfulQA": 0, "ARC-Challenge": 25}
+    assert {s["metric"] for s in row["beside"]} == {"exact_match,flexible-extract", "acc_norm,none"}
+    sample = next((out / "arc_challenge").rglob("samples*.jsonl")).read_text().splitlines()[0]
+    assert json.loads(sample)["arguments"]["gen_args_0"]["arg_0"].count("Question:") == 26
+    capsys.readouterr()
+    assert benchmarks.main(["import", "--suite", "rlhf_workflow", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "ARC-Challenge" in shown and "HellaSwag" not in shown and "Table 5" not in shown
+
+
+def test_code_of_a_model_runs_only_where_that_is_allowed(model, six, tmp_path, capsys):
+    argv = ["--suite", "rlhf_workflow", "--model", str(model), "--data-dir", str(six), "--out", str(tmp_path / "run")]
+    assert benchmarks.main([*argv, "--tasks", "humaneval"]) == 2
+    assert "--allow-code-execution" in capsys.readouterr().err
+    assert "HF_ALLOW_CODE_EVAL" not in os.environ
+
+    args = benchmarks._parser().parse_args(["run", *argv])
+    assert [b.task for b in benchmarks._chosen(args)] == ["gsm8k", "mmlu", "truthfulqa_mc2", "arc_challenge"]
+    assert "humaneval, mbpp" in capsys.readouterr().out
+    args = benchmarks._parser().parse_args(["run", *argv, "--allow-code-execution"])
+    assert len(benchmarks._chosen(args)) == 6
+
+
+def test_a_results_file_is_read_as_the_suite_that_is_named(tmp_path):
+    scores = {"gsm8k": {"exact_match,strict-match": 0.5}, "humaneval": {"pass@1,create_test": 0.25}}
+    path = write_results(tmp_path / "results_x.json", scores, **{"n-shot": {"gsm8k": 8, "humaneval": 0}})
+    (usual,) = read_results([path])
+    assert list(usual.scores) == ["GSM8K"] and "Table 5 has 5-shot" in usual.notes[0]
+    (own,) = read_results([path], ("rlhf_workflow",))
+    assert {c: s.value for c, s in own.scores.items()} == {"GSM8K": 0.5, "HumanEval": 0.25} and not own.notes

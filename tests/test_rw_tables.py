@@ -19,7 +19,7 @@ from optune.sandbox import FAMILIES
 from optune.sandbox.parts.reward_models import favour_length
 from optune.training.preference_model import VERDICTS, in_random_order, prefers_first, train_preference_model
 from optune.types import UserError
-from optune.utils.files import write_json
+from optune.utils.files import read_json, write_json
 
 
 def rows(n: int = 400) -> list[dict[str, str]]:
@@ -126,6 +126,8 @@ def test_the_ablation_is_paired_by_seed(tmp_path):
             rates = {"length_controlled_winrate": 50.0 + seed + shift, "avg_length": 20 - shift}
             found = {
                 "chosen": 3,
+                "response_length": [9.0] * 7 + [5.5 - shift / 8],
+                "kl_to_sft": [0.0, 0.0, 0.0, 0.05],
                 "measured": {"win_score": 60.0, "gold_mean": 5.0},
                 "alpaca": rates,
                 "alpaca_sft": rates,
@@ -137,3 +139,25 @@ def test_the_ablation_is_paired_by_seed(tmp_path):
     lead = data["minus_ours"]["ours, length penalty"]["lc"]
     assert (lead["mean"], lead["low"], lead["high"]) == (1, 1, 1)  # seeds differ, their differences do not
     assert data["rows"]["offline baseline"]["lc"]["mean"] == 50 and any("38.1" in line for line in TABLE4.lines(data))
+    assert data["minus_ours"]["ours, length penalty"]["length"]["mean"] == pytest.approx(-0.125)
+    assert data["rows"]["ours"]["kl"]["mean"] == pytest.approx(0.05)
+
+
+def test_the_committed_table_shows_that_the_penalty_shortens_answers():
+    from experiments.results import ROOT
+
+    table = read_json(ROOT / "results" / "tiny" / "rw-table4.json")
+    raw = {
+        label: [read_json(ROOT / "results/tiny/raw" / arm.name / f"seed{seed}.json") for seed in arm.seeds]
+        for label, arm in ABLATION.items()
+    }
+    tokens = {label: [one["response_length"][2 * one["chosen"] + 1] for one in found] for label, found in raw.items()}
+    assert [[round(t, 2) for t in tokens[label]] for label in ("ours", "ours, length penalty")] == [
+        [5.45, 5.34, 5.33],
+        [5.31, 5.32, 5.28],
+    ]
+    for label, values in tokens.items():
+        assert table["rows"][label]["length"]["mean"] == pytest.approx(np.mean(values))
+        assert table["rows"][label]["kl"]["mean"] < 0.1  # nats: the recipe's optimizer hardly moves the policy
+    shorter = table["minus_ours"]["ours, length penalty"]["length"]["mean"]
+    assert shorter == pytest.approx(np.mean(np.subtract(tokens["ours, length penalty"], tokens["ours"])))

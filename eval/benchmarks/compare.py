@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import norm
 
-from eval.benchmarks.suites import SUITES, Benchmark
+from eval.benchmarks.suites import SUITES, USUAL, Benchmark
 from eval.stats import Interval, holm, mcnemar, t_interval, t_test
 from optune.types import UserError
 from optune.utils.files import NOT_JSON
@@ -55,14 +55,17 @@ class AverageDifference:
     p: float
 
 
-def compare(run_a: Path, run_b: Path) -> tuple[list[Comparison], list[AverageDifference], list[str]]:
-    """Every benchmark that both runs logged, the averages of complete suites, and notes for the reader.
+def compare(
+    run_a: Path, run_b: Path, suites: Sequence[str] = USUAL
+) -> tuple[list[Comparison], list[AverageDifference], list[str]]:
+    """Every benchmark of these suites that both runs logged, the averages of complete suites, and notes for the reader.
 
     Raises UserError where a run has no samples, or the two did not answer the same items.
     """
     logs = {run: _sample_files(run) for run in (run_a, run_b)}
     results, averages, notes = [], [], []
-    for name, suite in SUITES.items():
+    for name in suites:
+        suite = SUITES[name]
         compared = []
         for benchmark in suite:
             leaves = [{leaf: p for leaf, p in logs[run].items() if benchmark.holds(leaf)} for run in (run_a, run_b)]

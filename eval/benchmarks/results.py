@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from eval.benchmarks.suites import SUITES, Benchmark, mmlu_subjects
+from eval.benchmarks.suites import SUITES, USUAL, Benchmark, mmlu_subjects
 from optune.types import UserError
 from optune.utils.files import read_json
 from optune.utils.hashing import stable_hash
@@ -38,6 +38,9 @@ class _Shape(BaseModel):
     task_hashes: dict[str, str | None] = {}
     shots: dict[str, Any] | None = Field(None, alias="n-shot")
     samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
+
+
+_TABLE = {"paper": "Table 5", "sandbox": "the suite", "rlhf_workflow": "RLHF Workflow's Table 6"}  # that has the shots
 
 
 @dataclass(frozen=True)
@@ -75,15 +78,15 @@ class ModelScores:
         return sum(score.value for score in scores) / len(scores), stderr
 
 
-def read_results(paths: Iterable[str | Path]) -> list[ModelScores]:
-    """The scores in result files, or in all result files below a folder, one entry per model.
+def read_results(paths: Iterable[str | Path], suites: Sequence[str] = USUAL) -> list[ModelScores]:
+    """The scores of these suites in result files, or in all result files below a folder, one entry per model.
 
     Raises UserError naming the file that cannot be read, or both files where two hold the same score of one model.
     """
     models: dict[str, ModelScores] = {}
     different = {file.resolve(): file for given in paths for file in _files(Path(given))}
     for path in different.values():
-        new = _read(path)
+        new = _read(path, suites)
         old = models.get(new.model, ModelScores(new.model, {}))
         for column in old.scores.keys() & new.scores.keys():
             raise UserError(f"{path}: holds {column} of {new.model}, and so does {old.scores[column].file}; give one.")
@@ -92,10 +95,10 @@ def read_results(paths: Iterable[str | Path]) -> list[ModelScores]:
     return list(models.values())
 
 
-def markdown(models: Sequence[ModelScores]) -> str:
+def markdown(models: Sequence[ModelScores], suites: Sequence[str] = USUAL) -> str:
     """Table 3 (percent, with standard errors) for each suite that has results, what was measured, and the notes."""
     parts = []
-    for suite in SUITES.values():
+    for suite in (SUITES[name] for name in suites):
         rows = [m for m in models if any(b.column in m.scores for b in suite)]
         if rows:
             parts += [_main_table(rows, suite), _detail_table(rows, suite)]
@@ -103,11 +106,11 @@ def markdown(models: Sequence[ModelScores]) -> str:
     return "\n\n".join(parts + (["\n".join(notes)] if notes else [])) + "\n"
 
 
-def as_json(models: Sequence[ModelScores]) -> list[dict[str, Any]]:
+def as_json(models: Sequence[ModelScores], suites: Sequence[str] = USUAL) -> list[dict[str, Any]]:
     """The same for programs: fractions, not percent."""
     rows = []
     for model in models:
-        averages = {name: model.average(suite) for name, suite in SUITES.items()}
+        averages = {name: model.average(SUITES[name]) for name in suites}
         averages = {n: {"value": a[0], "stderr": a[1]} for n, a in averages.items() if a is not None}
         scores = {column: asdict(score) for column, score in model.scores.items()}
         beside = [asdict(score) for score in model.beside]
@@ -129,7 +132,7 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> ModelScores:
+def _read(path: Path, suites: Sequence[str]) -> ModelScores:
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
         raise UserError(f"{path}: not an lm-eval results file: it has no 'results'.")
@@ -141,8 +144,8 @@ def _read(path: Path) -> ModelScores:
         raise UserError(f"{path}: not an lm-eval results file: {place}: {wrong['msg']}.") from None
     file = _ResultsFile(path, content)
     scores, beside, notes = {}, [], []
-    for suite in SUITES.values():
-        for benchmark in suite:
+    for name in suites:
+        for benchmark in SUITES[name]:
             score = file.score(benchmark, benchmark.metric) or file.old_score(benchmark)
             if score is None and benchmark.task == "mmlu":
                 score, more = file.mmlu_from_subjects(benchmark)
@@ -152,7 +155,9 @@ def _read(path: Path) -> ModelScores:
             scores[benchmark.column] = score
             beside += [s for metric in benchmark.also if (s := file.score(benchmark, metric))]
             if score.shots not in (None, benchmark.shots):
-                notes.append(f"{benchmark.column} was measured {score.shots}-shot, Table 5 has {benchmark.shots}-shot.")
+                notes.append(
+                    f"{benchmark.column} was measured {score.shots}-shot, {_TABLE[name]} has {benchmark.shots}-shot."
+                )
             if not math.isfinite(score.value):
                 notes.append(f"{benchmark.column} is undefined: the model gave no choice of an item any probability.")
     if not scores and not notes:

@@ -1,6 +1,6 @@
 """Academic benchmarks (Tables 3 and 5) through lm-eval: run them, read results made elsewhere, compare checkpoints.
 
-    python -m eval.benchmarks --model PATH [--data-dir DIR] [--suite paper|sandbox] ...
+    python -m eval.benchmarks --model PATH [--data-dir DIR] [--suite paper|sandbox|rlhf_workflow] ...
     python -m eval.benchmarks import RESULTS.json ...
     python -m eval.benchmarks compare RUN_A RUN_B
 
@@ -24,7 +24,7 @@ from typing import Any
 from eval.benchmarks.compare import compare
 from eval.benchmarks.compare import markdown as comparison_markdown
 from eval.benchmarks.results import ModelScores, as_json, markdown, read_results
-from eval.benchmarks.suites import SUITES, Benchmark, write_paper_tasks
+from eval.benchmarks.suites import SUITES, USUAL, Benchmark, write_paper_tasks
 from optune.packaged_models.names import checkpoint_of
 from optune.store import content_hash, run_lock
 from optune.types import UserError
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
     """Measure what is not yet measured, then write and print the table."""
     args.model = checkpoint_of(args.model)
     out = args.out or Path("runs") / "benchmarks" / Path(args.model).name
-    print(markdown(_measured(args, out)))
+    print(markdown(_measured(args, out), (args.suite,)))
 
 
 def measure_checkpoint(model: str | Path, suite: str, out: Path) -> ModelScores:
@@ -77,6 +77,8 @@ def _measured(args: argparse.Namespace, out: Path) -> list[ModelScores]:
     if args.suite == "sandbox" and args.data_dir is not None:
         raise UserError("--data-dir: the sandbox's benchmarks bring their own data; give --suite paper with it.")
     _set_environment(offline=args.data_dir is not None or args.suite == "sandbox")
+    if any(benchmark.runs_code for benchmark in benchmarks):
+        os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # --allow-code-execution said so; lm-eval's metric asks for this, too
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")
     if args.apply_chat_template is None:
@@ -88,9 +90,9 @@ def _measured(args: argparse.Namespace, out: Path) -> list[ModelScores]:
             _run_missing(benchmarks, args, out, work)
         finally:
             shutil.rmtree(work, ignore_errors=True)
-    models = read_results([out / benchmark.task for benchmark in benchmarks])
-    write_json(out / "table.json", as_json(models))
-    write_text(out / "table.md", markdown(models))
+    models = read_results([out / benchmark.task for benchmark in benchmarks], (args.suite,))
+    write_json(out / "table.json", as_json(models, (args.suite,)))
+    write_text(out / "table.md", markdown(models, (args.suite,)))
     return models
 
 
@@ -183,6 +185,7 @@ def _measure(lm: Any, benchmark: Benchmark, args: argparse.Namespace, tasks: Pat
             apply_chat_template=args.apply_chat_template,
             task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
             evaluation_tracker=tracker,
+            confirm_run_unsafe_code=benchmark.runs_code,
             log_samples=True,  # the task hashes are made of them
         )
     samples = results.pop("samples")
@@ -249,16 +252,17 @@ def _checked_model(model: str) -> str:
 
 def import_results(args: argparse.Namespace) -> None:
     """Print, and with --out write, Table 3's columns of result files made elsewhere."""
-    models = read_results(args.results)
+    suites = _suites(args)
+    models = read_results(args.results, suites)
     if args.out:
-        write_json(args.out / "table.json", as_json(models))
-        write_text(args.out / "table.md", markdown(models))
-    print(markdown(models))
+        write_json(args.out / "table.json", as_json(models, suites))
+        write_text(args.out / "table.md", markdown(models, suites))
+    print(markdown(models, suites))
 
 
 def compare_runs(args: argparse.Namespace) -> None:
     """Print the paired tests of two runs."""
-    print(comparison_markdown(*compare(args.run_a, args.run_b), (str(args.run_a), str(args.run_b))))
+    print(comparison_markdown(*compare(args.run_a, args.run_b, _suites(args)), (str(args.run_a), str(args.run_b))))
 
 
 # --- command line ----------------------------------------------------------------------------------------------------
@@ -271,7 +275,22 @@ def _chosen(args: argparse.Namespace) -> list[Benchmark]:
     names = args.tasks.split(",") if args.tasks else list(suite)
     if unknown := [n for n in names if n not in suite]:
         raise UserError(f"--tasks: {unknown[0]!r} is not in the suite {args.suite!r}, which has {', '.join(suite)}.")
-    return [suite[name] for name in dict.fromkeys(names)]
+    found = [suite[name] for name in dict.fromkeys(names)]
+    if args.allow_code_execution:
+        return found
+    running = [benchmark.task for benchmark in found if benchmark.runs_code]
+    if running and args.tasks:
+        raise UserError(
+            f"--tasks: {running[0]} runs the model's code on this machine; give --allow-code-execution, in a container."
+        )
+    if running:
+        print(f"Left out, as they run the model's code: {', '.join(running)} (--allow-code-execution).")
+    return [benchmark for benchmark in found if not benchmark.runs_code]
+
+
+def _suites(args: argparse.Namespace) -> tuple[str, ...]:
+    """The suites that results are read as."""
+    return (args.suite,) if args.suite else USUAL
 
 
 def _positive(text: str) -> int:
@@ -289,8 +308,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     p = commands.add_parser("run", help="measure a checkpoint (the default command)")
     p.add_argument("--model", required=True, help="checkpoint folder, hub name, or packaged:<name>")
-    p.add_argument("--suite", choices=SUITES, default="paper", help="the paper's four, or the sandbox's four")
+    p.add_argument(
+        "--suite", choices=SUITES, default="paper", help="the paper's four, the sandbox's four, or RLHF Workflow's six"
+    )
     p.add_argument("--tasks", help="only these of the suite, separated by commas")
+    p.add_argument(
+        "--allow-code-execution",
+        action="store_true",
+        help="HumanEval and MBPP, too: they run what the model writes, without a sandbox, on this machine",
+    )
     p.add_argument("--data-dir", type=Path, help="local JSONL of the benchmarks; nothing is then downloaded")
     p.add_argument("--limit", type=_positive, help="only the first N items of each task (a try, not a result)")
     p.add_argument(
@@ -311,7 +337,13 @@ def _parser() -> argparse.ArgumentParser:
     p = commands.add_parser("import", help="lm-eval results made elsewhere, old ones too, as Table 3")
     p.add_argument("results", nargs="+", type=Path, help="result files, or folders with them")
     p.add_argument("--out", type=Path, help="folder to write table.json and table.md into")
+    p.add_argument(
+        "--suite", choices=SUITES, help="read the results as this suite's; default: the paper's and the sandbox's"
+    )
     p = commands.add_parser("compare", help="paired tests of two runs on the same items")
     p.add_argument("run_a", type=Path)
     p.add_argument("run_b", type=Path)
+    p.add_argument(
+        "--suite", choices=SUITES, help="read the results as this suite's; default: the paper's and the sandbox's"
+    )
     return parser

@@ -21,9 +21,10 @@ from optune.types import UserError
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One column of Table 3: an lm-eval task (or group of tasks) and the result it is read from.
+    """One column of a table: an lm-eval task (or group of tasks) and the result it is read from.
 
     `metric` and `also` are lm-eval's result keys, `metric,filter`; `also` is reported beside and enters no average.
+    `runs_code`: the model's answers are executed on this machine.
     """
 
     column: str
@@ -32,6 +33,7 @@ class Benchmark:
     shots: int
     is_group: bool = False
     also: tuple[str, ...] = ()
+    runs_code: bool = False
 
     def holds(self, leaf: str) -> bool:
         """Whether the lm-eval task `leaf` is this benchmark, or one of its parts."""
@@ -51,19 +53,38 @@ SANDBOX = (
     Benchmark("Sandbox mc2", "sandbox_mc2", "acc,none", shots=0),
     Benchmark("Sandbox generation", "sandbox_gen", "exact_match,none", shots=0),
 )
-SUITES = {"paper": PAPER, "sandbox": SANDBOX}
+# RLHF Workflow's Table 3, with the shots of its Table 6, which says "acc" of all. Beside GSM8K's strict match and ARC's
+# plain accuracy what others report.
+RLHF_WORKFLOW = (
+    Benchmark("GSM8K", "gsm8k", "exact_match,strict-match", shots=8, also=("exact_match,flexible-extract",)),
+    Benchmark("MMLU", "mmlu", "acc,none", shots=5, is_group=True),
+    Benchmark("HumanEval", "humaneval", "pass@1,create_test", shots=0, runs_code=True),
+    Benchmark("TruthfulQA", "truthfulqa_mc2", "acc,none", shots=0),
+    Benchmark("ARC-Challenge", "arc_challenge", "acc,none", shots=25, also=("acc_norm,none",)),
+    Benchmark("MBPP", "mbpp", "pass_at_1,none", shots=0, runs_code=True),
+)
+SUITES = {"paper": PAPER, "sandbox": SANDBOX, "rlhf_workflow": RLHF_WORKFLOW}
+# What a results file is read as where nobody says: the suites that share no task.
+USUAL = ("paper", "sandbox")
 
 # Where a task's splits lie below --data-dir.
 _LAYOUT = {
     "hellaswag": ("hellaswag", {"validation": "validation*.jsonl"}),
     "truthfulqa_mc2": ("truthfulqa", {"validation": "validation*.jsonl"}),
     "gsm8k": ("gsm8k", {"train": "train*.jsonl", "test": "test*.jsonl"}),
+    "arc_challenge": ("arc_challenge", {s: f"{s}*.jsonl" for s in ("train", "validation", "test")}),
+    "humaneval": ("humaneval", {"test": "test*.jsonl"}),
+    "mbpp": ("mbpp", {"test": "test*.jsonl"}),
 }
+_FOLDERS = {
+    "truthfulqa_mc2": "truthfulqa",
+    "arc_challenge": "arc",
+}  # of lm-eval's definitions, where not the task's name
 _MMLU_SPLITS = {"dev": "dev*.jsonl", "test": "test*.jsonl"}
 
 
 def write_paper_tasks(benchmark: Benchmark, folder: Path, data_dir: Path | None, cache: Path) -> list[Path]:
-    """Write the task files of one of the paper's benchmarks into `folder`; returns the local data files it reads.
+    """Write the task files of one of the papers' benchmarks into `folder`; returns the local data files it reads.
 
     Without `data_dir` the task keeps its data set on the Hugging Face hub. `cache` takes what `datasets` builds from
     local files. Raises UserError naming the first missing file.
@@ -112,7 +133,8 @@ def _definitions(benchmark: Benchmark) -> Iterator[tuple[str, Path]]:
     if benchmark.task == "mmlu":
         yield from ((path.stem, path) for path in sorted((_packaged() / "mmlu/default").glob("*mmlu*.yaml")))
     else:
-        yield benchmark.task, _packaged() / benchmark.task.removesuffix("_mc2") / f"{benchmark.task}.yaml"
+        folder = _FOLDERS.get(benchmark.task, benchmark.task)
+        yield benchmark.task, _packaged() / folder / f"{benchmark.task}.yaml"
 
 
 def _local_files(task: str, data_dir: Path) -> dict[str, Path]:

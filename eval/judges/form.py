@@ -1,4 +1,4 @@
-"""How a judge is asked about two answers, and how its reply is read: a prompt file with three places, and a parser."""
+"""Prompt files for judges; and a form, which is how a judge is asked about two answers: a prompt file and a parser."""
 
 from __future__ import annotations
 
@@ -26,13 +26,11 @@ class Form:
     @property
     def template_hash(self) -> str:
         """SHA-256 of the prompt file; part of every judge call's content key."""
-        return _hash(self.path)
+        return hash_of(self.path)
 
     def render(self, question: str, answer_1: str, answer_2: str) -> tuple[Message, ...]:
         """The judge's conversation about two answers. The texts go in as they are, braces and all."""
-        texts = {"question": question, "answer_1": answer_1, "answer_2": answer_2}
-        system, user = template_of(self.path)
-        return conversation(system, _FIELD.sub(lambda match: texts[match[1]], user))
+        return fill(self.path, question=question, answer_1=answer_1, answer_2=answer_2)
 
     def read_back(self, user_prompt: str) -> tuple[str, str, str] | None:
         """The question and both answers that `render` filled in; None for any other text."""
@@ -40,14 +38,25 @@ class Form:
         return match.groups() if match else None
 
 
+def fill(path: Path, **texts: str) -> tuple[Message, ...]:
+    """The conversation that a prompt file describes, with each `{name}` replaced by the text of that name.
+
+    All places are filled at once, so that braces inside a text stay as they are.
+    """
+    system, user = template_of(path)
+    place = re.compile(r"\{(" + "|".join(texts) + r")\}")
+    return conversation(system, place.sub(lambda match: texts[match[1]], user))
+
+
 @cache
-def _hash(path: Path) -> str:
+def hash_of(path: Path) -> str:
+    """SHA-256 of a prompt file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 @cache
 def template_of(path: Path) -> tuple[str, str]:
-    """The system prompt and the user prompt, the latter with its three places."""
+    """The system prompt and the user prompt, the latter with its places."""
     _, system, user = re.split(r"^\[(?:System|User) Prompt\]\n", path.read_text("utf-8"), flags=re.MULTILINE)
     return system.strip(), user.strip()
 

@@ -4,8 +4,8 @@
     reward.score(prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]
 
 `prompts[i]` is what `responses[i]` answers; scores come back in that order. `settings` has `model`, `batch_size`,
-`max_length`, `dtype`, `trust_remote_code`, `workers` (of `sequence_classifier` only) and `noise` (of `gold` and
-`imperfect_checker` only). `seed` matters only to noisy rewards.
+`max_length`, `dtype`, `trust_remote_code`, `workers` (of `sequence_classifier` only), `template` (of `preference` only)
+and `noise` (of `gold` and `imperfect_checker` only). `seed` matters only to noisy rewards.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from optune.utils.registry import resolve
 
 REWARDS = {
     "sequence_classifier": "optune.reward.sequence_classifier:SequenceClassifier",
+    "preference": "optune.reward.preference:Preference",
     "gold": "optune.sandbox.parts.gold_reward:Gold",
     "checker": "optune.instructions.rewards:Checker",
     "imperfect_checker": "optune.instructions.rewards:ImperfectChecker",

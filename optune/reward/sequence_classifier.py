@@ -42,7 +42,7 @@ class SequenceClassifier:
                     f"are more than reward.max_length ({self.settings.max_length}); raise it."
                 )
         scores = [0.0] * len(ids)
-        batches = list(_batches(ids, self.settings.batch_size))
+        batches = list(batches_of(ids, self.settings.batch_size))
         logits = self.logits([[ids[i] for i in batch] for batch in batches])
         for batch, values in zip(batches, logits, strict=True):
             for i, value in zip(batch, values, strict=True):
@@ -98,7 +98,7 @@ class Network:
         return self.model(inputs, attention_mask=mask).logits[:, 0].float().tolist()
 
 
-def _batches(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
+def batches_of(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
     """Places in `ids`, longest first, in batches of at most as many padded tokens as `size` rows of the longest."""
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
     start = 0

@@ -1,0 +1,150 @@
+"""What evaluations by a judge share: a run directory for one comparison, calls through its log, their price, options.
+
+A run directory holds `judge.json` (what was judged and how) and `replies.jsonl` (the log; nothing in it is asked
+again). Everything else in it can be made again from these two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from eval.judges import Judge, make_judge
+from optune.chat.batch import ask_in_batches
+from optune.chat.client import ChatClient, ChatRequest, Estimate
+from optune.chat.reply_log import Reply
+from optune.types import UserError
+from optune.utils.files import NOT_JSON, read_json, write_json
+
+Place = tuple[str, str]  # what a call is about, such as a prompt's id and the order of its answers
+
+
+def claim(run_dir: Path, identity: Mapping[str, Any]) -> None:
+    """Write `judge.json`, or compare with the one that is there; raises UserError naming what is not the same."""
+    path = run_dir / "judge.json"
+    if path.exists():
+        unlike = [name for name, value in identity.items() if read_json(path).get(name) != value]
+        if unlike:
+            raise UserError(f"{run_dir}: made with other {' and '.join(unlike)}; give another --run-dir.")
+    else:
+        write_json(path, identity)
+
+
+def ask_judge(
+    judge: Judge,
+    requests: Mapping[Place, ChatRequest],
+    run_dir: Path,
+    *,
+    readable: Callable[[str | None], bool],
+    retry_unparsed: bool = False,
+    batch: bool = False,
+    announce: Callable[[Estimate], None] = lambda estimate: None,
+    replies_log: str | Path | None = None,
+) -> tuple[dict[Place, Reply], dict[str, Any]]:
+    """The judge's reply to every request, and what they used; only what the log lacks is asked.
+
+    readable: whether a reply says what was asked for; with `retry_unparsed`, logged replies that do not are asked
+    again. `announce` is told calls, tokens and price before anything is spent. Raises what `ChatClient.ask` does.
+    """
+    if batch and judge.transport is not None:
+        raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
+    client = ChatClient(judge.chat, replies_log or run_dir / "replies.jsonl", transport=judge.transport)
+    again: frozenset[str] = frozenset()
+    if retry_unparsed:
+        logged = client.logged(requests.values())
+        again = frozenset(key for key, reply in logged.items() if reply.answered and not readable(reply.text))
+    if not judge.chat.offline:
+        announce(client.estimate(requests.values(), again))
+    if batch:
+        found = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
+    else:
+        found = client.ask(requests.values(), again)
+    replies = {place: found[request.key(judge.chat.model)] for place, request in requests.items()}
+    return replies, usage_of(replies.values(), client)
+
+
+def usage_of(replies: Iterable[Reply], client: ChatClient) -> dict[str, Any]:
+    """Tokens and price of these replies, how many calls failed, and which models say they answered."""
+    replies = list(replies)
+    tokens = [sum(getattr(r, name) or 0 for r in replies) for name in ("prompt_tokens", "completion_tokens")]
+    return {
+        "prompt_tokens": tokens[0],
+        "completion_tokens": tokens[1],
+        "cost": client.cost(*tokens),
+        "failed_calls": sum(not reply.answered for reply in replies),
+        "response_models": sorted({r.model for r in replies if r.model}),
+    }
+
+
+def said(reply: Reply) -> dict[str, str | None]:
+    """A reply's text as files have it, and why there is none."""
+    return {"reply": reply.text, **({"error": reply.error} if reply.error else {})}
+
+
+def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as the text of a JSONL file."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+# --- options of the command lines ---
+
+
+def add_judge_options(parser: argparse.ArgumentParser, *, max_tokens: int | None = None) -> None:
+    """Who is asked, how hard and for how much; `judge_named` and `asking` read them.
+
+    max_tokens: of a reply, where the judge's own default (1,024) is too few.
+    """
+    parameters = {"temperature": 0.0, "max_tokens": max_tokens} if max_tokens else None
+    told = f'as JSON; default {{"temperature": 0, "max_tokens": {max_tokens or 1024}}}'
+    parser.add_argument("--judge", default="openai", help="sandbox, openai, a model's name, or package.module:function")
+    parser.add_argument("--model", help="the judge's model name at the endpoint")
+    parser.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
+    parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")
+    parser.add_argument("--parameters", type=_object, default=parameters, help=told)
+    parser.add_argument("--concurrency", type=int, default=16, help="calls under way at once")
+    parser.add_argument("--timeout", type=float, default=120.0, help="seconds per call")
+    parser.add_argument("--max-attempts", type=int, default=8, help="per call, before it counts as failed")
+    parser.add_argument("--price-in", type=float, help="per million prompt tokens")
+    parser.add_argument("--price-out", type=float, help="per million completion tokens")
+    parser.add_argument("--max-cost", type=float, help="refuse to spend more than this on the missing calls")
+    parser.add_argument("--offline", action="store_true", help="only replay the replies that are there")
+    parser.add_argument("--batch", action="store_true", help="use the provider's Batch API")
+    parser.add_argument("--retry-unparsed", action="store_true", help="ask again where a reply could not be read")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+
+def judge_named(args: argparse.Namespace) -> Judge:
+    """The judge that the options name."""
+    names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
+    judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
+    return judge if args.parameters is None else replace(judge, parameters=args.parameters)
+
+
+def asking(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
+    """The options of `ask_judge`; the price is told on stderr."""
+    return {
+        "retry_unparsed": args.retry_unparsed,
+        "batch": args.batch,
+        "announce": lambda estimate: print(f"{judge.chat.model}: {estimate}", file=sys.stderr),
+    }
+
+
+def tell_failures(usage: Mapping[str, Any]) -> None:
+    """One line on stderr where calls failed."""
+    if failed := usage["failed_calls"]:
+        print(f"{failed} calls failed for now; the same command asks them again.", file=sys.stderr)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except NOT_JSON:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
