@@ -144,7 +144,7 @@ def test_the_ablation_is_paired_by_seed(tmp_path):
 
 
 def test_the_committed_table_shows_that_the_penalty_shortens_answers():
-    from experiments.results import ROOT
+    from experiments.compute.results import ROOT
 
     table = read_json(ROOT / "results" / "tiny" / "rw-table4.json")
     raw = {

@@ -47,7 +47,7 @@ def conversation_of(row: Mapping[str, Any], where: str) -> tuple[Message, ...]:
 
 
 def asks_first_turn_alone(row: Mapping[str, Any]) -> bool:
-    """Whether a dialogue in `messages` begins with `prompt` (UltraChat) and goes on with questions that are not asked."""
+    """Whether `messages` begins with `prompt` (UltraChat) and goes on with questions that are not asked."""
     prompt, messages = row.get("prompt"), row.get("messages")
     if not (isinstance(prompt, str) and present(prompt) and isinstance(messages, list)):
         return False
