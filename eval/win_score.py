@@ -26,6 +26,7 @@ from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
 from optune.chat.client import ChatRequest, Estimate
 from optune.chat.reply_log import Reply
 from optune.config import differences
+from optune.prompts.conversation import present
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -100,7 +101,7 @@ def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[C
 
     Raises UserError naming what does not match.
     """
-    named = all(row.get("prompt_id") for row in (*outputs, *baseline))
+    named = all(present(row.get("prompt_id")) for row in (*outputs, *baseline))
     test = _by_id(outputs, "the outputs", allow_empty, named)
     base = _by_id(baseline, "the baseline", allow_empty, named)
     for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):

@@ -264,6 +264,22 @@ def test_retry_after_holds_back_every_call(tmp_path):
     assert max(pauses[:8]) >= 0.39
 
 
+@pytest.mark.parametrize("told", ["0", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_retry_after_of_nothing_shortens_no_backoff(tmp_path, told):
+    """Attempts are as far apart as without it: an endpoint that says 0 is not asked eight times in a second."""
+    times: list[float] = []
+
+    class Refusing(httpx2.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            times.append(time.monotonic())
+            return httpx2.Response(429, headers={"retry-after": told})
+
+    with pytest.raises(UserError, match="never answered"):
+        client(tmp_path, Refusing(), max_attempts=4, backoff=0.1).ask(requests(1))
+    waits = [later - earlier for earlier, later in pairwise(times)]
+    assert len(times) == 4 and all(wait >= 0.05 * 2**k for k, wait in enumerate(waits))
+
+
 def test_retry_after_in_seconds_and_as_a_date():
     assert retry_after({"retry-after": "3"}) == 3
     assert retry_after({}) is None and retry_after({"retry-after": "soon"}) is None

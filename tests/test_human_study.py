@@ -413,6 +413,76 @@ def test_a_filled_in_csv_comes_back_through_a_spreadsheet(tmp_path):
     assert [r.choice for r in read_ratings(folder, study)] == ["1", "2", "same", "1"]
 
 
+NUMBER = re.compile(r"\s*[+-]?[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?\s*")
+MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATE = re.compile(rf"[0-9]{{1,4}}[-/.][0-9]{{1,2}}(?:[-/.][0-9]{{1,4}})?|{MONTH}[- ]?[0-9]{{1,4}}", re.IGNORECASE)
+
+
+def as_a_spreadsheet_saves(cell: str) -> str:
+    """What is left of a cell that a spreadsheet takes for a number, a date or a truth value."""
+    if NUMBER.fullmatch(cell):
+        value = float(cell.replace(",", "."))
+        return f"{value:.5G}" if len(cell) > 11 or "e" in cell.lower() else f"{value:g}"
+    if DATE.fullmatch(cell) or cell.upper() in ("TRUE", "FALSE"):
+        return "44986"
+    return cell
+
+
+def rated_in_a_spreadsheet(folder: Path, out: Path) -> list[Path]:
+    """Every rater's CSV, opened, rated, and saved with empty rows at the end, as spreadsheets do."""
+    paths = []
+    for source in sorted((folder / "csv").glob("*.csv")):
+        with open(source, encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file)
+        rated = [[*map(as_a_spreadsheet_saves, row[:-1]), "1"] for row in rows]
+        path = out / source.name
+        with open(path, "w", encoding="utf-8-sig", newline="") as file:
+            csv.writer(file).writerows([header, *rated, [""] * len(header), []])
+        paths.append(path)
+    return paths
+
+
+NUMBERS = ["007", "1e5", "2026-01-02", "may 5", "TRUE", "3,5", "12345678901234", "-1", "+3"]
+
+
+def ratings_that_come_back(tmp_path: Path, seed: int, prompts: int, raters: int, per_pair: int) -> int:
+    outputs = []
+    for name in "ab":
+        rows = []
+        for i in range(prompts):
+            answer = f"{NUMBERS[(i + ord(name)) % len(NUMBERS)]}" + (f" {i}" if i >= len(NUMBERS) else "")
+            rows.append({"instruction": f"question {i}", "output": answer, "generator": name, "prompt_id": f"{i:04d}"})
+        outputs.append(tmp_path / f"{name}.json")
+        outputs[-1].write_text(json.dumps(rows))
+    folder = tmp_path / f"study-{seed}"
+    export([Comparison("x", *outputs)], folder, prompts=prompts, raters=raters, ratings_per_pair=per_pair, seed=seed)
+    (tmp_path / f"back-{seed}").mkdir()
+    report = import_ratings(folder, rated_in_a_spreadsheet(folder, tmp_path / f"back-{seed}"))
+    assert report.refused == 0 and report.files_refused == 0, report.refusals[:3]
+    return report.accepted
+
+
+def test_no_spreadsheet_eats_an_id_or_an_answer_and_empty_rows_are_no_ratings(tmp_path):
+    assert sum(ratings_that_come_back(tmp_path, seed, 20, 4, 2) for seed in range(10)) == 10 * 40
+
+
+@pytest.mark.slow
+def test_forty_thousand_ratings_come_back_through_a_spreadsheet(tmp_path):
+    """Eight raters and 400 ratings a study, seeds 0 to 99."""
+    assert sum(ratings_that_come_back(tmp_path, seed, 100, 8, 4) for seed in range(100)) == 40_000
+
+
+def test_a_table_exported_before_ids_had_a_word_in_front_still_imports(tmp_path, small):
+    folder, _ = small
+    with open(folder / "csv" / "rater-1.csv", encoding="utf-8-sig", newline="") as file:
+        header, *rows = csv.reader(file)
+    older = [[row[0].removeprefix("study-"), row[1], row[2].removeprefix("item-"), *row[3:6], "2"] for row in rows]
+    with open(tmp_path / "rater-1.csv", "w", encoding="utf-8-sig", newline="") as file:
+        csv.writer(file).writerows([header, *older])
+    report = import_ratings(folder, [tmp_path / "rater-1.csv"])
+    assert (report.accepted, report.refused) == (len(rows), 0)
+
+
 def test_a_label_studio_export_comes_back_and_an_edited_task_is_refused(tmp_path, small):
     folder, study = small
     tasks = json.loads((folder / "label_studio" / "tasks-rater-2.json").read_text())

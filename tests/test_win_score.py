@@ -364,3 +364,12 @@ def test_the_sandbox_judge_on_loopback(answers, tmp_path):
         server.shutdown()
         server.server_close()
     assert {k: v for k, v in loopback.items() if k != "usage"} == {k: v for k, v in inside.items() if k != "usage"}
+
+
+@pytest.mark.parametrize("kind", [int, str, float])
+def test_ids_from_zero_on_pair_the_answers_whatever_their_order(kind):
+    """0 is an id: thrown away, answers of different prompts with one text would be paired by their place."""
+    rows = [{"prompt_id": kind(i), "instruction": "same", "output": f"answer {i}", "generator": "m"} for i in range(3)]
+    baseline = [{**row, "output": f"baseline {i}"} for i, row in enumerate(rows)]
+    contests = match(rows, baseline[::-1])
+    assert sorted((c.answer, c.baseline) for c in contests) == [(f"answer {i}", f"baseline {i}") for i in range(3)]

@@ -311,7 +311,8 @@ class _Session:
             except _Retry as error:
                 failure = error
                 if attempt < self.settings.max_attempts:
-                    await self._sleep(self._backoff(key, attempt) if error.wait is None else error.wait)
+                    # An endpoint may ask for a longer wait; a Retry-After of 0 or in the past shortens none.
+                    await self._sleep(max(self._backoff(key, attempt), error.wait or 0.0))
             except _GiveUp as error:
                 failure = error
                 break
