@@ -357,7 +357,7 @@ def test_answers_to_other_topics_are_about_other_topics():
 
 def test_builds_take_parts_of_their_own_of_the_prompts():
     parts = [{p.text for p in reward_model._prompts_of(seed, reward_model.RewardBuild())} for seed in range(3)]
-    assert all(len(part) == 512 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
+    assert all(len(part) == 400 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
 
 
 def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():

@@ -45,7 +45,7 @@ TEMPLATE = (
 class RewardBuild:
     """Sizes of a build. off_topic: answers to other topics' prompts for each prompt. layers: of the start policy."""
 
-    prompts: int = 512
+    prompts: int = 400
     samples: int = 4
     off_topic: int = 2
     max_new_tokens: int = 48
