@@ -30,6 +30,7 @@ from optune.loop.progress import Progress
 from optune.types import Prompt
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
+from optune.view.page import write_page
 
 FOLDER = RUNS / "demo"
 SETTINGS = {
@@ -83,6 +84,8 @@ def demo() -> None:
     }
     print(told(found))
     print(f"\nAll answers are in {write_json(FOLDER / 'demo.json', found)}; the run is in {FOLDER / 'run'}.")
+    write_page([FOLDER / "run"], FOLDER / "view.html", sections(found))
+    print(f"Look at it in a browser: {FOLDER / 'view.html'}")
 
 
 def _checked(policy: str, config: RunConfig, asked: list[Prompt], fluency: Fluency) -> Checked:
@@ -162,6 +165,37 @@ def held_out_rows(asked: list[Prompt], checked: list[Checked]) -> list[dict[str,
         }
         for i, prompt in enumerate(asked)
     ]
+
+
+def sections(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the run's page shows beside the run: the gain in gold after every iteration, and the held-out answers."""
+    gains = [(row["iteration"], row["gain"]) for row in found["iterations"] if "gain" in row]
+    points = [{"x": t, "y": gain["estimate"], "low": gain["low"], "high": gain["high"]} for t, gain in gains]
+    rows = []
+    for row in Random(0).sample(found["held_out"], len(found["held_out"])):
+        answers = [_section_answer(row[name], row["constraints"]) for name in ("before", "after")]
+        rows.append({"prompt": row["prompt"], "answers": answers})
+    return [
+        {
+            "kind": "curve",
+            "title": "Gain on held-out prompts",
+            "note": "Gold (1 to 10) less the start policy's, mean over held-out prompts, with 95% intervals.",
+            "y": "gain in gold",
+            "series": [{"name": "gain", "points": points}],
+        },
+        {
+            "kind": "answers",
+            "title": "Held-out answers",
+            "note": "Every held-out prompt, in a random order, with gold and the constraints that are met.",
+            "names": ["before", "after"],
+            "rows": rows,
+        },
+    ]
+
+
+def _section_answer(side: dict[str, Any], constraints: list[str]) -> dict[str, Any]:
+    checks = [{"name": name, "met": met} for name, met in zip(constraints, side["met"], strict=True)]
+    return {"text": side["answer"], "reward": side["gold"], "checks": checks}
 
 
 def told(found: dict[str, Any]) -> str:

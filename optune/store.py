@@ -24,6 +24,7 @@ from typing import Any
 from optune.types import UserError
 from optune.utils.files import exclusive, in_one_rename, lock, read_json, read_object, write_json
 from optune.utils.hashing import sha256_of, stable_hash
+from optune.utils.memory import memory_peak
 
 PACKAGES = ("torch", "transformers", "trl", "numpy", "pyarrow")
 STAGE_FILE = "stage.json"
@@ -109,9 +110,9 @@ class StageStore:
     ) -> Artefact:
         """The stage's artefact: the one that is there under the same key, or else the one `build` makes now.
 
-        `build(folder)` writes the stage's files and returns its counts; `counts["seconds"]`, where it gives them, and
-        the stage's wall-clock go to `timing`. A folder that no longer holds what it recorded is set aside and made
-        again. Two processes that want the same stage build it once.
+        `build(folder)` writes the stage's files and returns its counts; `counts["seconds"]`, where it gives them, the
+        stage's wall-clock and its memory peak go to `timing`. A folder that no longer holds what it recorded is set
+        aside and made again. Two processes that want the same stage build it once.
         """
         identity = stage_identity(stage, version, fields, inputs, package_versions())
         key = stage_key(identity)
@@ -122,8 +123,9 @@ class StageStore:
                 return there
             with in_one_rename(folder) as unfinished:
                 started = time.perf_counter()
-                counts = build(unfinished)
-                timing = {"wall_s": time.perf_counter() - started, **counts.pop("seconds", {})}
+                with memory_peak() as peak:
+                    counts = build(unfinished)
+                timing = {"wall_s": time.perf_counter() - started, **counts.pop("seconds", {}), **peak}
                 files = hash_files(unfinished)
                 record = {**identity, "key": key, "digest": stable_hash(files), "files": files, "counts": counts}
                 write_json(unfinished / STAGE_FILE, {**record, "timing": timing})

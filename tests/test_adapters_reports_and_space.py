@@ -105,9 +105,10 @@ def test_tensorboards_reader_finds_every_update_and_every_stage_with_rising_step
     assert all([step for step, _ in told] == sorted(step for step, _ in told) for told in found.values())
     trained = [e for e in result.stages if e["stage"] == "train"]
     updates = sum(e["counts"]["updates"] for e in trained)
-    # A stage's counts have an update's names in part: `train/rewards/margins` is there once more for each iteration.
     assert len(found["train/learning_rate"]) == updates == max(step for step, _ in found["train/learning_rate"])
-    assert len(found["train/rewards/margins"]) == updates + len(trained)
+    assert len(found["train/rewards/margins"]) == updates
+    assert len(found["train_summary/rewards/margins"]) == len(trained)
+    assert all(len({step for step, _ in told}) == len(told) for name, told in found.items() if name.startswith("train"))
     assert [value for _, value in found["iteration"]] == [e["iteration"] for e in result.stages]
     for name in ("generate/tokens", "score/reward_mean", "train/updates"):
         stage, count = name.split("/")
@@ -119,6 +120,25 @@ def test_tensorboards_reader_finds_every_update_and_every_stage_with_rising_step
     (file,) = (run_dir / "reports").rglob("hparams.yml")
     options = read_yaml(file)
     assert options["training.lora.r"] == 4 and options["seed"] == config.seed
+
+
+def test_a_continued_run_tells_tensorboard_only_of_what_is_new(config, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    reporting = config.with_overrides({"prompts.limit": 16, "report_to": "tensorboard"})
+
+    def stop(entry):
+        if (entry["iteration"], entry["stage"]) == (0, "pairs"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_optune(reporting, tmp_path / "run", on_stage=stop)
+    result = run_optune(reporting, tmp_path / "run")
+    told = []
+    for events in (tmp_path / "run" / "reports" / "run").glob("events.out.tfevents*"):
+        read = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+        told += [e.value for e in read.Scalars("iteration")]
+    assert sorted(told) == [e["iteration"] for e in result.stages]
 
 
 @pytest.mark.slow

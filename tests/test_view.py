@@ -53,6 +53,7 @@ def test_a_real_runs_page_agrees_with_its_manifest_and_its_history(config, tmp_p
         assert row["pairs"]["n"] == counts[t, "pairs"]["pairs"]
         assert row["weight"]["mean"] == pytest.approx(counts[t, "train"]["weights/mean"], abs=0.01)
         assert row["kl"] == counts[t, "kl"]["kl_to_sft"]
+        assert row["memory"] == max(e["timing"]["memory_peak_gb"] for e in result.stages if e["iteration"] == t)
     frame = result.history.frame
     shown = {p["id"]: p["runs"][0] for p in found["prompts"]}
     assert shown.keys() == set(frame["prompt_id"]) and found["runs"][0]["finished"]

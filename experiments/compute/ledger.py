@@ -11,6 +11,8 @@ from typing import Any
 from experiments.compute.raw_result import LedgerRow
 from optune.loop.manifest import StageEntry
 
+# Of a stage's `timing` what is no part of its wall-clock.
+NO_PART = ("wall_s", "memory_peak_gb", "gpu_memory_peak_gb")
 PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
 
 
@@ -34,7 +36,7 @@ def ledger(stages: Iterable[StageEntry]) -> list[LedgerRow]:
         for name, count in spent.items():
             row[name] = row.get(name, 0) + count
         if entry["stage"] == "prompts" and spent:
-            row["prompts_s"] = sum(s for name, s in entry["timing"].items() if name != "wall_s")
+            row["prompts_s"] = sum(s for name, s in entry["timing"].items() if name not in NO_PART)
         if entry["stage"] == "validate":
             row["validation_s"] = row.get("validation_s", 0.0) + entry["timing"]["wall_s"]
     return list(rows.values())

@@ -19,7 +19,7 @@ class StageEntry(TypedDict):
     key: str
     digest: str
     counts: dict[str, Any]
-    timing: dict[str, float]  # seconds, by name
+    timing: dict[str, float]  # seconds by name, and memory peaks in 10^9 bytes
 
 
 class ToldEntry(StageEntry):

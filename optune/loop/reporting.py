@@ -2,25 +2,42 @@
 
 One tracker run for a whole run of the loop. Its step is the number of updates so far; every update's metrics keep TRL's
 names below `train/`, and every finished stage adds its counts and seconds (`generate/tokens`, `score/reward_mean`,
-`train/seconds`, ...), with the iteration beside them.
+`train/seconds`, ...), with the iteration beside them. An iteration's means of TRL's metrics stand below
+`train_summary/`, so that no tag has two values at one step. A tracker that writes into the run directory (TensorBoard)
+continues there: stages that it has are not told again when a run is continued.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from optune.config import OPERATIONAL, RunConfig
 from optune.types import UserError
+from optune.utils.files import read_json, write_json
+
+TOLD = "told.json"  # in `reports`: the keys of the stages that the trackers which write there have been told of
 
 
 class Reporter:
-    """Passes stages on to `on_stage`, and to the trackers given."""
+    """Passes stages on to `on_stage`, and to the trackers given.
 
-    def __init__(self, trackers: list[Any], on_stage: Callable[[dict[str, Any]], None] | None):
-        self.trackers, self.on_stage = trackers, on_stage
+    local: trackers that write below `reports`, and so still have what an earlier process told them.
+    """
+
+    def __init__(
+        self,
+        trackers: list[Any],
+        on_stage: Callable[[dict[str, Any]], None] | None,
+        local: Sequence[Any] = (),
+        reports: Path | None = None,
+    ):
+        self.trackers, self.on_stage = [*trackers, *local], on_stage
+        self.local, self.file = list(local), reports and reports / TOLD
+        self.before: list[str] = read_json(self.file) if self.file and self.file.exists() else []
+        self.now = list(self.before)
         self.updates = 0  # in all iterations so far
         self.told = 0  # of them in the iteration under way
 
@@ -35,16 +52,28 @@ class Reporter:
             stage, counts = entry["stage"], entry["counts"]
             if stage == "train":
                 self.updates, self.told = self.updates + counts["updates"], 0
-            values = {name: value for name, value in counts.items() if isinstance(value, int | float)}
-            values = {f"{stage}/{name}": value for name, value in values.items()}
+            values = {_tag(stage, name): value for name, value in counts.items() if isinstance(value, int | float)}
             values |= {f"{stage}/seconds": entry["timing"]["wall_s"], "iteration": entry["iteration"]}
-            self._log(values, self.updates)
+            had = f"{entry['iteration']} {stage} {entry['key']}"
+            self._log(values, self.updates, but=self.local if had in self.before else ())
+            self._remember(had)
         if self.on_stage:
             self.on_stage(entry)
 
-    def _log(self, values: dict[str, Any], step: int) -> None:
+    def _log(self, values: dict[str, Any], step: int, but: Sequence[Any] = ()) -> None:
         for tracker in self.trackers:
-            tracker.log(values, step=step)
+            if not any(tracker is one for one in but):
+                tracker.log(values, step=step)
+
+    def _remember(self, had: str) -> None:
+        if self.local and self.file and had not in self.now:
+            self.now.append(had)
+            write_json(self.file, self.now)
+
+
+def _tag(stage: str, name: str) -> str:
+    """Where a stage's count goes; training's means have the names of its updates' metrics, so a folder of their own."""
+    return f"train_summary/{name}" if stage == "train" and name != "updates" else f"{stage}/{name}"
 
 
 @contextmanager
@@ -54,8 +83,10 @@ def reporting(
     """A reporter to the trackers of `config.report_to`, closed with the block. UserError for an unknown name."""
     names = [config.report_to] if isinstance(config.report_to, str) else config.report_to or []
     trackers = [_tracker(name, run_dir, config) for name in names]
+    local = [tracker for tracker in trackers if tracker.requires_logging_directory]
+    others = [tracker for tracker in trackers if not tracker.requires_logging_directory]
     try:
-        yield Reporter(trackers, on_stage)
+        yield Reporter(others, on_stage, local, run_dir / "reports")
     finally:
         for tracker in trackers:
             tracker.finish()

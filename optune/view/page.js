@@ -292,11 +292,11 @@ function costs() {
   ];
 }
 function iterationTable() {
-  const titles = ["iteration", "prompts", "regenerated", "tokens", "mean length", "cut", "reward, sampled", "reward, newest of all", "pairs", "of them kept", "left out", "chosen", "rejected", "mean weight", "loss", "KL", "held-out reward"];
+  const titles = ["iteration", "prompts", "regenerated", "tokens", "mean length", "cut", "reward, sampled", "reward, newest of all", "pairs", "of them kept", "left out", "chosen", "rejected", "mean weight", "loss", "KL", "held-out reward", "memory peak, GB"];
   const rows = RUNS.flatMap((run, i) => run.iterations.map((it) => [
     `${LETTERS[i]}${TWO ? " " : ""}${it.t}`, whole(it.prompts), whole(it.selected), whole(it.tokens), number(it.length?.mean), percent(it.truncated), number(it.fresh?.mean),
     number(it.latest?.mean), whole(it.pairs?.n), whole(it.pairs?.reused), whole(sum(Object.values(it.left_out))), number(it.chosen?.mean),
-    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), number(it.kl), number(it.validation)]));
+    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), number(it.kl), number(it.validation), number(it.memory)]));
   const used = titles.map((_, column) => column < 5 || rows.some((row) => row[column] !== "–"));
   const kept = (row) => row.filter((_, column) => used[column]);
   return table(kept(titles), rows.map(kept));

@@ -70,6 +70,11 @@ class RunFiles:
     def seconds(self, t: int, stage: str) -> float:
         return float(self.entries.get((t, stage), {}).get("timing", {}).get("wall_s", 0.0))
 
+    def memory(self, t: int) -> float | None:
+        """The highest memory peak of an iteration's stages in 10^9 bytes; None where none was recorded."""
+        timings = [entry.get("timing", {}) for (at, _), entry in self.entries.items() if at == t]
+        return max((timing["memory_peak_gb"] for timing in timings if "memory_peak_gb" in timing), default=None)
+
     def file(self, t: int, stage: str, name: str) -> Path:
         """A stage's file, where it was written or where a run directory that was moved has it now."""
         entry = self.entries[t, stage]

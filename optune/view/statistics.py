@@ -107,6 +107,7 @@ def _iteration(run: RunFiles, ways: Trajectories, edges: np.ndarray, i: int, t: 
         "validation": run.counts(t, "validate").get("reward_mean"),
         "seconds": {phase: run.seconds(t, phase) for phase in PHASES if (t, phase) in run.entries},
         "saved": _saved(run, t),
+        "memory": run.memory(t),
     }
 
 

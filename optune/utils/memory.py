@@ -1,0 +1,63 @@
+"""The most memory that a part of a program held: of this process, and of its GPU where it has one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_open: list[dict[str, float]] = []  # the peaks of the measurements under way, the outermost first
+
+
+@contextmanager
+def memory_peak() -> Iterator[dict[str, float]]:
+    """Fills a dict at the block's end: `memory_peak_gb`, and `gpu_memory_peak_gb` where torch uses a GPU.
+
+    Empty where the system does not tell (other than Linux). Processes started meanwhile are not counted. A block may
+    stand in another: the outer one's peak is at least the inner one's.
+    """
+    if _open:
+        _raise_to(_open[-1], _now())
+    _reset()
+    found: dict[str, float] = {}
+    _open.append(found)
+    try:
+        yield found
+    finally:
+        _raise_to(found, _now())
+        _open.pop()
+        if _open:
+            _raise_to(_open[-1], found)
+
+
+def _raise_to(peaks: dict[str, float], others: dict[str, float]) -> None:
+    for name, value in others.items():
+        peaks[name] = max(peaks.get(name, 0.0), value)
+
+
+def _now() -> dict[str, float]:
+    """Peaks since the last `_reset`, in 10^9 bytes."""
+    try:
+        (line,) = [line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM:")]
+        peaks = {"memory_peak_gb": int(line.split()[1]) * 1024 / 1e9}
+    except (OSError, ValueError):
+        peaks = {}
+    if cuda := _cuda():
+        peaks["gpu_memory_peak_gb"] = cuda.max_memory_allocated() / 1e9
+    return peaks
+
+
+def _reset() -> None:
+    with suppress(OSError):
+        _RESET.write_text("5")  # the high-water mark starts from what is held now
+    if cuda := _cuda():
+        cuda.reset_peak_memory_stats()
+
+
+def _cuda() -> Any:
+    """torch.cuda where torch is loaded already and has touched a GPU; nothing is loaded for a measurement."""
+    torch = sys.modules.get("torch")
+    return torch.cuda if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized() else None
