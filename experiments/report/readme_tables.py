@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.claims.contrasts import SPEEDUPS
 from experiments.figures.figure import Data, shown
+from experiments.report.afterwards import beside_baseline, shown_verdict
 
 UNITS = {
     "win_score": "win score",
@@ -24,7 +25,7 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> str:
     for key, measured in SUMMARY.items():
         if key in rows:
             row = rows[key]
-            lines.append(f"| {row['statement']} | {measured(row)} | **{row['verdict']}**{_caution(row)} |")
+            lines.append(f"| {row['statement']} | {measured(row)} | **{shown_verdict(row)}**{_caution(row)} |")
     return "\n".join(lines)
 
 
@@ -33,7 +34,7 @@ def results(verdicts: Sequence[dict[str, Any]]) -> str:
     lines = ["| the paper's claim | here: contrast [95% interval] | verdict |", "|---|---|---|"]
     for row in verdicts:
         if row["family"] == "paper":
-            lines.append(f"| {row['statement']} | {_contrasts(row)} | **{row['verdict']}**{_caution(row)} |")
+            lines.append(f"| {row['statement']} | {_contrasts(row)} | **{shown_verdict(row)}**{_caution(row)} |")
     return "\n".join(lines)
 
 
@@ -76,7 +77,14 @@ SUMMARY: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _caution(row: dict[str, Any]) -> str:
-    """What makes a parity verdict say little."""
+    """What makes a parity verdict say little, and which class the rule gave where another one is shown.
+
+    The tables are those of the tiny world.
+    """
+    if shown_verdict(row) != row["verdict"]:
+        return f" (by the rule {row['verdict']}; another machine's clock)"
+    if beside := beside_baseline(row, "tiny"):
+        return f" ({beside})"
     gates = [test["gate"]["within_margin"] for test in row["outcomes"].values() if "gate" in test]
     weak = row["verdict"] == "replicated" and gates and all(gates)
     return " (by the same rule, so is never regenerating)" if weak else ""

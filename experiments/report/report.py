@@ -23,7 +23,8 @@ from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
-from experiments.report import readme_tables
+from experiments.report import afterwards, readme_tables
+from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
 from experiments.report.page import page
 from optune.utils.files import read_json, write_text
@@ -97,16 +98,17 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     if verdicts:
         yield from _summary(verdicts)
         yield "## Verdicts on the paper's claims\n"
-        yield from _verdict_table([row for row in verdicts if row["family"] == "paper"])
+        yield from _verdict_table([row for row in verdicts if row["family"] == "paper"], preset)
         yield from _real_only()
         yield from _how_to_read(preset, verdicts)
+        yield from afterwards.section(preset, verdicts) if preset == "tiny" else ()
     else:
         yield "No verdicts: they need results, and the margins and gold quality of a sandbox (`make develop`).\n"
     for family, title, words in FAMILIES:
         rows = [row for row in verdicts if row["family"] == family]
         if rows:
             yield f"## {title}\n"
-            yield from _verdict_table(rows)
+            yield from _verdict_table(rows, preset)
             yield from _advice(preset, words, verdicts) if words else ()
     yield from _advice(preset, "recommendation.md", verdicts)
     if preset == "tiny":
@@ -151,13 +153,18 @@ def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
 def _summary(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     counts = Counter(row["verdict"] for row in verdicts if row["family"] == "paper")
     told = ", ".join(f"{number} {verdict}" for verdict, number in counts.most_common())
-    yield f"Of {sum(counts.values())} contrasts on the paper's claims (one of them a control of ours): {told}.\n"
+    yield f"Of {sum(counts.values())} contrasts on the paper's claims (one of them a control of ours): {told}."
+    clock = [row["verdict"] for row in verdicts if reason(row)]
+    if clock:
+        yield f"{len(clock)} of them ({', '.join(dict.fromkeys(clock))}) are about the clock of other machines and are"
+        yield "shown as *not testable here*; that was decided afterwards."
+    yield ""
     static = _static_share(verdicts)
     if static:
         yield f"**Read this first.** {static}\n"
 
 
-def _verdict_table(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
+def _verdict_table(rows: Sequence[dict[str, Any]], preset: str) -> Iterable[str]:
     contrast = "contrast [95% t interval over seeds], Holm's p; smallest detectable effect"
     yield f"| claim | verdict | {contrast} | bootstrap | builds |"
     yield "|---|---|---|---|---|"
@@ -168,9 +175,11 @@ def _verdict_table(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
             "<br>".join(_limits(test[check]) + _mark(test, test[check]) for _, test in tests)
             for check in ("bootstrap", "builds")
         ]
-        notes = [row["note"], _gate_note(tests)]
+        beside = beside_baseline(row, preset)
+        notes = [row["note"], _gate_note(tests), reason(row), beside and f"Added afterwards: {beside}."]
         note = "".join(f"<br>*{said}*" for said in notes if said)
-        yield f"| {row['statement']}{note} (`{row['claim']}`) | **{row['verdict']}** | {told} | {' | '.join(checks)} |"
+        statement = f"{row['statement']}{note} (`{row['claim']}`)"
+        yield f"| {statement} | **{shown_verdict(row)}** | {told} | {' | '.join(checks)} |"
     yield ""
 
 
@@ -257,7 +266,7 @@ def _section(preset: str, name: str, rows: Sequence[dict[str, Any]]) -> Iterable
     yield f"### {kind + ': ' if kind else ''}{figure.title}\n"
     yield _words(name) + "\n"
     for row in rows:
-        yield f"- `{row['claim']}`: **{row['verdict']}**"
+        yield f"- `{row['claim']}`: **{shown_verdict(row)}**"
     yield ""
     if not path.exists():
         yield f"Not computed yet: `make {name} PRESET={preset}`.\n"
