@@ -46,9 +46,8 @@ def test_the_demo_shows_held_out_answers_before_and_after_and_what_was_regenerat
     assert len(gold) == 6 and found["gain"]["estimate"] == pytest.approx(sum(gold) / 6)
     assert found["gain"]["low"] <= found["gain"]["estimate"] <= found["gain"]["high"]
     page = (demo.FOLDER / "demo.html").read_text()
-    assert all(
-        title in page for title in ("Held-out gold, 1 to 10", "Which prompts were regenerated", "before and after")
-    )
+    for title in ("Held-out gold, 1 to 10", "Which prompts were regenerated", "Held-out prompts, before and after"):
+        assert title in page
     assert "held-out prompts, drawn at random" in printed and "ratio 1 takes about" in printed
     assert all(character.isprintable() or character == "\n" for character in printed)
 
