@@ -3,6 +3,12 @@
 OPTune at ratio 0.5 on 96 prompts, iteration 0 and two more. The reward is the share of a prompt's constraints that an
 answer meets, told by rules, so that no reward model has to be built. Held-out prompts, whose topics training never saw,
 are answered before and after every iteration and rated by gold, which also asks for the topic and for fluent text.
+
+What rules alone reward is soon gamed. In a trial at the preset's learning rate of 1e-5 (two responses per prompt, seed
+0) gold fell from 3.35 to 1.97 while the text fell apart; one step at 3e-6 on the best against the worst of four raised
+the constraints' mean credit from 0.39 to 0.44 and left gold as it was (-0.03, 95% interval +-0.27). Hence the settings
+below, on a development seed; gold and its interval are printed whatever they are.
+
 Stopped at any moment and started again, it goes on where it was.
 """
 
@@ -16,7 +22,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.stats import Interval, paired_bootstrap
+from eval.stats import Interval, bootstrap_mean, paired_bootstrap
 from experiments.compute.ledger import ledger
 from experiments.compute.measure import answers_of
 from experiments.compute.setting import RUNS, Setting
@@ -34,12 +40,16 @@ from optune.view.page import write_page
 
 FOLDER = RUNS / "demo"
 SETTINGS = {
+    "seed": 1000,  # of development: the report's seeds are used for nothing else
     "iterations": 2,
     "threads": None,  # all cores: nothing runs beside it
     "reward.kind": "checker",
     "prompts.limit": 96,
     "selection.strategy": "lowest_reward",
     "selection.ratio": 0.5,
+    "generation.n": 4,
+    "loss.name": "dpo",
+    "training.learning_rate": 3e-6,
     "evaluation.baseline": "packaged:smollm2-135m-instruct",  # nobody is compared with the offline baseline here
 }
 HELD_OUT = 128
@@ -82,10 +92,10 @@ def demo() -> None:
         "saved": saved(result),
         "held_out": held_out_rows(held_out, checked),
     }
+    write_json(FOLDER / "demo.json", found)
+    write_page([FOLDER / "run"], FOLDER / "demo.html", sections(found))
     print(told(found))
-    print(f"\nAll answers are in {write_json(FOLDER / 'demo.json', found)}; the run is in {FOLDER / 'run'}.")
-    write_page([FOLDER / "run"], FOLDER / "view.html", sections(found))
-    print(f"Look at it in a browser: {FOLDER / 'view.html'}")
+    print(f"\nThe page to look at is {FOLDER / 'demo.html'}; its numbers are in {FOLDER / 'demo.json'}.")
 
 
 def _checked(policy: str, config: RunConfig, asked: list[Prompt], fluency: Fluency) -> Checked:
@@ -111,7 +121,8 @@ def rows_of(result: RunResult, checked: list[Checked]) -> list[dict[str, Any]]:
             stages = counts[place - 1]
             row |= {"prompts": stages["generate"]["prompts"], "tokens": stages["generate"]["tokens"]}
             row |= {"kl": stages["kl"]["kl_to_sft"], "gain": _gain(after, checked[0]).as_dict()}
-        rows.append({**row, "gold": sum(after.gold) / len(after.gold), "met": after.met_share})
+        level = bootstrap_mean(after.gold)
+        rows.append({**row, "gold": level.estimate, "low": level.low, "high": level.high, "met": after.met_share})
     return rows
 
 
@@ -168,34 +179,50 @@ def held_out_rows(asked: list[Prompt], checked: list[Checked]) -> list[dict[str,
 
 
 def sections(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the run's page shows beside the run: the gain in gold after every iteration, and the held-out answers."""
-    gains = [(row["iteration"], row["gain"]) for row in found["iterations"] if "gain" in row]
-    points = [{"x": t, "y": gain["estimate"], "low": gain["low"], "high": gain["high"]} for t, gain in gains]
-    rows = []
-    for row in Random(0).sample(found["held_out"], len(found["held_out"])):
-        answers = [_section_answer(row[name], row["constraints"]) for name in ("before", "after")]
-        rows.append({"prompt": row["prompt"], "answers": answers})
+    """What the run's page shows in front: gold with its interval, tokens saved, every held-out answer with its checks.
+
+    The start stands at iteration -1 of the curve.
+    """
+    points = [
+        {"x": place - 1, "y": row["gold"], "low": row["low"], "high": row["high"]}
+        for place, row in enumerate(found["iterations"])
+    ]
+    why = [
+        [row["iteration"], row["regenerated"], row["reward_regenerated"], row["kept"], row["reward_kept"]]
+        for row in found["regenerated"]
+    ]
+    saved_note = "After iteration 0 {sampled:,.0f} tokens were sampled; ratio 1 takes about {at_ratio_1:,.0f}."
     return [
         {
             "kind": "curve",
-            "title": "Gain on held-out prompts",
-            "note": "Gold (1 to 10) less the start policy's, mean over held-out prompts, with 95% intervals.",
-            "y": "gain in gold",
-            "series": [{"name": "gain", "points": points}],
+            "title": "Held-out gold, 1 to 10",
+            "note": "Mean over the held-out prompts with its 95% interval; the start policy stands at -1.",
+            "y": "gold",
+            "series": [{"name": "OPTune, ratio 0.5", "points": points}],
+        },
+        {
+            "kind": "table",
+            "title": "Which prompts were regenerated",
+            "note": f"Those with the lowest mean reward. {saved_note.format(**found['saved'])}",
+            "columns": ["iteration", "regenerated", "their mean reward before", "kept", "their mean reward"],
+            "rows": why,
         },
         {
             "kind": "answers",
-            "title": "Held-out answers",
-            "note": "Every held-out prompt, in a random order, with gold and the constraints that are met.",
+            "title": "Held-out prompts, before and after",
+            "note": "The number beside an answer is its gold; no prompt and no topic here was trained on.",
             "names": ["before", "after"],
-            "rows": rows,
+            "rows": [_answers(row) for row in found["held_out"]],
         },
     ]
 
 
-def _section_answer(side: dict[str, Any], constraints: list[str]) -> dict[str, Any]:
-    checks = [{"name": name, "met": met} for name, met in zip(constraints, side["met"], strict=True)]
-    return {"text": side["answer"], "reward": side["gold"], "checks": checks}
+def _answers(row: dict[str, Any]) -> dict[str, Any]:
+    answers = []
+    for side in (row["before"], row["after"]):
+        checks = [{"name": name, "met": met} for name, met in zip(row["constraints"], side["met"], strict=True)]
+        answers.append({"text": side["answer"], "reward": side["gold"], "checks": checks})
+    return {"prompt": row["prompt"], "answers": answers}
 
 
 def told(found: dict[str, Any]) -> str:

@@ -45,8 +45,9 @@ def test_the_demo_shows_held_out_answers_before_and_after_and_what_was_regenerat
     gold = [row["after"]["gold"] - row["before"]["gold"] for row in found["held_out"]]
     assert len(gold) == 6 and found["gain"]["estimate"] == pytest.approx(sum(gold) / 6)
     assert found["gain"]["low"] <= found["gain"]["estimate"] <= found["gain"]["high"]
-    page = (demo.FOLDER / "view.html").read_text("utf-8")
-    assert "Gain on held-out prompts" in page and "Held-out answers" in page and "view.html" in printed
+    page = (demo.FOLDER / "demo.html").read_text()
+    for title in ("Held-out gold, 1 to 10", "Which prompts were regenerated", "Held-out prompts, before and after"):
+        assert title in page
     assert "held-out prompts, drawn at random" in printed and "ratio 1 takes about" in printed
     assert all(character.isprintable() or character == "\n" for character in printed)
 
