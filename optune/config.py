@@ -50,7 +50,11 @@ OPERATIONAL: dict[str, Any] = {
 LATER = {"exclude_if": lambda value: value is None}
 # Where a person's configuration says nothing: safer, and faster. No defaults of the options: what was recorded before
 # there were any did without them, and so do the presets whose results are older.
-RECOMMENDED = {"pairs": {"without_words": "left_out"}, "training": {"batching": "length_grouped"}}
+RECOMMENDED = {
+    "generation": {"sampler": "inverse_cdf"},
+    "pairs": {"without_words": "left_out"},
+    "training": {"batching": "length_grouped"},
+}
 
 
 # Marks options that name a folder, a file or something on the hub; or `scheme:name`, such as `sandbox:policy`, which
@@ -231,6 +235,9 @@ class GenerationConfig(Section):
     vllm: VllmConfig | None = Field(None, **LATER)
     ray: RayConfig | None = Field(None, **LATER)
     workers: int | None = Field(None, ge=1, description="`engine: hf`: processes, each with a GPU of its own", **LATER)
+    sampler: Literal["inverse_cdf"] | None = Field(
+        None, description="`engine: hf`: one random number a token; other tokens than without, by the same law", **LATER
+    )
 
     @model_validator(mode="after")
     def _check_workers(self) -> GenerationConfig:

@@ -188,16 +188,16 @@ def test_the_noise_is_exponential_and_unrelated_between_rows_steps_and_tokens():
     import torch
     from scipy.stats import kstest
 
-    from optune.generate.hf import _exponential, _mix, _signed
+    from optune.generate.noise import exponential, mix, signed
 
     keys = torch.tensor([stream_key(0, 0, str(i), 0) for i in range(5_000)])
-    columns = torch.cat([_exponential(keys, step, 3) for step in (0, 1, 511)], dim=1).T
-    along = _exponential(keys[:1], 7, 5_000), torch.cat([_exponential(keys[:1], step, 1) for step in range(5_000)]).T
+    columns = torch.cat([exponential(keys, step, 3) for step in (0, 1, 511)], dim=1).T
+    along = exponential(keys[:1], 7, 5_000), torch.cat([exponential(keys[:1], step, 1) for step in range(5_000)]).T
     everything = torch.cat([columns, *along])
     assert all(kstest(row.numpy(), "expon").pvalue > 1e-3 for row in everything)
     assert (torch.corrcoef(everything) - torch.eye(len(everything))).abs().max() < 0.06
     # the first number that SplitMix64 publishes for state 0
-    assert _mix(torch.tensor(_signed(0x9E3779B97F4A7C15))).item() == _signed(0xE220A8397B1DCDAF)
+    assert mix(torch.tensor(signed(0x9E3779B97F4A7C15))).item() == signed(0xE220A8397B1DCDAF)
 
 
 def test_the_policy_sees_its_chat_template_with_the_assistants_turn_open(make):

@@ -30,7 +30,7 @@ from experiments.bench import (
 )
 from experiments.bench.rows import Row, row_text
 from experiments.bench.table import RESULTS, whole
-from experiments.bench.worlds import SANDBOXES, SIZES, World, world
+from experiments.bench.worlds import PRESETS, REAL, SANDBOXES, SIZES, World, world
 from experiments.compute.setting import RUNS
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
@@ -51,6 +51,7 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
 }
 # What is measured of which model, unless one is named.
 DEFAULT = {"tiny": tuple(MEASURES), "10m": ("sampling", "sampling_vllm")}
+REAL_MEASURES = ("sampling",)  # the others need a reward model
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less
 PACKAGES = ("torch", "transformers", "trl")
@@ -92,7 +93,7 @@ def _estimate(mine: dict[str, Any], model: str, name: str) -> float:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", choices=[*SANDBOXES, *SIZES], help="this one alone (default: tiny, then 10m)")
+    parser.add_argument("--model", choices=[*PRESETS, *SIZES], help="this one alone (default: tiny, then 10m)")
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), metavar="MEASURE", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
@@ -103,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
         until = time.monotonic() + 60 * options.minutes
         model = options.model or ("nano" if options.quick else None)
         asked = options.only or [name for name in MEASURES if name not in ON_REQUEST]
-        for of, names in ({model: tuple(MEASURES)} if model else DEFAULT).items():
+        for of, names in ({model: REAL_MEASURES if model in REAL else tuple(MEASURES)} if model else DEFAULT).items():
             path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
         if not options.quick:
             documents.update({"bench": whole()})

@@ -2,6 +2,7 @@
 
 `tiny` (and `nano`, for a quick try) is the sandbox's own world. `10m` and `100m` are random Llamas of about that size,
 for larger machines: prompts of random words and many end tokens, so that lengths are mixed as they are in real use.
+`smollm2` is the real model of the preset of that name.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from optune.utils.hashing import stable_hash
 
 # The sandbox's presets that are measured, and what is changed in them: every loop here has a reward model.
 SANDBOXES = {"tiny": (), "nano": ("reward.kind=sequence_classifier", "reward.model=sandbox:reward")}
+# Presets of a real model: without an evaluation, whose baseline takes long to build, and with a batch of prompts.
+REAL = {"smollm2": ("evaluation=null", "prompts.limit=32")}
+PRESETS = SANDBOXES | REAL
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,13 @@ class World:
 
 def world(name: str, threads: int) -> World:
     """Raises UserError for an unknown name."""
-    if name in SANDBOXES:
-        setting = Setting(name, (f"threads={threads}", *SANDBOXES[name]))
+    if name in PRESETS:
+        setting = Setting(name, (f"threads={threads}", *PRESETS[name]))
         config = setting.resolve(setting.config)
     elif name in SIZES:
         config = _random_world(name, SIZES[name], threads)
     else:
-        raise UserError(f"There is no model {name!r}; known: {', '.join((*SANDBOXES, *SIZES))}.")
+        raise UserError(f"There is no model {name!r}; known: {', '.join((*PRESETS, *SIZES))}.")
     return World(name, config, _prompts(config), _parameters(config.policy.model))
 
 

@@ -48,4 +48,6 @@ def sampling_key(settings: SamplingSettings) -> dict[str, Any]:
         from optune.generate.vllm import vllm_key
 
         fields["vllm"] = vllm_key(settings)
+    if "hf" not in (settings.engine, fields.get("ray", {}).get("engine")):
+        fields.pop("sampler", None)  # the other engines sample in their own way
     return fields

@@ -2,7 +2,8 @@
 
 What makes it fast: a prompt is computed once for all its responses; prompts of like length share a batch; finished
 rows leave it; keys and values are written into memory set aside for them instead of being copied at every step; and a
-nucleus sampling needs no sort.
+nucleus sampling needs no sort. `sampler: inverse_cdf` draws with one number per token where the default hashes one for
+every token of the vocabulary, and attends to shared heads without copying them: other tokens, by the same law.
 
 What makes it reproducible: the noise behind a token is a hash of the response's key, the step and the token id, so it
 depends on nothing else. Batch, padding and threads then reach the tokens only through the rounding of the logits (about
@@ -21,6 +22,8 @@ from transformers import AutoModelForCausalLM
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from optune.config import SamplingSettings
+from optune.generate import grouped_attention, inverse_cdf
+from optune.generate.noise import exponential
 from optune.generate.prepare import Prepared, in_batches, prepare, stream_key, temperature_of
 from optune.types import Prompt, Response
 from optune.utils.checkpoints import load_model
@@ -66,12 +69,13 @@ def answer(
     """`sample` with a loaded network and prepared prompts."""
     ids, stop = start.ids, start.stop
     drawn: dict[int, list[tuple[list[int], float]]] = {}
-    for batch in in_batches(ids, settings):
-        keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
-        rows = decode([ids[i] for i in batch], keys, network, settings, stop)
-        drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
-        if on_progress:
-            on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
+    with grouped_attention.used(network, settings.sampler == "inverse_cdf"):
+        for batch in in_batches(ids, settings):
+            keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
+            rows = decode([ids[i] for i in batch], keys, network, settings, stop)
+            drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
+            if on_progress:
+                on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
 
     flat = [(prompt, k, *drawn[i][k]) for i, prompt in enumerate(prompts) for k in range(settings.n)]
     texts = start.tokenizer.batch_decode([tokens for _, _, tokens, _ in flat], skip_special_tokens=True)
@@ -127,11 +131,11 @@ def decode(
     row = torch.arange(len(keys), device=device)  # the row of `tokens` that each row of the batch fills
     alive = torch.ones_like(row, dtype=torch.bool)
     temperature = _temperature(settings, n, device)
+    pick = inverse_cdf.pick if settings.sampler == "inverse_cdf" else _pick
     for step in range(steps):
         own = temperature[row % n] if isinstance(temperature, torch.Tensor) else temperature
-        token = draw(logits, keys[row], step, own, settings.top_p)
+        token, logprob = pick(logits, keys[row], step, own, settings.top_p)
         tokens[row, step] = torch.where(alive, token, UNUSED)
-        logprob = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
         logprobs[row] += torch.where(alive, logprob, 0)
         alive &= ~torch.isin(token, stop)
         left = int(alive.sum())
@@ -155,6 +159,14 @@ def _temperature(settings: SamplingSettings, n: int, device: torch.device) -> fl
     return torch.tensor([[temperature_of(settings, k)] for k in range(n)], dtype=torch.float32, device=device)
 
 
+def _pick(
+    logits: torch.Tensor, keys: torch.Tensor, step: int, temperature: float | torch.Tensor, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `draw` draws, and its log-probability at temperature 1, in nats: (rows,) each."""
+    token = draw(logits, keys, step, temperature, top_p)
+    return token, logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
+
+
 def draw(
     logits: torch.Tensor, keys: torch.Tensor, step: int, temperature: float | torch.Tensor, top_p: float
 ) -> torch.Tensor:
@@ -169,7 +181,7 @@ def draw(
     if not isinstance(temperature, torch.Tensor) and temperature == 0:
         return logits.argmax(-1)
     weights = torch.softmax(logits / temperature, -1)
-    race = weights / _exponential(keys, step, weights.shape[-1])
+    race = weights / exponential(keys, step, weights.shape[-1])
     token = race.argmax(-1)
     rows = torch.arange(len(race), device=race.device)  # those whose winner is still to be checked
     while top_p < 1:
@@ -180,32 +192,6 @@ def draw(
         rows, weights, race = rows[outside], weights[outside], race[outside] * likelier[outside]
         token[rows] = race.argmax(-1)
     return token
-
-
-def _exponential(keys: torch.Tensor, step: int, vocabulary: int) -> torch.Tensor:
-    """Standard exponential numbers (rows, vocabulary), each a function of its row's key, `step` and token id alone."""
-    golden = _signed(0x9E3779B97F4A7C15)
-    states = _mix(keys + torch.tensor(step + 1, device=keys.device) * golden)
-    x = _mix(states[:, None] + torch.arange(1, vocabulary + 1, device=keys.device) * golden)
-    uniform = _shift(x, 11).float().add_(0.5).mul_(2.0**-53)  # fine near 0, where the winners are
-    return uniform.neg_().log1p_().neg_()
-
-
-def _mix(x: torch.Tensor) -> torch.Tensor:
-    """The finaliser of SplitMix64, a hash of 64 bits to 64 bits, in wrapping signed integers."""
-    x = (x ^ _shift(x, 30)).mul_(_signed(0xBF58476D1CE4E5B9))
-    x = x.bitwise_xor_(_shift(x, 27)).mul_(_signed(0x94D049BB133111EB))
-    return x.bitwise_xor_(_shift(x, 31))
-
-
-def _signed(constant: int) -> int:
-    """An unsigned 64-bit constant as the signed integer with the same bits."""
-    return constant - (1 << 64)
-
-
-def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical right shift: torch's own copies the sign into the bits that become free."""
-    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _closed_up(alive: torch.Tensor, left: int) -> torch.Tensor:
