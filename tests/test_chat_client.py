@@ -275,7 +275,7 @@ def test_a_retry_after_of_nothing_shortens_no_backoff(tmp_path, told):
             return httpx2.Response(429, headers={"retry-after": told})
 
     with pytest.raises(UserError, match="never answered"):
-        client(tmp_path, Refusing(), max_attempts=4, backoff=0.1).ask(requests(1))
+        client(tmp_path, Refusing(), max_attempts=4, backoff=0.1, max_backoff=30.0).ask(requests(1))
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert len(times) == 4 and all(wait >= 0.05 * 2**k for k, wait in enumerate(waits))
 
