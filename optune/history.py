@@ -46,12 +46,15 @@ ROWS = 1 << 16
 
 
 def write_responses(path: Path, responses: Iterable[Response]) -> None:
-    """One row per response, in the order given; responses that are made one after the other are never all held."""
+    """One row per response, in the order given. At most ROWS responses are held in memory."""
     write_rows(path, SCHEMA, map(_table, chunks(responses, ROWS)))
 
 
 def _table(responses: Sequence[Response]) -> pa.Table:
-    return pa.table({name: [getattr(r, name) for r in responses] for name in SCHEMA.names}, schema=SCHEMA)
+    columns = {}
+    for name in SCHEMA.names:
+        columns[name] = [getattr(response, name) for response in responses]
+    return pa.table(columns, schema=SCHEMA)
 
 
 def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -62,7 +65,7 @@ def chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def write_rows(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
-    """Parquet in row groups of ROWS rows, whatever the sizes of `tables`; no more than that and a table is held."""
+    """Parquet in row groups of ROWS rows, whatever the sizes of `tables`. Memory holds one group and one table."""
     with pq.ParquetWriter(path, schema) as writer:
         waiting, written = schema.empty_table(), False
         for table in tables:
@@ -93,8 +96,11 @@ def read_responses(path: Path) -> list[Response]:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Which prompts a file's rows answer: of each row its prompt's place among those asked for (-1: not among them),
-    and the iteration that sampled it."""
+    """Which prompts a file's rows answer.
+
+    place: (rows,) int, each row's prompt as a place among the prompts asked for, -1 where it is none of them.
+    iteration: (rows,) int, the iteration that sampled each row.
+    """
 
     path: Path
     place: np.ndarray
@@ -136,7 +142,7 @@ class History:
             yield Sampled(path, place.to_numpy(), rows["iteration"].to_numpy())
 
     def latest(self, prompt_ids: Sequence[str] | pa.Array) -> Iterator[tuple[Sampled, np.ndarray]]:
-        """For each file which of its rows (boolean) are the newest ones of their prompts."""
+        """For each file, a mask (rows,) of the rows that are the newest responses to their prompts."""
         files = list(self.sampled(prompt_ids))
         newest = np.full(len(prompt_ids) + 1, -1)  # the last place stands for all others
         for rows in files:
@@ -163,12 +169,12 @@ class History:
             for t in np.unique(rows.iteration):
                 here = np.flatnonzero((rows.iteration == t) & (rows.place >= 0))
                 place, best = rows.place[here], np.full(n, np.nan)
-                np.fmax.at(best, place, reward[here])
+                np.fmax.at(best, place, reward[here])  # `at`, since a prompt has several rows
                 gains.append(best - before)
                 before = np.where(np.isnan(best), before, best)
                 sampled_at[place] = t
                 rewards[place] = np.nan
-                missing = max(0, int(index.max(initial=-1)) + 1 - rewards.shape[1])
+                missing = max(0, int(index.max(initial=-1)) + 1 - rewards.shape[1])  # columns for more responses
                 rewards = np.hstack([rewards, np.full((n, missing), np.nan)])
                 rewards[place, index[here]] = reward[here]
         return HistoryView(
@@ -193,7 +199,7 @@ class History:
                 for place, row in zip(rows.place[here], batch.take(here - start).to_pylist(), strict=True):
                     texts[place][row["index"]] = row["text"]
                 start += len(batch)
-        return [[by_index[i] for i in sorted(by_index)] for by_index in texts]
+        return [[text for _, text in sorted(by_index.items())] for by_index in texts]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 
 def content_hash(path: str | Path) -> str:
-    """The identity of an input: a file's or folder's content, or a hub name as it stands."""
+    """The hash of an input: of a file's or folder's content, or of a hub name as it is written."""
     path = Path(path)
     if not path.exists():
         return stable_hash("hub", str(path))
@@ -47,10 +47,10 @@ def content_hash(path: str | Path) -> str:
 
 @cache
 def _content_hash(path: Path, state: tuple[tuple[Path, int, int], ...]) -> str:
-    """`content_hash` of what is there, read once per process as long as its `state` stays (7B weights are 14 GB)."""
+    """`content_hash`, computed again only if sizes or times (`state`) change: 7B weights are 14 GB to read."""
     if path.is_file():
         return sha256_of(path)
-    pruned = _pruned(path)  # what a stage consisted of stays its identity
+    pruned = _pruned(path)  # a pruned stage keeps the digest that it had with its weights
     return pruned["digest"] if pruned else stable_hash(hash_files(path))
 
 
@@ -151,19 +151,19 @@ def intact(folder: Path, *names: str) -> bool:
 
 
 def files_of(folder: Path, record: Mapping[str, Any]) -> dict[str, str]:
-    """`hash_files` of a stage's folder; a file that was freed (`prune`) counts as its record has it."""
+    """`hash_files` of a stage's folder. For pruned files the recorded hash is used."""
     return hash_files(folder) | {name: record["files"][name] for name in record.get("pruned", ())}
 
 
 def set_aside(folder: Path) -> None:
-    """Move a damaged folder out of the way; it is kept, and named on stderr."""
+    """Rename a damaged folder, so that the stage can be made again. Nothing is deleted; stderr names the new name."""
     aside = folder.with_name(f"{folder.name}.damaged-{int(time.time())}")
     os.replace(folder, aside)
     print(f"{folder}: its files are not what it recorded; set aside as {aside.name} and made again.", file=sys.stderr)
 
 
 def prune(folder: Path) -> int:
-    """Free a finished stage's weights and keep its record, so that what was made from it stays valid; bytes freed."""
+    """Delete a finished stage's weights and keep its record, so that later stages stay valid. Returns bytes freed."""
     record = read_object(folder / STAGE_FILE, "files")
     weights = sorted(name for name in record["files"] if name.endswith(".safetensors"))
     write_json(folder / STAGE_FILE, {**record, "pruned": weights})
@@ -184,7 +184,7 @@ def _pruned(folder: Path) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """One process per run directory: a second one is refused with the first one's identity."""
+    """One process per run directory. A second one gets a UserError that names the process at work."""
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         (run_dir / "lock").touch()

@@ -9,6 +9,7 @@ it would take as long as the run.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import tempfile
@@ -246,14 +247,14 @@ class _Replay(Stages):
             yield from _unequal(f"prompts {fate}", count, counts["left_out"].get(fate, counts["offered"]))
         if used - {stable_hash(row["prompt"], ())[:16] for row in rows if row["fate"] == "used"}:
             yield "it holds a prompt that the writer did not write"
-        held_out = {text for name in options.held_out for text in held_out_texts(name)} if options else set()
+        held_out = set().union(*map(held_out_texts, options.held_out)) if options else set()
         if held_out & {normalised(p.text) for p in load_prompts(made / "prompts.parquet")}:
             yield "it holds a prompt of an evaluation set"
 
     def _check_generate(self, t: int, made: Artefact) -> Iterator[str]:
         rows = read_responses(made / "responses.parquet")
         selected = read_json(self.made["select"] / "selected.json")
-        expected = Counter((i, index) for i in selected for index in range(self.config.generation.n))
+        expected = Counter(itertools.product(selected, range(self.config.generation.n)))
         if Counter((r.prompt_id, r.index) for r in rows) != expected:
             yield f"its responses are not {self.config.generation.n} to each of the {len(selected)} selected prompts"
         if {r.iteration for r in rows} - {t}:
@@ -280,7 +281,9 @@ class _Replay(Stages):
     def _check_pairs(self, t: int, made: Artefact) -> Iterator[str]:
         """Groups of responses in = pairs + groups left out, counted without the code that pairs."""
         sets = self.asked if self.config.pairs.view == "all" else self.asked[-1:]
-        wanted = {p.prompt_id for artefact in sets for p in load_prompts(artefact / "prompts.parquet")}
+        wanted: set[str] = set()
+        for artefact in sets:
+            wanted |= {prompt.prompt_id for prompt in load_prompts(artefact / "prompts.parquet")}
         frame = History(self.scored).numbers
         frame = frame[frame["prompt_id"].isin(wanted)]
         if self.config.pairs.view == "fresh":

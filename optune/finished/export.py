@@ -103,7 +103,9 @@ MEASURES = (
 def _measured(stages: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Titles of what this run's stages measured, and a row per iteration."""
     counts_of = {(entry["iteration"], entry["stage"]): entry["counts"] for entry in stages}
-    counted = {(stage, name) for (_, stage), counts in counts_of.items() for name in counts}
+    counted = set()
+    for (_, stage), counts in counts_of.items():
+        counted |= {(stage, name) for name in counts}
     measures = [measure for measure in MEASURES if (measure[1], measure[2]) in counted]
     rows = []
     for t in sorted({iteration for iteration, _ in counts_of}):
@@ -114,7 +116,10 @@ def _measured(stages: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[t
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     cells = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(str(c).replace('|', '/') for c in row)} |" for row in cells)
+    lines = []
+    for row in cells:
+        lines.append(f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |")
+    return "\n".join(lines)
 
 
 def _on_hub(name: str) -> bool:

@@ -23,7 +23,7 @@ class StageEntry(TypedDict):
 
 
 class ToldEntry(StageEntry):
-    """A stage as `on_stage` hears of it: reused is whether it was there already."""
+    """A stage as `on_stage` gets it. reused: it was taken from the store."""
 
     reused: bool
 
@@ -55,14 +55,14 @@ class Manifest:
             )
 
     def add(self, entry: StageEntry) -> None:
-        """List one more stage; while a run is being continued, the file does not shrink."""
+        """List one more stage. A continued run writes the file only once it has as many stages as before."""
         self.entries.append(entry)
         if len(self.entries) >= self.listed:
             write_json(self.path, {"config": self.config, "stages": self.entries})
 
 
 def results_config(config: RunConfig) -> dict[str, Any]:
-    """The configuration without what says nothing about results: other engines' options, for one."""
+    """The configuration without the options that cannot change results, such as those of engines not in use."""
     fields = config.model_dump(exclude=OPERATIONAL)
     used = {config.generation.engine} | ({"vllm"} if config.generation.engine == "ray" else set())
     for engine in {"server", "vllm", "ray"} - used:

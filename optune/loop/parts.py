@@ -50,7 +50,7 @@ PARTS_OF = {step.name: step.parts for step in (*STEPS, VALIDATE) if step.parts} 
 
 
 def parts_of(config: RunConfig) -> dict[str, Any]:
-    """The parts by their names; a name that stands for nothing fails here, before anything is computed."""
+    """The configured parts by name. Raises UserError for an unknown one, before anything is computed."""
     chosen = {}
     for name, part in PARTS.items():
         chosen[name] = resolve(part.registry, part.chosen(config) or part.default, part.title)
@@ -58,7 +58,7 @@ def parts_of(config: RunConfig) -> dict[str, Any]:
 
 
 def source_hashes(stage: str, parts: dict[str, Any]) -> dict[str, str]:
-    """What a stage's parts from outside the package consist of, so that an edited one is not taken for the old one."""
+    """The SHA-256 of the source files of a stage's parts from outside the package: an edit changes the stage's key."""
     hashes = {name: _source_hash(parts[name]) for name in PARTS_OF.get(stage, ())}
     return {name: source for name, source in hashes.items() if source}
 

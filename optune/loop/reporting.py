@@ -1,10 +1,10 @@
 """`report_to`: a run's numbers in TensorBoard, Weights & Biases, Trackio and the like, through accelerate's trackers.
 
-One tracker run for a whole run of the loop. Its step is the number of updates so far; every update's metrics keep TRL's
-names below `train/`, and every finished stage adds its counts and seconds (`generate/tokens`, `score/reward_mean`,
-`train/seconds`, ...), with the iteration beside them. An iteration's means of TRL's metrics stand below
-`train_summary/`, so that no tag has two values at one step. A tracker that writes into the run directory (TensorBoard)
-continues there: stages that it has are not told again when a run is continued.
+A whole run of the loop is one tracker run, and its step is the number of updates so far. Every update logs TRL's
+metrics under `train/`. Every finished stage logs its counts, its seconds and the iteration (`generate/tokens`,
+`score/reward_mean`, `train/seconds`, ...). An iteration's means of TRL's metrics are logged under `train_summary/`, so
+that no tag has two values at one step. A tracker that writes into the run directory (TensorBoard) continues there: a
+continued run does not log the stages again that it has.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Rollouts:
         return load_tokenizer(policy, trust_remote_code=self.config.policy.trust_remote_code)
 
     def fitting(self, policy: str, prompts: Sequence[Prompt], max_tokens: int) -> tuple[list[Prompt], int]:
-        """The prompts of at most `max_tokens` as the policy sees them, and how many are longer: they are never cut."""
+        """The prompts of at most `max_tokens` tokens of the policy's, and how many are longer. None is cut."""
         too_long = set(encode_prompts(self.tokenizer(policy), prompts, max_tokens)[1])
         return [p for p in prompts if p.prompt_id not in too_long], len(too_long)
 
@@ -48,7 +48,7 @@ class Rollouts:
         t: int,
         tell: bool = True,
     ) -> Iterator[Response]:
-        """Responses of iteration `t` to `prompts`, of which there are `count`; `tell`: `on_progress` hears of it."""
+        """Responses of iteration `t` to `prompts`, of which there are `count`; with `tell`, `on_progress` is called."""
         done = 0
 
         def on_progress(sampled: int, of: int) -> None:
@@ -62,9 +62,9 @@ class Rollouts:
     def score(
         self, prompts: Iterable[Prompt], fresh: Iterable[Response], raw: list[float] | None = None
     ) -> Iterator[Response]:
-        """Responses with their rewards; they stand in the prompts' order.
+        """The responses `fresh` with their rewards. They must be in the order of their prompts.
 
-        `raw` gets the rewards as they are without a length penalty.
+        `raw` gets the rewards without the length penalty.
         """
         score, asked = None, iter(prompts)
         by_id: dict[str, Prompt] = {}
@@ -81,9 +81,10 @@ class Rollouts:
             by_id = {last: by_id[last]}
 
     def scorer(self, raw: list[float] | None = None) -> Score:
-        """The reward, loaded: rewards of responses, each to the prompt at its place. UserError if not finite.
+        """Loads the reward; returns a function (prompts, responses) -> rewards, where prompts[i] is of responses[i].
 
-        A length penalty is taken off here, so that it holds for all that rewards are for; `raw` gets them without it.
+        The length penalty is subtracted here, so the penalised reward is used for selection, pairs and training alike.
+        `raw` gets the rewards without it. The function raises UserError where a reward is not finite.
         """
         reward, penalty = self.reward(self.config.reward), self.config.reward.length_penalty
 

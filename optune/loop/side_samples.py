@@ -1,5 +1,7 @@
-"""What is sampled beside Algorithm 1, once, and stored by its key, in no manifest: answers that a prompt source asks
-for, and the mean rewards that a ranking is centered by.
+"""Extra samples that Algorithm 1 does not have: cached, and not listed in the manifest.
+
+They are the answers that a prompt source asks for, and each prompt's mean reward under the start policy, by which
+`lowest_centered` ranks.
 """
 
 from __future__ import annotations
@@ -41,9 +43,9 @@ def _answers(
     n: int,
     counts: dict[str, Any],
 ) -> list[Response]:
-    """`n` rewarded responses to each prompt that is not too long; made once, whoever asks.
+    """`n` rewarded responses to each prompt that is not too long, sampled once and then taken from the store.
 
-    Seconds go to `counts`; they are those of the first time.
+    The seconds that sampling took (the first time, if it is taken from the store) are added to `counts`.
     """
     config = rollouts.config
     settings = config.sampling().model_copy(update={"n": n})
@@ -66,9 +68,10 @@ def _answers(
 
 
 def reward_offsets(rollouts: Rollouts, store: StageStore, prompts: Artefact) -> Artefact:
-    """The mean reward of each prompt under the start policy: what a Bradley-Terry reward leaves free per prompt.
+    """The mean reward of each prompt's responses under the start policy.
 
-    Sampled once per run, by streams of their own, so that ranking and offset share no noise; not in the ledger.
+    A Bradley-Terry reward (Eq. 1) is free up to such an offset per prompt. The responses are sampled once per run, with
+    random streams of their own, so that ranking and offset share no noise. They are not in the ledger of costs.
     """
     config = rollouts.config
     settings = config.sampling().model_copy(update={"n": config.selection.offset_samples})

@@ -76,7 +76,7 @@ class Stages:
         return self.manifest.entries
 
     def prompts(self, t: int, policy: str, history: History) -> Artefact:
-        """This iteration's prompt set, without those longer than the limit (counted, never cut)."""
+        """P_t, this iteration's prompts. Those longer than the limit are left out and counted, never cut."""
         settings = self.config.prompts
 
         def build(folder: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Stages:
         return self._run(t, "select", build, fields, inputs | ({"offsets": offsets.digest} if offsets else {}))
 
     def generate(self, t: int, policy: str, prompts: Artefact, selected: Artefact) -> Artefact:
-        """Line 8: fresh responses, in the prompts' order, so that the ranking does not enter the key."""
+        """Line 8: fresh responses, in the prompts' order. The key depends on which are selected, not on ranks."""
         settings = self.config.sampling()
         wanted = set(read_json(selected / "selected.json"))
 
@@ -140,10 +140,10 @@ class Stages:
         return self._run(t, "generate", build, fields, inputs)
 
     def score(self, t: int, prompts: Artefact, responses: Artefact) -> Artefact:
-        """Line 19: rewards of the fresh responses only. What it writes is the iteration's part of the history.
+        """Line 19: rewards the fresh responses and writes the iteration's part of the history.
 
-        With a length penalty the history has the penalised rewards, and `raw_rewards.json` the model's own, in the
-        same order.
+        With a length penalty the history holds the penalised rewards, and `raw_rewards.json` the reward model's own, in
+        the same order.
         """
         settings = self.config.reward
 
@@ -169,11 +169,11 @@ class Stages:
         return self._run(t, "score", build, fields, inputs)
 
     def pairs(self, t: int, prompts: Artefact, history: History) -> Artefact:
-        """Lines 12-18 and 20: fresh and reused responses as pairs; groups that make none are counted by reason.
+        """Lines 12-18 and 20: pairs of fresh and reused responses. Groups that make no pair are counted by reason.
 
-        Pairs of `pairs.offline` count as older than any: a view of the newest or of all has them in every iteration,
-        one of the fresh alone in iteration 0. Where pairs may be of other prompts than this iteration's,
-        `prompts.parquet` beside them has all of theirs.
+        Pairs of `pairs.offline` are older than iteration 0. The views `latest` and `all` use them in every iteration,
+        `fresh` in iteration 0 alone. Where pairs may be of other prompts than this iteration's, the stage writes the
+        prompts of all its pairs to a `prompts.parquet` of its own.
         """
         settings = self.config.pairs
         earlier = self._earlier_prompts(prompts) if settings.view == "all" else []
@@ -212,7 +212,7 @@ class Stages:
             step = Step(config, t, policy, reference, asked, rows, self.rollouts.scorer, beta_2, seed, self.on_log)
             return self.parts["learner"](step, folder)
 
-        # What the loss does not read is no part of the key: arms that differ only there share the step.
+        # The key leaves out what the loss does not read, so arms that differ only there share the training.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
         fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
@@ -254,7 +254,7 @@ class Stages:
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def validate(self, t: int, policy: str) -> Artefact:
-        """The mean reward of the policy just trained on the validation prompts: the best one's is the highest."""
+        """The mean reward on the validation prompts. The run's best policy has the highest."""
         settings, asking = self.config.validation, self.config.validating()
 
         def build(folder: Path) -> dict[str, Any]:
@@ -340,16 +340,21 @@ class Stages:
 
     def _earlier_prompts(self, now: Artefact) -> list[Artefact]:
         """The prompt sets of earlier iterations, each once, without those equal to this one's."""
-        return list({artefact.digest: artefact for artefact in self.asked if artefact.digest != now.digest}.values())
+        by_digest = {artefact.digest: artefact for artefact in self.asked}
+        by_digest.pop(now.digest, None)
+        return list(by_digest.values())
 
 
 def _together(artefacts: list[Artefact]) -> dict[str, Prompt]:
-    """The prompts of several sets by their ids, each as the last of them has it."""
-    return {p.prompt_id: p for artefact in artefacts for p in load_prompts(artefact / "prompts.parquet")}
+    """The prompts of several sets by their ids; a later set's prompt replaces an earlier one's."""
+    by_id = {}
+    for artefact in artefacts:
+        by_id |= {prompt.prompt_id: prompt for prompt in load_prompts(artefact / "prompts.parquet")}
+    return by_id
 
 
 def _beside(folder: Path, prompts: list[Prompt]) -> Path:
-    """The prompts that a stage's pairs are of, where they are not the iteration's own: written beside them."""
+    """Write the prompts of a stage's pairs into its folder, where they are not the iteration's own."""
     path = folder / "prompts.parquet"
     write_prompts(path, prompts)
     return path

@@ -17,14 +17,13 @@ from typing import Any
 import pyarrow as pa
 
 from optune.config import RunConfig
-from optune.pairs.pairing import SCHEMA
+from optune.pairs.pairing import OF_A_SIDE, SCHEMA
 from optune.prompts.conversation import ADDING, ASKING, conversation_of, present, turns_of_chat
 from optune.prompts.files import check_characters, parse_prompt, rows_of
 from optune.prompts.tokens import encode_prompts
 from optune.types import Message, PreferencePair, Prompt, Response, UserError
 
 BEFORE_ALL = -1
-OF_A_SIDE = ("index", "iteration", "token_ids", "logprob")
 
 
 @dataclass
@@ -44,9 +43,10 @@ class OfflinePairs:
             "prompt": [self.prompts[p.prompt_id].text for p in self.pairs],
         }
         for side in ("chosen", "rejected"):
-            sides = [getattr(p, side) for p in self.pairs]
-            columns |= {side: [r.text for r in sides], f"score_{side}": [r.reward for r in sides]}
-            columns |= {f"{side}_{name}": [getattr(r, name) for r in sides] for name in OF_A_SIDE}
+            responses = [getattr(pair, side) for pair in self.pairs]
+            columns |= {side: [r.text for r in responses], f"score_{side}": [r.reward for r in responses]}
+            for name in OF_A_SIDE:
+                columns[f"{side}_{name}"] = [getattr(response, name) for response in responses]
         return pa.table(columns, schema=SCHEMA)
 
     @property

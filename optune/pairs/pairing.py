@@ -1,7 +1,7 @@
 """Which responses train, and how they pair: Algorithm 1, lines 12-18 and 20.
 
-A *view* says which responses are looked at; they are grouped by prompt and by the iteration that sampled them, and a
-*pairing* makes at most one (chosen, rejected) of each group. Every group that makes no pair is counted by its reason.
+A *view* says which responses are used. They are grouped by prompt and by the iteration that sampled them, and a
+*pairing* makes at most one pair (chosen, rejected) of each group. Groups that make no pair are counted by reason.
 """
 
 from __future__ import annotations
@@ -21,17 +21,23 @@ from optune.utils.registry import resolve
 
 Pairing = Callable[[Sequence[Response]], tuple[Response, Response]]
 
-_SIDE = [
-    ("index", pa.int32()),
-    ("iteration", pa.int32()),
-    ("token_ids", pa.list_(pa.int32())),
-    ("logprob", pa.float64()),
-]
+OF_A_SIDE = ("index", "iteration", "token_ids", "logprob")  # stored of both sides: chosen_index, ...
 SCHEMA = pa.schema(
     [
-        *[(name, pa.string()) for name in ("prompt_id", "prompt", "chosen", "rejected")],
-        *[(name, pa.float64()) for name in ("score_chosen", "score_rejected")],
-        *[(f"{side}_{name}", kind) for side in ("chosen", "rejected") for name, kind in _SIDE],
+        ("prompt_id", pa.string()),
+        ("prompt", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+        ("score_chosen", pa.float64()),
+        ("score_rejected", pa.float64()),
+        ("chosen_index", pa.int32()),
+        ("chosen_iteration", pa.int32()),
+        ("chosen_token_ids", pa.list_(pa.int32())),
+        ("chosen_logprob", pa.float64()),
+        ("rejected_index", pa.int32()),
+        ("rejected_iteration", pa.int32()),
+        ("rejected_token_ids", pa.list_(pa.int32())),
+        ("rejected_logprob", pa.float64()),
     ]
 )
 
@@ -104,8 +110,10 @@ def make_pairs(
         pairing=pairing,
         responses=lambda: rows,
     )
-    chosen, rejected = ([rows[i] for i in places] for places in (paired.chosen, paired.rejected))
-    return [PreferencePair(c.prompt_id, c, r) for c, r in zip(chosen, rejected, strict=True)], paired.left_out
+    pairs = []
+    for c, r in zip(paired.chosen, paired.rejected, strict=True):
+        pairs.append(PreferencePair(rows[c].prompt_id, rows[c], rows[r]))
+    return pairs, paired.left_out
 
 
 def has_words(text: str) -> bool:
@@ -115,7 +123,7 @@ def has_words(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Paired:
-    """The rows that make pairs, chosen and rejected, and how many groups make none, by reason.
+    """chosen, rejected: (pairs,) rows of each pair. left_out: how many groups make none, by reason.
 
     wordless: responses passed over because they have no words.
     """
@@ -209,8 +217,9 @@ def _by_function(
         members.setdefault(int(group[place]), []).append(place)
     chosen, rejected = np.zeros(groups, dtype=int), np.zeros(groups, dtype=int)
     for number, rows in members.items():
-        by_object = {id(responses[row]): row for row in rows}
-        chosen[number], rejected[number] = (by_object[id(r)] for r in pair([responses[row] for row in rows]))
+        row_of = {id(responses[row]): row for row in rows}
+        preferred, other = pair([responses[row] for row in rows])
+        chosen[number], rejected[number] = row_of[id(preferred)], row_of[id(other)]
     return chosen, rejected
 
 
@@ -269,5 +278,5 @@ def _pair_table(rows: pa.Table, paired: Paired, prompt_texts: pa.Array) -> pa.Ta
     columns |= {side: side_rows["text"] for side, side_rows in sides.items()}
     columns |= {f"score_{side}": side_rows["reward"] for side, side_rows in sides.items()}
     for side, side_rows in sides.items():
-        columns |= {f"{side}_{name}": side_rows[name] for name, _ in _SIDE}
+        columns |= {f"{side}_{name}": side_rows[name] for name in OF_A_SIDE}
     return pa.table(columns, schema=SCHEMA)

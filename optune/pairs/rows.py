@@ -22,7 +22,7 @@ from optune.types import UserError
 SIDES = ("chosen", "rejected")
 SCORES = [f"score_{side}" for side in SIDES]
 IDS = ["prompt_id", *(f"{side}_token_ids" for side in SIDES)]
-SAMPLED = [f"{side}_{name}" for side in SIDES for name in ("iteration", "logprob")]
+SAMPLED = ["chosen_iteration", "chosen_logprob", "rejected_iteration", "rejected_logprob"]
 AT_ONCE = 1024  # rows that iterating makes Python's
 
 
@@ -97,5 +97,5 @@ def _prompt_ids(prompts: Path, tokenizer: Any, max_tokens: int, wanted: pa.Chunk
 
 
 def _sampled_logprobs(pairs: pa.Table, side: str, t: int) -> pa.ChunkedArray:
-    """log pi(y|x) of one side as its sampler told it; null where it is not of iteration t, or it did not."""
+    """(pairs,) log pi(y|x) of one side as its sampler recorded it; null if of another iteration or unrecorded."""
     return pc.if_else(pc.equal(pairs[f"{side}_iteration"], t), pairs[f"{side}_logprob"], pa.scalar(None, pa.float64()))

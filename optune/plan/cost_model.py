@@ -366,7 +366,10 @@ def fresh_prompts(config: RunConfig, prompts: int, iteration: int) -> int:
 def shares(stages: Sequence[StageCost]) -> dict[str, float]:
     """Each phase's share of the time: Table 1 of the paper, for a run at ratio 1."""
     total = sum(stage.seconds for stage in stages)
-    return {phase: sum(s.seconds for s in stages if s.stage == phase) / total for phase in PHASES}
+    of_phase = {}
+    for phase in PHASES:
+        of_phase[phase] = sum(stage.seconds for stage in stages if stage.stage == phase) / total
+    return of_phase
 
 
 @dataclass(frozen=True)

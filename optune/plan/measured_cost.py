@@ -72,7 +72,9 @@ def fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
     """By phase the start (s) and the rate (s per operation) that predict `seconds` from `work` with least squares."""
     rates = {}
     for phase in PHASES:
-        work, seconds = (np.array([row[name] for row in rows if row["phase"] == phase]) for name in ("work", "seconds"))
+        of_phase = [row for row in rows if row["phase"] == phase]
+        work = np.array([row["work"] for row in of_phase])
+        seconds = np.array([row["seconds"] for row in of_phase])
         rate, start = np.polyfit(work, seconds, 1)
         through_origin = float(work @ seconds / (work @ work))
         rates[phase] = (float(start), float(rate)) if start > 0 else (0.0, through_origin)

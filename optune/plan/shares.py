@@ -6,7 +6,7 @@ have the prompt. Ours: the configuration's own training, with an engine of ours.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from optune.config import RunConfig
@@ -118,11 +118,15 @@ def _met(share: dict[str, float], batch: int, by_batch: dict[int, dict[str, floa
 
 def _gains(plain: dict[str, float], vllm: dict[str, float]) -> str:
     ratios = ", ".join(f"{ratio:g}" for ratio in RATIOS)
-    gains = [", ".join(f"{gain:.2f}" for gain in speedups(share)) for share in (plain, vllm)]
+    with_plain, with_vllm = (_two_decimals(speedups(share)) for share in (plain, vllm))
     return (
-        f"So selection at {ratios} makes an iteration {gains[0]} times as fast with plain batched generation, "
-        f"and {gains[1]} times with vLLM and our training, where little is left to save."
+        f"So selection at {ratios} makes an iteration {with_plain} times as fast with plain batched generation, "
+        f"and {with_vllm} times with vLLM and our training, where little is left to save."
     )
+
+
+def _two_decimals(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 def _plain(config: RunConfig, machine: Machine, batch: int) -> str:

@@ -206,7 +206,7 @@ def _count_tokens(counts: dict[str, Any], request: ChatRequest, reply: Reply) ->
 def _forbidden(options: SyntheticConfig, shown: Sequence[Shown], history: History) -> dict[str, Collection[str]]:
     """What a prompt must not repeat, by the reason to be counted: normalised texts, and the ids sampled before."""
     return {
-        "in_evaluation_set": {text for name in options.held_out for text in held_out_texts(name)},
+        "in_evaluation_set": set().union(*map(held_out_texts, options.held_out)),
         "in_reference_set": {normalised(record.question) for record in shown},
         "used_before": set(history.numbers["prompt_id"]),
     }

@@ -1,6 +1,6 @@
 """Selection strategies that are not the paper's: each a hypothesis about which prompts repay a fresh sample.
 
-Same contract as in `selection.py`: `f(view, k, rng) -> ids`, the first one first.
+Same contract as in `strategies.py`: `f(view, k, rng) -> ids`, in rank order.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ def lowest_centered(view: HistoryView, k: int, rng: np.random.Generator) -> np.n
 
 
 def low_and_varied(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Low reward *and* unlike rewards: the mean of both ranks.
+    """Low reward and rewards that differ: prompts with the lowest mean of both ranks.
 
-    Hypothesis: where all responses are equally bad there is nothing to prefer, and a fresh pair teaches little.
+    Hypothesis: where all responses are equally bad, there is nothing to prefer, and a fresh pair teaches little.
     """
     low, varied = _ranks(view, view.preferred_reward), _ranks(view, -np.nanstd(view.rewards, axis=1))
     return view.lowest(low + varied, k)
 
 
 def stalest(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
-    """The pairs sampled longest ago, lowest reward first among those of one age.
+    """The pairs sampled longest ago; among pairs of the same age, those with the lowest reward.
 
-    Hypothesis: a stored pair loses its worth as the policy moves away from the one that wrote it, whatever its reward.
+    Hypothesis: a stored pair is worth less the further the policy has moved since it was sampled, whatever its reward.
     """
     return view.lowest(_ranks(view, view.preferred_reward) - len(view) * view.age, k)
 
 
 def retiring(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
-    """Lowest reward, but prompts whose last fresh sample brought no gain stand behind all others.
+    """Lowest reward, but prompts whose last fresh sample brought no gain come last.
 
-    Hypothesis: some prompts stay low because the policy cannot do them; lowest reward keeps paying for those.
+    Hypothesis: some prompts stay low because the policy cannot solve them, and lowest reward keeps paying for them.
     """
     retired = _last_gain(view) <= 0  # NaN, never regenerated: not retired
     return view.lowest(_ranks(view, view.preferred_reward) + len(view) * retired, k)

@@ -43,7 +43,7 @@ def lowest_rejected_reward(view: HistoryView, k: int, rng: np.random.Generator) 
 
 
 def lowest_gap(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
-    """The prompts whose pair says least: the smallest gap between preferred and rejected reward."""
+    """The prompts with the smallest gap between preferred and rejected reward: their pairs say least."""
     return view.lowest(np.nanmax(view.rewards, axis=1) - np.nanmin(view.rewards, axis=1), k)
 
 

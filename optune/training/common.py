@@ -1,4 +1,4 @@
-"""What the trainers share: optimizers, arguments, saving a policy, telling what an update measured."""
+"""What the trainers share: optimizers, arguments, saving a policy, and the metrics of an update."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def optimizer_of(settings: TrainingConfig) -> str:
 
 
 def trainer_arguments(out_dir: Path, seed: int, learning_rate: float, warmup_ratio: float) -> dict[str, Any]:
-    """What every trainer is told alike, SFT's and the reward model's included: nothing is saved or reported by it."""
+    """The arguments that all trainers share, SFT's and the reward model's too. None saves or reports by itself."""
     return {
         "output_dir": str(out_dir),
         "learning_rate": learning_rate,
@@ -71,7 +71,7 @@ def save_policy(
 
 
 class LogTeller(TrainerCallback):
-    """Tells each update's metrics on."""
+    """Passes the metrics of each update to `on_log`."""
 
     def __init__(self, on_log: OnLog):
         self.tell = on_log
@@ -82,8 +82,11 @@ class LogTeller(TrainerCallback):
 
 
 def summary(log: list[dict[str, Any]]) -> dict[str, Any]:
-    """A trainer's metrics, averaged over its updates; of the loss the first and the last one, too."""
-    steps = [entry for entry in log if "loss" in entry]
-    names = sorted({name for entry in steps for name in entry if name not in ("epoch", "step", "learning_rate")})
-    means = {name: sum(e[name] for e in steps if name in e) / len(steps) for name in names}
+    """A trainer's metrics, averaged over its updates, and the first and the last loss."""
+    steps = [entry for entry in log if "loss" in entry]  # the last entry of TRL's log sums up the whole training
+    names = set().union(*steps) - {"epoch", "step", "learning_rate"}
+    means = {}
+    for name in sorted(names):
+        measured = [entry[name] for entry in steps if name in entry]
+        means[name] = sum(measured) / len(steps)
     return {"updates": len(steps), "loss_first": steps[0]["loss"], "loss_last": steps[-1]["loss"], **means}

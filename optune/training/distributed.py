@@ -1,4 +1,4 @@
-"""What training needs to know of its fellow processes, and how weights that are spread over them come together."""
+"""Training in several processes: which one this is, exchanging lists, and collecting weights that are sharded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from optune.types import UserError
 
 
 def this_process() -> PartialState:
-    """This process among those that `accelerate launch` started; alone without it. On a CPU they talk by gloo."""
+    """This process's rank and the number of processes that `accelerate launch` started (1 without it); gloo on CPUs."""
     state = PartialState(cpu=not torch.cuda.is_available())
     if state.num_processes == 1 and torch.cuda.device_count() > 1:
         raise UserError(
@@ -33,9 +33,10 @@ def gathered(own: list[Any]) -> list[Any]:
 
 
 def leave_precision_to_autocast(accelerator: Any) -> None:
-    """Let FSDP and DeepSpeed hold, gather and sum in fp32, with autocast alone choosing what is computed in 16 bits.
+    """Let FSDP and DeepSpeed hold, gather and sum in fp32; autocast alone chooses what is computed in 16 bits.
 
-    As accelerate sets them up they cast everything, sums included: the policy would not be scored as its reference was.
+    accelerate's setup casts everything, sums included. The policy's log-probabilities would then be computed otherwise
+    than the reference's.
     """
     fsdp = getattr(accelerator.state, "fsdp_plugin", None)
     if fsdp is not None and fsdp.fsdp_version == 2:
@@ -49,8 +50,8 @@ def leave_precision_to_autocast(accelerator: Any) -> None:
 def whole_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
     """Full-precision weights where they are spread over processes, in the main one; None where each has them all.
 
-    To be called by all. DeepSpeed's own gathering gives the 16-bit copy, in which a step of 5e-7 is lost; the optimizer
-    has them in full.
+    All processes must call it. DeepSpeed's own gathering returns the 16-bit copy, in which an update of 5e-7 is lost,
+    so its weights are read from the optimizer.
     """
     accelerator = trainer.accelerator
     if accelerator.distributed_type == DistributedType.FSDP:

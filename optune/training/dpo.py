@@ -36,7 +36,10 @@ from optune.utils.quiet import quiet_libraries
 
 
 def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folder: Path) -> DPOConfig:
-    """Our options for the preference step in TRL's words."""
+    """TRL's arguments for the preference step.
+
+    With `batching` the data loader hands over whole updates, and GroupedDPOTrainer cuts them into micro-batches itself.
+    """
     at_once = settings.batch_size if settings.batching else settings.micro_batch_size
     return DPOConfig(
         **learner_arguments(settings, seed, folder),
@@ -49,7 +52,7 @@ def training_arguments(settings: TrainingConfig, beta_1: float, seed: int, folde
 
 @contextlib.contextmanager
 def _short_collections() -> Iterator[None]:
-    """Garbage collections pass over what was there before: walking all imported libraries takes 0.3 s each time."""
+    """Keeps garbage collections from walking the imported libraries, which takes 0.3 s each time."""
     gc.freeze()
     try:
         yield
@@ -144,8 +147,8 @@ def _shared_out(
     settings: TrainingConfig,
     process: PartialState,
 ) -> list[dict[str, float]]:
-    """Reference columns, each computed by one of the processes."""
-    forward_only = {name: limit and 4 * limit for name, limit in settings.limits.items()}
+    """Reference columns of all rows; each process computes its share, and all get the whole."""
+    forward_only = {name: limit and 4 * limit for name, limit in settings.limits.items()}  # no gradients to hold
     mine = range(process.process_index, len(rows), process.num_processes)
     columns = pair_reference_columns(reference, rows.select(mine), pad_id, shared, **forward_only)
     by_row = dict(gathered(list(zip(mine, columns, strict=True))))
@@ -153,7 +156,7 @@ def _shared_out(
 
 
 def _peft_config(settings: TrainingConfig, seed: int) -> PeftLoraConfig | None:
-    """The adapter to train, if any; it starts at random, from `seed`."""
+    """The LoRA adapter to train, or None. Its random start depends on `seed` alone."""
     if settings.lora is None:
         return None
     set_seed(seed % 2**32)

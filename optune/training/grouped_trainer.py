@@ -1,9 +1,9 @@
-"""WeightedDPOTrainer with micro-batches of its own: the same updates with less computed, in one process or several.
+"""WeightedDPOTrainer that cuts its updates into micro-batches of similar lengths: the same updates, less computation.
 
-The data loader hands over whole updates, each the very pairs that TRL's would have. `micro_batches` cuts one into
-micro-batches of similar lengths, `pair_logprobs` computes them, and every pair weighs 1 / pairs of the update wherever
-it lies: number and sizes of micro-batches, processes and a last update that is not full change the gradient by no more
-than rounding.
+The data loader hands over whole updates, with the same pairs as TRL's. `micro_batches` cuts an update, and
+`pair_logprobs` computes each micro-batch. Every pair has the weight 1 / (pairs of the update), in whichever micro-batch
+and process it is. So the gradient does not depend, but for rounding, on how an update is cut or how many processes
+share it, and an update that is not full is weighed right.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from optune.training.weighted_trainer import SCORES, WeightedDPOTrainer
 from optune.types import UserError
 
 REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
-# What is summed over an update: pairs, then tokens, then what is a mean over either.
+# The metrics of an update: OF_PAIRS are means over its pairs, OF_TOKENS means over the tokens that the value names.
+# SUMS are the sums from which `_record` makes those means, in the order in which `_sums` stacks them.
 OF_PAIRS = (
     "rewards/chosen",
     "rewards/rejected",
@@ -42,7 +43,10 @@ SUMS = ("loss", *OF_PAIRS, *OF_TOKENS, "mean_token_accuracy", "chosen", "rejecte
 
 @dataclass
 class UpdateCollator:
-    """An update's pairs as micro-batches: this process's share of them, with the same count in every process."""
+    """Cuts an update's pairs into micro-batches and returns this process's share of them.
+
+    Every process gets the same number of micro-batches, so that all stay in step.
+    """
 
     pad_token_id: int
     max_pairs: int
@@ -55,18 +59,26 @@ class UpdateCollator:
         places = [place(row, self.shared) for row in rows]
         widths, sizes = [width for width, _ in places], [size for _, size in places]
         cut = micro_batches(widths, sizes, self.max_pairs, self.max_tokens, self.processes)
-        mine = cut[self.process :: self.processes]
+        micro = []
+        for batch in cut[self.process :: self.processes]:
+            # An empty micro-batch computes some pair, so that the processes stay in step, and does not count it.
+            micro.append(self._micro_batch([rows[i] for i in batch] or rows[-1:], counts=bool(batch)))
         return {
             "pairs": len(rows),
             "tokens": sum(2 * len(r["prompt_ids"]) + len(r["chosen_ids"]) + len(r["rejected_ids"]) for r in rows),
-            "scores": [torch.tensor([row[name] for row in rows]) for name in SCORES],
-            "micro_batches": [self._micro_batch([rows[i] for i in batch] or rows[-1:], bool(batch)) for batch in mine],
+            "scores": [_column(rows, name) for name in SCORES],
+            "micro_batches": micro,
         }
 
     def _micro_batch(self, rows: Sequence[dict[str, Any]], counts: bool) -> dict[str, Any]:
-        """Tensors of these pairs; one that does not count keeps the processes in step, with weight 0."""
-        columns = {name: torch.tensor([row[name] for row in rows]) for name in (*SCORES, *REFERENCES)}
+        """The token ids of these pairs, packed; their rewards and reference log-probabilities, (pairs,) each."""
+        columns = {name: _column(rows, name) for name in (*SCORES, *REFERENCES)}
         return {"packed": pack(rows, self.pad_token_id, self.shared), "counts": counts, **columns}
+
+
+def _column(rows: Sequence[dict[str, Any]], name: str) -> Tensor:
+    """(rows,) one number of each row."""
+    return torch.tensor([row[name] for row in rows])
 
 
 class GroupedDPOTrainer(WeightedDPOTrainer):
@@ -86,14 +98,14 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
         return loader
 
     def floating_point_ops(self, inputs: Any) -> int:
-        """Nobody reads the estimate, and making it walks the model once per update."""
+        """0: nobody reads this estimate, and TRL's walks the whole model in every update."""
         return 0
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """Gradients of one update; returns its loss, the mean over its pairs. Raises UserError where it is not finite.
 
-        Every term of the loss is divided by the update's pairs; what several processes average is multiplied by their
-        number.
+        Each process adds up the losses of its pairs. Processes average their gradients, so the sum is multiplied by
+        their number and divided by the update's pairs: `scale`.
         """
         model.train()
         device = self.accelerator.device
@@ -114,14 +126,17 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
         return mean
 
     def _micro_step(self, model: Any, part: dict[str, Any], scores: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """The sum of a micro-batch's losses, and SUMS of it."""
+        """The sum of a micro-batch's losses (a scalar with its graph), and its SUMS.
+
+        scores: two tensors (pairs of the update,), for a loss that reads the whole update's rewards.
+        """
         with self.accelerator.autocast():  # accelerate leaves it out where FSDP shards the model
             logprobs = pair_logprobs(model, part["packed"])
         references = [part[name] for name in REFERENCES]
         own = [part[name] for name in SCORES]
         logps = (logprobs.chosen_logps, logprobs.rejected_logps)
         losses = self.pair_loss(*logps, *references, *(scores if self.whole_update else own))
-        if not part["counts"]:
+        if not part["counts"]:  # times 0 rather than left out: the other processes wait for this gradient
             return losses.sum() * 0.0, torch.zeros(len(SUMS), device=losses.device)
         return losses.sum(), self._sums(losses.detach(), logprobs, references, own, part["packed"])
 

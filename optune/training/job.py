@@ -1,4 +1,4 @@
-"""One preference step as data: what training in this process and in workers of its own is told alike."""
+"""One preference step as data, the same for training in this process and in worker processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from optune.config import LossConfig, TrainingConfig
 class TrainJob:
     """Algorithm 1, line 22: from `policy`, against `reference`, by `loss` (Eq. 5 or 6) with its resolved `beta_2`.
 
-    policy, reference: `transformers` folders or hub names; the same one where the reference is the policy at the
-    iteration's start. The pairs are no part of it: they go beside it, as rows.
+    policy, reference: `transformers` folders or hub names; equal where the reference is the policy at the iteration's
+    start. The pairs are passed separately, as rows.
     """
 
     policy: str | Path

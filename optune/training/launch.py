@@ -113,14 +113,14 @@ def kind(launch: LaunchConfig) -> str | None:
 
 
 def launch_key(launch: LaunchConfig | None) -> dict[str, Any]:
-    """What of it can change a policy, in its last bits: nothing where the one process is another one."""
+    """The launch options that can change a policy's last bits: none where one process trains, here or elsewhere."""
     if launch is None or launch.mode == "process":
         return {}
     return {"launch": {"processes": launch.processes, "config": sha256_of(config_file(launch))}}
 
 
 def _run(starter: list[str], job_dir: Path, on_log: Callable[[dict[str, Any]], None] | None) -> None:
-    """The workers to their end; they are ended in any case."""
+    """Start the workers and wait for them; whatever happens, none is left running."""
     log = job_dir / "log"
     with open(log, "w", encoding="utf-8") as file:
         try:

@@ -2,9 +2,9 @@
 
     learner(step: Step, folder: Path) -> counts
 
-saves the next policy to `folder` as a `transformers` folder and returns what the stage counts (`seconds` by name among
-it). `dpo`, the default, learns from the iteration's pairs by the configured loss. `rloo` learns from rewards, sampling
-responses of its own as it goes; it stands for PPO, which TRL no longer has.
+saves the next policy to `folder` as a `transformers` folder and returns the stage's counts, with `seconds` by name
+among them. `dpo`, the default, learns from the iteration's pairs by the configured loss. `rloo` samples responses of
+its own and learns from their rewards; it takes the place of PPO, which TRL no longer has.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
 
 
 def check_training(config: RunConfig) -> None:
-    """What training will not have is told before hours are spent on sampling. Raises UserError."""
+    """Raises UserError for options that training would refuse, before hours are spent on sampling."""
     if config.launch:
         from optune.training.launch import check
 
@@ -65,7 +65,7 @@ def check_training(config: RunConfig) -> None:
 
 
 def _trainer(config: RunConfig) -> Callable[..., dict[str, Any]]:
-    """The preference step, in this process or where `launch` has it run."""
+    """`train_dpo`, or `launch.train` with the options of `launch`, which runs it in worker processes."""
     if config.launch:
         from optune.training.launch import train
 

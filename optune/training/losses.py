@@ -35,7 +35,7 @@ def dpo_loss(
     beta: float,
     beta_2: float,
 ) -> Tensor:
-    """Eq. 5: -log I. Reads neither the scores nor beta_2; wDPO's limit as beta_2 goes to infinity."""
+    """Eq. 5: -log I. It uses neither the rewards nor beta_2. wDPO becomes this loss as beta_2 goes to infinity."""
     return -F.logsigmoid(
         implicit_reward_margin(
             policy_chosen_logps, policy_rejected_logps, reference_chosen_logps, reference_rejected_logps, beta
@@ -101,6 +101,7 @@ def dpo_mean_weight_loss(
     return wdpo_weight(score_chosen, score_rejected, beta_2).mean() * unweighted
 
 
-dpo_mean_weight_loss.reads_whole_update = True  # given all scores of an update with a part of its log-probabilities
+# It gets the rewards of all pairs of an update, with the log-probabilities of one micro-batch.
+dpo_mean_weight_loss.reads_whole_update = True
 
 LOSSES = {"dpo": dpo_loss, "wdpo": wdpo_loss, "dpo_mean_weight": dpo_mean_weight_loss}

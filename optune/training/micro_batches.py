@@ -1,6 +1,6 @@
-"""How an update's pairs are cut into micro-batches, so that little is computed on padding. Pure, without tensors.
+"""Cuts an update's pairs into micro-batches of similar lengths, so that little is computed on padding.
 
-Which pairs an update has is not decided here: micro-batches only say how its gradient is summed up.
+Which pairs an update has is decided elsewhere; this decides in which portions its gradient is summed up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ MAX_PADDING = 0.15  # of the positions in a micro-batch
 def micro_batches(
     widths: Sequence[int], sizes: Sequence[int], max_pairs: int, max_tokens: int | None = None, processes: int = 1
 ) -> list[list[int]]:
-    """Indices of the pairs of each micro-batch, longest first, so that what does not fit in memory shows at once.
+    """Indices of the pairs of each micro-batch. The largest comes first, so that a lack of memory shows at once.
 
-    A pair takes a place of `widths[i]` positions and fills `sizes[i]` of them; its micro-batch is as wide as its widest
-    place. A micro-batch ends before `max_pairs`, `max_tokens` (positions) or MAX_PADDING would be exceeded; one pair
-    alone may exceed the last two. The count is a multiple of `processes`, each of which takes every
-    `processes`-th: with fewer pairs than that, some micro-batches are empty.
+    Pair i takes `widths[i]` positions and fills `sizes[i]` of them; a micro-batch is padded to its widest pair.
+    A micro-batch has at most `max_pairs` pairs, `max_tokens` positions and a share of MAX_PADDING padding (a single
+    pair may exceed the last two). Process k takes the micro-batches k, k + processes, ...: their number is a multiple
+    of `processes`, and some are empty where there are fewer pairs than processes.
     """
     order = sorted(range(len(widths)), key=lambda i: (-widths[i], -sizes[i], i))
     batches: list[list[int]] = []
@@ -26,7 +26,7 @@ def micro_batches(
         if not batches or not _fits([*batches[-1], i], widths, sizes, max_pairs, max_tokens):
             batches.append([])
         batches[-1].append(i)
-    while len(batches) % processes:
+    while len(batches) % processes:  # halve the largest that can be halved
         largest = max(range(len(batches)), key=lambda b: (len(batches[b]) > 1, positions(batches[b], widths)))
         half = (len(batches[largest]) + 1) // 2
         batches[largest : largest + 1] = [batches[largest][:half], batches[largest][half:]]

@@ -47,10 +47,17 @@ def _place(prompt: int, chosen: int, rejected: int, shared: bool) -> tuple[int, 
 
 
 def pack(rows: Sequence[dict[str, Any]], pad_id: int, shared: bool) -> dict[str, Tensor]:
-    """`input_ids`, `labels` (of the next token, or IGNORED), `position_ids` and `part`, each (rows, width), int64.
+    """`input_ids`, `labels` (the next token, or IGNORED), `position_ids` and `part`, each (rows, width), int64.
 
-    Shared: a row per pair. Otherwise all chosen ones and then all rejected ones. A response's last token is not among
-    the inputs, as nothing is predicted from it; the prompt's last one predicts both first tokens, so it is there twice.
+    Shared: one row per pair. Otherwise two: first the rows of all chosen responses, then those of all rejected ones.
+    The last token of a response is no input, because nothing is predicted from it. The last token of the prompt
+    predicts the first token of both responses, so a shared row holds it twice.
+
+    Prompt p q, chosen a b, rejected c d, shared:
+        input_ids     p  q  a  q  c
+        labels        -  a  b  c  d
+        position_ids  0  1  2  1  2
+        part          P  C  C  R  R
     """
     if shared:
         packed = [_row(row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]) for row in rows]
@@ -66,6 +73,7 @@ def pack(rows: Sequence[dict[str, Any]], pad_id: int, shared: bool) -> dict[str,
 
 
 def _row(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int] = ()) -> tuple[list[int], ...]:
+    """One row of `pack` before padding: input ids, labels, positions and parts."""
     ids, before = list(prompt[:-1]), len(prompt) - 1
     labels, places, parts = [IGNORED] * before, list(range(before)), [PROMPT] * before
     for part, answer in ((CHOSEN, chosen), (REJECTED, rejected)):
@@ -79,11 +87,15 @@ def _row(prompt: Sequence[int], chosen: Sequence[int], rejected: Sequence[int] =
 
 @dataclass
 class PairLogprobs:
-    """What a forward pass tells of n pairs: log-probabilities (n,), in nats; the rest by position, (rows, width)."""
+    """The result of a forward pass over n pairs.
+
+    chosen_logps, rejected_logps: (n,), log pi(y|x) in nats. chosen, rejected: (rows, width), bool. output: the fused
+    head's OUTPUTS, (rows, width) each.
+    """
 
     chosen_logps: Tensor
     rejected_logps: Tensor
-    chosen: Tensor  # which positions predict a chosen token, bool
+    chosen: Tensor  # which positions predict a token of the chosen response
     rejected: Tensor
     output: Any
 
@@ -109,7 +121,11 @@ def pair_logprobs(model: Any, packed: dict[str, Tensor]) -> PairLogprobs:
 
 
 def _attention(part: Tensor) -> Tensor:
-    """Who sees whom, (rows, 1, width, width), bool: what came before, of the prompt and of one's own part."""
+    """The attention mask of shared rows, (rows, 1, query, key), bool.
+
+    A position sees the earlier positions of the prompt and of its own part, so the rejected response never sees the
+    chosen one. Padding sees the prompt and itself: a query without any key would give NaN.
+    """
     width = part.size(1)
     before = torch.ones(width, width, dtype=torch.bool, device=part.device).tril()
     own = part[:, :, None] == part[:, None, :]  # (rows, query, key): both of one part
@@ -117,10 +133,10 @@ def _attention(part: Tensor) -> Tensor:
 
 
 def add_pair_head(model: PreTrainedModel) -> None:
-    """Let `model(..., shift_labels=..., fused_lm_head=True)` compute only what predicts a response's token.
+    """Let `model(..., shift_labels=..., fused_lm_head=True)` compute logits only where a response token is predicted.
 
-    TRL's fused head does so on a GPU; on a CPU it computes every position. It serves here too where a model transforms
-    its logits, or where they are too many to be there at once.
+    TRL's fused head does so on a GPU, but computes every position on a CPU; there this head takes its place. TRL's
+    stays in use for models that transform their logits, and for batches whose logits would not fit in memory.
     """
     add_fused_lm_head(model, outputs=OUTPUTS)
     fused, config = model.forward, model.config.get_text_config()
@@ -146,14 +162,17 @@ def add_pair_head(model: PreTrainedModel) -> None:
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """OUTPUTS of (tokens, vocabulary) logits; only the log-probabilities have a gradient, made in place."""
+    """OUTPUTS, (tokens,) each, of logits (tokens, vocabulary) in fp32 and labels (tokens,).
+
+    Only the log-probabilities have a gradient. It needs the probabilities, which are kept, and no copy of the logits.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         total = torch.logsumexp(logits, dim=-1)
         target = logits.gather(-1, labels[:, None])[:, 0]
         probabilities = torch.exp(logits - total[:, None])
-        entropy = total - torch.linalg.vecdot(probabilities, logits)
+        entropy = total - torch.linalg.vecdot(probabilities, logits)  # -sum p log p, with log p = logits - total
         top = logits.argmax(-1) == labels
         ctx.save_for_backward(probabilities, labels)
         mean = logits.mean(-1)
@@ -188,11 +207,11 @@ def pair_reference_columns(
 
 @torch.no_grad()
 def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
-    """Whether a pair in one row has the log-probabilities of its two rows, tried on the longest pair and the shortest.
+    """Whether a pair in one row gets the log-probabilities that it has in two; tried on the shortest and longest pair.
 
-    False for a model that reads its places otherwise (a recurrent one, a sliding window shorter than the row, an
-    attention kernel without masks), and where a prompt is empty. Tried in the precision of the weights: in 16 bits, two
-    ways of computing the same differ by more than a wrong mask may.
+    False for models that cannot mask freely (recurrent ones, a sliding window shorter than the row, an attention
+    kernel without masks), and where a prompt is empty. It is tried in the precision of the weights: in 16 bits,
+    rounding may differ by more than a wrong mask would.
     """
     with torch.autocast(model.device.type, enabled=False):
         return _shares_prompts(model, rows, pad_id)
@@ -205,7 +224,8 @@ def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_
     taken = places(rows, True)
     by_size = sorted(range(len(rows)), key=lambda i: taken[i])
     tried = [rows[by_size[0]], rows[by_size[-1]]]
-    alone = [(row["prompt_ids"], row[f"{side}_ids"]) for side in ("chosen", "rejected") for row in tried]
+    alone = [(row["prompt_ids"], row["chosen_ids"]) for row in tried]
+    alone += [(row["prompt_ids"], row["rejected_ids"]) for row in tried]
     expected = torch.tensor(sequence_logprobs(model, alone, pad_id, 1))
     packed = {name: value.to(model.device) for name, value in pack(tried, pad_id, shared=True).items()}
     try:

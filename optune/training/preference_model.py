@@ -28,7 +28,7 @@ def conversation(prompt: str, first: str, second: str) -> list[Message]:
 
 
 def in_random_order(row: Row, seed: int) -> tuple[str, str, bool]:
-    """The two answers of a preference in an order of its own, and whether the first one is the chosen one."""
+    """The two answers of a preference in a random order fixed by `seed`, and whether the chosen one comes first."""
     if stable_seed("order", seed, row["prompt"], *sorted((row["chosen"], row["rejected"]))) % 2:
         return row["chosen"], row["rejected"], True
     return row["rejected"], row["chosen"], False
@@ -73,7 +73,7 @@ def prefers_first(model: str | Path, rows: Sequence[tuple[str, str, str]], batch
             padding_side="left",
             return_tensors="pt",
         ).to(network.device)
-        with torch.inference_mode():
+        with torch.inference_mode():  # padding is on the left, so positions count from the first real token
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
             logits = network(**inputs, position_ids=positions).logits[:, -1].float()

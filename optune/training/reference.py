@@ -1,5 +1,6 @@
-"""Log-probabilities of whole responses under a policy: the reference's, before the first update (Eq. 5-6), and the
-SFT policy's, for the distance to it.
+"""Log-probabilities of whole responses under a fixed policy.
+
+Training needs them of the reference (Eq. 5-6), before the first update. The KL estimate needs them of the SFT policy.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def _logprobs(
     pad_id: int,
     batch_size: int,
 ) -> list[float]:
-    """`sequence_logprobs` of rows of these lengths, which `read` gives by their places, a batch at a time.
+    """`sequence_logprobs` of rows with these lengths (prompt and response); `read(places)` gives the rows of a batch.
 
-    Rows are sorted by length, so that little is padded; padding is on the right and masked.
+    Batches are of similar lengths, so that little is padded; padding is on the right and masked.
     """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     sums = [0.0] * len(lengths)
@@ -48,6 +49,7 @@ def _logprobs(
     for start in range(0, len(order), batch_size):
         batch = order[start : start + batch_size]
         width = max(lengths[i] for i in batch)
+        # (batch, width) each: token ids, what is not padding, and which tokens are the response's.
         ids = torch.full((len(batch), width), pad_id)
         attention, response = torch.zeros_like(ids), torch.zeros_like(ids)
         for row, (prompt, answer) in enumerate(read(batch)):
@@ -60,6 +62,7 @@ def _logprobs(
         # A row at a time in fp32: a batch of it would not fit beside a vocabulary of 150,000.
         rows_of = zip(logits, ids[:, 1:], strict=True)
         per_token = torch.cat([selective_log_softmax(row[None].float(), i[None]) for row, i in rows_of])
+        # Position j of the logits predicts token j + 1, so ids and mask are read from 1 on; (batch, width - 1) each.
         for i, total in zip(batch, (per_token * response[:, 1:]).sum(dim=1).tolist(), strict=True):
             sums[i] = total
     model.train(was_training)
@@ -69,10 +72,10 @@ def _logprobs(
 def from_sampler(
     rows: Sequence[dict[str, Any]], compute: Callable[[Sequence[dict[str, Any]]], list[dict[str, float]]]
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Reference columns of pairs whose `sampled_chosen_logps` and `sampled_rejected_logps` may be known.
+    """Reference columns, taken from the sampler where it recorded `sampled_chosen_logps` and `sampled_rejected_logps`.
 
-    The others are computed, and of the known ones TRIED, to tell how far sampler and trainer disagree on a response
-    (nats): one decodes token by token, perhaps in another precision, the other reads whole rows.
+    `compute` gives them for all other pairs, and for TRIED of the recorded ones, to measure how far sampler and trainer
+    disagree on a response (nats). They differ because the sampler decodes token by token, perhaps in another precision.
     """
     rows = PreferenceRows.of(rows)
     names = {f"ref_{side}_logps": f"sampled_{side}_logps" for side in SIDES}
@@ -81,12 +84,16 @@ def from_sampler(
     tried = known[:: max(1, len(known) // TRIED)][:TRIED]
     wanted = sorted({*range(len(rows))} - {*known} | {*tried})
     computed = dict(zip(wanted, compute(rows.select(wanted)), strict=True))
-    gaps = [abs(computed[i][ours] - sampled[i][theirs]) for i in tried for ours, theirs in names.items()]
-    taken = {i: {ours: sampled[i][theirs] for ours, theirs in names.items()} for i in known}
+    recorded = {}
+    for i in known:
+        recorded[i] = {ours: sampled[i][theirs] for ours, theirs in names.items()}
+    gaps = []
+    for i in tried:
+        gaps += [abs(computed[i][name] - recorded[i][name]) for name in names]
     counts: dict[str, Any] = {"reference_sampled": len(known), "reference_computed": len(rows) - len(known)}
     if gaps:
         counts |= {"reference_mismatch_mean": sum(gaps) / len(gaps), "reference_mismatch_max": max(gaps)}
-    return [taken.get(i) or computed[i] for i in range(len(rows))], counts
+    return [recorded.get(i) or computed[i] for i in range(len(rows))], counts
 
 
 def reference_columns(
@@ -95,7 +102,9 @@ def reference_columns(
     """log pi_ref(y_w|x) and log pi_ref(y_l|x) of each pair, in the columns that TRL's trainer reads."""
     rows = PreferenceRows.of(rows)
     prompts = rows.lengths("prompt_ids")
-    lengths = [a + b for side in SIDES for a, b in zip(prompts, rows.lengths(f"{side}_ids"), strict=True)]
+    lengths: list[int] = []
+    for side in SIDES:
+        lengths += [a + b for a, b in zip(prompts, rows.lengths(f"{side}_ids"), strict=True)]
 
     def read(places: list[int]) -> list[tuple[list[int], list[int]]]:
         """All chosen responses come before all rejected ones."""

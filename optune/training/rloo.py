@@ -27,7 +27,7 @@ from optune.utils.quiet import quiet_libraries
 
 
 class _Rewards:
-    """TRL's reward function: the loop's reward of each response, with the tokens that were sampled for it counted."""
+    """The loop's reward as a reward function of TRL's; it counts the responses and tokens that TRL samples."""
 
     __name__ = "reward"
 
@@ -90,7 +90,7 @@ def train_rloo(step: Step, folder: Path) -> dict[str, Any]:
 
 
 def _arguments(config: RunConfig, seed: int, folder: Path) -> RLOOConfig:
-    """Our options for the rewarded step in TRL's words."""
+    """TRL's arguments for RLOO."""
     training, sampling = config.training, config.generation
     return RLOOConfig(
         **learner_arguments(training, seed, folder),

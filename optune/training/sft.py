@@ -61,14 +61,10 @@ def train_sft(
         model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
     unmask_end_token(model)
     train_rows, held_out_rows = hold_out(rows, settings)
-    datasets = [
-        as_dataset(
-            [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")],
-            ["input_ids"],
-            settings,
-        )
-        for part in (train_rows, held_out_rows)
-    ]
+    datasets = []
+    for part in (train_rows, held_out_rows):
+        labelled = [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")]
+        datasets.append(as_dataset(labelled, ["input_ids"], settings))
     trainer = SFTTrainer(
         model=model,
         args=SFTConfig(**model_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
@@ -113,7 +109,7 @@ def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings
     """The rows whose sequences all fit into `max_length` tokens, as a `datasets.Dataset`."""
     from datasets import Dataset
 
-    fitting = [row for row in rows if all(len(row[c]) <= settings.max_length for c in sequence_columns)]
+    fitting = [row for row in rows if max(len(row[column]) for column in sequence_columns) <= settings.max_length]
     if not fitting:
         raise UserError(f"Each of the {len(rows)} rows is longer than max_length = {settings.max_length} tokens.")
     return Dataset.from_list(fitting)

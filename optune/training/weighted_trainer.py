@@ -42,7 +42,7 @@ class ScoreCollator(DataCollatorForPreference):
 
 
 class _Recorder:
-    """A model that remembers its last output, so that TRL's metrics and our loss share one forward pass."""
+    """Wraps a model and keeps its last output, so that TRL's metrics and our loss share one forward pass."""
 
     def __init__(self, model: PreTrainedModel):
         self.model = model
@@ -87,10 +87,12 @@ class WeightedDPOTrainer(DPOTrainer):
         self._signature_columns = list(dict.fromkeys([*self._signature_columns, *SCORES]))
 
     def get_batch_samples(self, *args: Any) -> Any:
-        """As TRL's; what an update holds in all is noted, so that its micro-batches can be weighed by their pairs."""
+        """TRL's micro-batches of an update; the rewards of all its pairs are kept, (pairs,) each, for their weights."""
         batches, items = super().get_batch_samples(*args)
         if batches and SCORES[0] in batches[0]:
-            self.update_scores = [torch.cat([batch[name] for batch in batches]) for name in SCORES]
+            self.update_scores = []
+            for name in SCORES:
+                self.update_scores.append(torch.cat([batch[name] for batch in batches]))
         return batches, items
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
@@ -98,6 +100,7 @@ class WeightedDPOTrainer(DPOTrainer):
         recorder = _Recorder(model)
         super()._compute_loss(recorder, inputs, return_outputs=False)  # TRL's metrics; its loss is not used
         length = inputs["completion_mask"].size(1) - 1
+        # (2 * pairs, length) log-probabilities of the response tokens, 0 elsewhere; TRL stacks chosen above rejected.
         policy_logps = recorder.output.log_probs[:, -length:].sum(dim=1).chunk(2)
         training = self.model.training
         read = self.update_scores if training and self.whole_update else scores
@@ -113,7 +116,7 @@ class WeightedDPOTrainer(DPOTrainer):
         return (loss, recorder.output) if return_outputs else loss
 
     def _share(self, pairs: int) -> float:
-        """Pairs of a micro-batch against the mean micro-batch of its update; not 1 where the data run out."""
+        """A micro-batch's pairs divided by their mean over its update's micro-batches; 1 where all are full."""
         return pairs * self.current_gradient_accumulation_steps / len(self.update_scores[0])
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:

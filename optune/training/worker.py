@@ -1,5 +1,7 @@
-"""`python -m optune.training.worker JOB`: the preference step of a job folder that `launch.py` made, alone or as one of
-several processes under `accelerate launch`. The main process writes the policy, the result and the updates' metrics.
+"""The preference step in a worker: `python -m optune.training.worker JOB`, where JOB is a folder that `launch.py` made.
+
+It runs alone, or as one of several processes under `accelerate launch`. The main process writes the policy, the result
+and the updates' metrics.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from optune.utils.files import write_json
 
 
 def main(job_dir: Path) -> int:
-    """0, or 1 after an error, which `error.json` then tells: that of the first process to have one."""
+    """Returns 0, or 1 after an error. `error.json` then holds the error of the first process that had one."""
     job = json.loads((job_dir / "job.json").read_text("utf-8"))
     if job["host"] == socket.gethostname():
         threading.Thread(target=_end_with_parent, args=(job_dir / "alive",), daemon=True).start()

@@ -222,12 +222,10 @@ def report(models: SandboxModels, prompts: int = 512, samples: int = 4, seed: in
     texts = {name: sample(getattr(models, name), asked, samples, seed, TINY) for name in ("policy", "baseline")}
     gold = {name: _golds(asked, rows) for name, rows in texts.items()}
     rewards = _rewards(models.reward, asked, texts["policy"])
-    pairs = [
-        (g[i] - g[j], r[i] - r[j])
-        for g, r in zip(gold["policy"], rewards, strict=True)
-        for i, j in itertools.combinations(range(samples), 2)
-        if g[i] != g[j]
-    ]
+    pairs = []  # (gap in gold, gap in reward) of two responses to one prompt
+    for g, r in zip(gold["policy"], rewards, strict=True):
+        of_prompt = [(g[i] - g[j], r[i] - r[j]) for i, j in itertools.combinations(range(samples), 2)]
+        pairs += [gaps for gaps in of_prompt if gaps[0]]
     by_family: dict[str, list[float]] = {}
     for prompt, values in zip(asked, gold["policy"], strict=True):
         by_family.setdefault(prompt.category, []).extend(values)
@@ -247,19 +245,20 @@ def report(models: SandboxModels, prompts: int = 512, samples: int = 4, seed: in
 
 
 def _golds(prompts: Sequence[Prompt], texts: list[list[str]]) -> list[list[float]]:
-    return [[sandbox.gold(prompt.text, text) for text in row] for prompt, row in zip(prompts, texts, strict=True)]
+    golds = []
+    for prompt, row in zip(prompts, texts, strict=True):
+        golds.append([sandbox.gold(prompt.text, text) for text in row])
+    return golds
 
 
 def _rewards(model: Path, prompts: Sequence[Prompt], texts: list[list[str]]) -> list[list[float]]:
     from optune.reward.sequence_classifier import SequenceClassifier
 
     n = len(texts[0])
-    asked = [prompt for prompt in prompts for _ in range(n)]
-    answers = [
-        Response(prompt.prompt_id, index, 0, (), text, "stop")
-        for prompt, row in zip(prompts, texts, strict=True)
-        for index, text in enumerate(row)
-    ]
+    asked, answers = [], []
+    for prompt, row in zip(prompts, texts, strict=True):
+        asked += [prompt] * n
+        answers += [Response(prompt.prompt_id, index, 0, (), text, "stop") for index, text in enumerate(row)]
     flat = SequenceClassifier(RewardConfig(model=str(model), batch_size=512, max_length=64)).score(
         asked, answers, seed=0
     )
