@@ -1,4 +1,4 @@
-"""`python -m optune run | view | select | audit | plan | push | clean-runs`: the method from the command line."""
+"""The method from the command line: `python -m optune run`, check, view, select, audit, plan, push, clean-runs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def main(arguments: list[str] | None = None) -> int:
     view.add_argument("--max-mb", type=float, default=20.0, help="largest page; of more prompts a random part is shown")
     view.add_argument("--extra", type=Path, metavar="FILE", help="JSON list of sections to add: see optune/view")
     view.set_defaults(function=_view)
+
+    check = commands.add_parser("check", help="whether policy, reward, prompts and limits fit; `run` does it, too")
+    check.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
+    check.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
+    check.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
+    check.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
+    check.set_defaults(function=_check)
 
     select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
     select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
@@ -90,12 +97,18 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(lambda: options.function(options))
 
 
+def _check(options: argparse.Namespace) -> None:
+    from optune.loop.checks import check_run
+
+    for line in check_run(_resolved(_config(options))):
+        print(line)
+    print("All of it fits.")
+
+
 def _run(options: argparse.Namespace) -> None:
     from optune.finished.export import export_policy
-    from optune.instructions.parts.names import resolve_instructions
     from optune.loop.algorithm import run_optune
     from optune.loop.progress import Progress
-    from optune.packaged_models.names import resolve_packaged
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
@@ -103,11 +116,7 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
-    config = resolve_instructions(resolve_packaged(config), Path("runs") / "instructions")
-    if config.sandbox:
-        from optune.sandbox.parts.names import resolve_sandbox
-
-        config = resolve_sandbox(config, Path("runs") / "sandbox")
+    config = _resolved(config)
     with Progress(config) as progress:
         result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
     policy = export_policy(result.best, result.stages, config, run_dir)
@@ -128,6 +137,19 @@ def _view(options: argparse.Namespace) -> None:
     made = write_page(options.run_dirs, path, extra, int(options.max_mb * 1e6))
     shown = "all of its" if made["prompts"] == made["of"] else f"{made['prompts']:,} of"
     print(f"{path}: {made['bytes'] / 1e6:.1f} MB, with {shown} {made['of']:,} prompts. Open it in a browser.")
+
+
+def _resolved(config: RunConfig) -> RunConfig:
+    """With folders and files in the place of `packaged:`, `instructions:` and `sandbox:` names."""
+    from optune.instructions.parts.names import resolve_instructions
+    from optune.packaged_models.names import resolve_packaged
+
+    config = resolve_instructions(resolve_packaged(config), Path("runs") / "instructions")
+    if config.sandbox:
+        from optune.sandbox.parts.names import resolve_sandbox
+
+        config = resolve_sandbox(config, Path("runs") / "sandbox")
+    return config
 
 
 def _config(options: argparse.Namespace) -> RunConfig:

@@ -39,6 +39,7 @@ OPERATIONAL: dict[str, Any] = {
             "timeout",
             "max_attempts",
             "api_key_env",
+            "replies",
         },
         "vllm": {"python", "gpu_memory_utilization"},
         "ray": {"address"},
@@ -197,6 +198,9 @@ class ServerConfig(Section):
     timeout: float = Field(600.0, ge=1, description="seconds for one response")
     max_attempts: int = Field(8, ge=1)
     api_key_env: str = "OPENAI_API_KEY"
+    replies: str | None = Field(
+        None, description="folder that keeps each response as it comes; default: beside the run's stages", **LATER
+    )
     parameters: dict[str, Any] = Field({}, description="more fields of a request; null leaves one of ours out")
 
 

@@ -20,6 +20,7 @@ class Endpoint(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), Handler)
         self.style, self.served, self.decode, self.faults = style, served, decode, list(faults)
         self.bodies: list[dict] = []
+        self.refused: set[int] = set()  # seeds of requests that always fail
         self.base_url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -36,12 +37,16 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.faults:
             status, answer = self.server.faults.pop(0)
             return self.reply(status, answer)
+        if body["seed"] in self.server.refused:
+            return self.reply(400, {"error": {"message": "this prompt is too strange"}})
         ids = tokens_for(body["prompt"], body["seed"])
         choice = {"index": 0, "text": self.server.decode(ids), "finish_reason": "stop", "logprobs": None}
         if self.server.style == "vllm":
             choice |= {"token_ids": ids, "logprobs": {"token_logprobs": [-0.5] * len(ids), "tokens": []}}
         elif self.server.style == "llama.cpp":
             choice["logprobs"] = {"content": [{"id": i, "token": "", "logprob": -0.5} for i in ids]}
+        elif self.server.style == "sglang":
+            choice["logprobs"] = {"content": [{"token": " cat", "bytes": None}]}
         self.reply(200, {"object": "text_completion", "model": body["model"], "choices": [choice]})
 
     def reply(self, status: int, value: dict | bytes) -> None:

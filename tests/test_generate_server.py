@@ -144,6 +144,87 @@ def test_failures_that_stay_are_told_in_a_sentence(sample, endpoint, random_llam
         sample(random_llama, PROMPTS[:1], own, seed=0, iteration=0)
 
 
+def test_a_request_that_always_fails_costs_itself_alone(sample, endpoint, random_llama, tmp_path):
+    server = endpoint()
+    server.refused = {request_seed(0, 0, "p5", 1)}
+    own = settings(server, server={"replies": str(tmp_path)})
+    for start in range(3):
+        with pytest.raises(UserError, match=r"1 of 24 requests failed.*'p5', response 1.*strange.*other 23 are kept"):
+            sample(random_llama, PROMPTS, own, seed=0, iteration=0)
+        assert len(server.bodies) == 24 + start  # nothing that was answered is asked again
+    server.refused = set()
+    kept = sample(random_llama, PROMPTS, own, seed=0, iteration=0)
+    assert len(server.bodies) == 27
+    assert kept == sample(random_llama, PROMPTS, settings(endpoint()), seed=0, iteration=0)
+    assert kept != sample(random_llama, PROMPTS, own, seed=0, iteration=1) and len(server.bodies) == 27 + 24
+
+
+@pytest.mark.parametrize("last", [401, 404])
+def test_what_was_answered_before_the_endpoint_gave_out_is_kept(sample, endpoint, random_llama, tmp_path, last):
+    server = endpoint()
+    own = settings(server, server={"replies": str(tmp_path), "concurrency": 1})
+
+    def stop(done, of):
+        server.faults = [(last, {})] if done == 10 else []
+
+    with pytest.raises(UserError, match="does not answer as it should"):
+        sample(random_llama, PROMPTS, own, seed=0, iteration=0, on_progress=stop)
+    assert len(server.bodies) == 11
+    assert len(sample(random_llama, PROMPTS, own, seed=0, iteration=0)) == 24
+    assert len(server.bodies) == 11 + 14
+
+
+def test_a_run_keeps_responses_beside_its_stages(endpoint, config, random_llama, tmp_path):
+    from optune.loop.algorithm import run_optune
+
+    server = endpoint()
+    options = {"generation.engine": "server", "generation.server": {"base_url": server.base_url}}
+    own = config.with_overrides({**options, "iterations": 0, "prompts.limit": 8})
+    server.faults = [(400, {"error": {"message": "out of luck"}})]
+    with pytest.raises(UserError, match=r"1 of 16 requests failed.*out of luck.*other 15 are kept"):
+        run_optune(own, tmp_path / "run")
+    assert len(server.bodies) == 16
+    with pytest.raises(UserError, match=r"serves .*, not"):  # of the next policy, which this endpoint has not
+        run_optune(own, tmp_path / "run")
+    assert len(server.bodies) == 17
+
+
+def test_an_endpoint_where_every_request_fails_is_left_soon(sample, endpoint, random_llama):
+    server = endpoint(faults=[(400, {"error": {"message": "max_tokens is unknown"}})] * 24)
+    with pytest.raises(UserError, match=r"max_tokens is unknown.*16 requests in a row"):
+        sample(random_llama, PROMPTS, settings(server, server={"concurrency": 1}), seed=0, iteration=0)
+    assert len(server.bodies) == 16
+
+
+def test_rows_without_a_logprob_or_with_ids_that_are_none_are_no_logprob(sample, endpoint, random_llama, tokenizer):
+    from optune.generate.server import response_of
+
+    for r in sample(random_llama, PROMPTS[:2], settings(endpoint("sglang")), seed=0, iteration=0):
+        assert r.retokenized and r.logprob is None
+    choice = {"text": "cat", "finish_reason": "stop"}
+    for ids in (["7", "1"], [7, 99999, EOS], [7, None, EOS], 7):
+        assert response_of({**choice, "token_ids": ids}, "p", 0, 0, tokenizer, {EOS}, 1.0).retokenized
+    nulls = {**choice, "token_ids": [7, EOS], "logprobs": {"token_logprobs": [None, None]}}
+    assert response_of(nulls, "p", 0, 0, tokenizer, {EOS}, 1.0).logprob is None
+
+
+def test_an_address_without_v1_is_told(sample, random_llama):
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Nothing", (BaseHTTPRequestHandler,), {"do_GET": nothing_here}))
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    base = f"http://127.0.0.1:{server.server_port}"
+    with pytest.raises(UserError, match=f"lacks /v1: try {base}/v1"):
+        sample(random_llama, PROMPTS[:1], settings(SimpleNamespace(base_url=base)), seed=0, iteration=0)
+    server.shutdown()
+    server.server_close()
+
+
+def nothing_here(handler):
+    handler.log_message = lambda *_: None
+    handler.send_error(404)
+
+
 def test_an_endpoint_of_another_model_is_refused_before_anything_is_sampled(sample, endpoint, random_llama):
     server = endpoint(served="some/other-model")
     with pytest.raises(UserError, match="serves some/other-model, not"):

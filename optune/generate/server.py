@@ -8,6 +8,9 @@ its text is tokenised again, the response is marked `retokenized`, and its log-p
 An endpoint must serve the policy that is being trained, a new one in every iteration. `generation.server.command`
 starts one for each policy and stops it before training; without it the endpoint that is there must list the policy's
 path (or hub name) among its models.
+
+Each choice is kept in a file under `generation.server.replies` as it comes, so that a request that fails costs itself
+alone: the others are finished, the failure is told at the end, and the next start asks for what is missing.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import shlex
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,15 +31,22 @@ import httpx2
 import openai
 
 from optune.chat.client import ChatSettings, open_client
+from optune.chat.reply_log import Reply, ReplyLog
 from optune.config import SamplingSettings, ServerConfig
 from optune.generate.prepare import prepare, request_seed, temperature_of
+from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
 from optune.utils.files import NOT_JSON
+from optune.utils.hashing import stable_hash
 from optune.utils.worker_processes import end_group, keep_log, tail
 
 # Endpoints have defaults of their own for these; the policy is to be sampled as it is. Fields unknown to an endpoint
 # are ignored by those named above.
 PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
+
+FAILURES_IN_A_ROW = 16  # from here on it is the endpoint that fails, not a request
+# What one request says of all: no key, no such path or model, nobody there.
+OF_ALL = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError, openai.APIConnectionError)
 
 
 def sample(
@@ -58,8 +68,16 @@ def sample(
         for prompt, row in zip(prompts, start.ids, strict=True)
         for k in range(settings.n)
     ]
-    with _endpoint(str(model), server):
-        choices = asyncio.run(_ask_all([body for _, _, body in asked], str(model), server, on_progress))
+    of_all = (content_hash(model), seed, iteration)
+    requests = {
+        stable_hash(*of_all, prompt.prompt_id, k, body): (f"{prompt.prompt_id!r}, response {k}", body)
+        for prompt, k, body in asked
+    }
+    with _kept(server, requests) as log:
+        if not all(map(log.answered, requests)):
+            with _endpoint(str(model), server):
+                asyncio.run(_ask_all(requests, log, str(model), server, on_progress))
+        choices = [json.loads(log.replies[key].text) for key in requests]
     return [
         response_of(choice, prompt.prompt_id, k, iteration, start.tokenizer, start.stop, temperature_of(settings, k))
         for (prompt, k, _), choice in zip(asked, choices, strict=True)
@@ -76,7 +94,7 @@ def response_of(
     temperature: float,
 ) -> Response:
     """A `Response` from one choice of a completion, with its own ids where they are given whole."""
-    ids, logprobs = _sampled(choice)
+    ids, logprobs = _sampled(choice, len(tokenizer))
     stopped = choice["finish_reason"] == "stop"
     given = bool(ids) and (not stopped or ids[-1] in stop)
     text = choice["text"]
@@ -99,13 +117,17 @@ def response_of(
     )
 
 
-def _sampled(choice: dict[str, Any]) -> tuple[list[int], list[float]]:
-    """The ids and log-probabilities that a choice gives; empty where it gives none."""
-    given = choice.get("logprobs") or {}
+def _sampled(choice: dict[str, Any], vocabulary: int) -> tuple[list[int], list[float]]:
+    """The ids and log-probabilities that a choice gives; empty where it gives none, or not one for each token."""
+    given = choice.get("logprobs")
+    given = given if isinstance(given, dict) else {}
+    ids, logprobs = choice.get("token_ids"), given.get("token_logprobs")
     if "content" in given:
-        rows = given["content"] or []
-        return [row["id"] for row in rows if "id" in row], [row["logprob"] for row in rows]
-    return choice.get("token_ids") or [], given.get("token_logprobs") or []
+        rows = [row if isinstance(row, dict) else {} for row in given["content"] or []]
+        ids, logprobs = [row.get("id") for row in rows], [row.get("logprob") for row in rows]
+    known = isinstance(ids, list) and all(type(i) is int and 0 <= i < vocabulary for i in ids)
+    numbers = isinstance(logprobs, list) and all(type(value) in (int, float) for value in logprobs)
+    return ids if known else [], logprobs if numbers else []
 
 
 def _request(
@@ -127,13 +149,29 @@ def _request(
     return {name: value for name, value in body.items() if value is not None}
 
 
+@contextmanager
+def _kept(server: ServerConfig, requests: Mapping[str, Any]) -> Iterator[ReplyLog]:
+    """The log of these very requests; in a folder of its own, for the length of the block, where none is configured.
+
+    One file for each set of requests: runs that sample beside each other never wait for one another.
+    """
+    with tempfile.TemporaryDirectory(prefix="optune-replies-") as passing:
+        folder = Path(server.replies or passing)
+        with ReplyLog(folder / f"{stable_hash(sorted(requests))[:32]}.jsonl") as log:
+            yield log
+
+
 async def _ask_all(
-    bodies: Sequence[dict[str, Any]],
+    requests: Mapping[str, tuple[str, dict[str, Any]]],
+    log: ReplyLog,
     model: str,
     server: ServerConfig,
     on_progress: Callable[[int, int], None] | None,
-) -> list[dict[str, Any]]:
-    """The choice that answers each body, in order; `concurrency` requests are under way at once."""
+) -> None:
+    """Ask what `log` has no answer to, `concurrency` requests at once; `requests` are key -> (whose, body).
+
+    Raises UserError after the last one where requests failed, and at once where the endpoint itself does.
+    """
     chat = ChatSettings(
         model=model,
         base_url=server.base_url,
@@ -141,21 +179,43 @@ async def _ask_all(
         concurrency=server.concurrency,
         timeout=server.timeout,
     )
-    choices: list[dict[str, Any]] = [{}] * len(bodies)
-    places, done = iter(range(len(bodies))), 0
+    waiting = [key for key in requests if not log.answered(key)]
+    keys, done, in_a_row = iter(waiting), len(requests) - len(waiting), 0
+    failures: list[str] = []
 
     async def work(name: str) -> None:
-        nonlocal done
-        for place in places:
-            choices[place] = await _ask(api, {"model": name, **bodies[place]}, server)
+        nonlocal done, in_a_row
+        for key in keys:
+            whose, body = requests[key]
+            try:
+                choice = await _ask(api, {"model": name, **body}, server)
+            except RequestFailed as error:
+                failures.append(f"prompt {whose}: {error}")
+                in_a_row += 1
+                if in_a_row >= FAILURES_IN_A_ROW:
+                    raise UserError(f"{error} {in_a_row} requests in a row have failed.") from None
+                continue
+            reply, in_a_row = Reply(key, json.dumps(choice)), 0
+            log.append(reply)
+            log.sync()
+            log.count(reply)
             done += 1
             if on_progress:
-                on_progress(done, len(bodies))
+                on_progress(done, len(requests))
 
     async with open_client(chat, max_retries=server.max_attempts - 1) as api:
         name = server.model or await _served_name(api, model, server)
-        await asyncio.gather(*(work(name) for _ in range(min(server.concurrency, len(bodies)))))
-    return choices
+        await asyncio.gather(*(work(name) for _ in range(min(server.concurrency, len(waiting)))))
+    if failures:
+        kept = "are kept: the next start asks only for what is missing" if server.replies else "were answered"
+        raise UserError(
+            f"{len(failures)} of {len(requests)} requests failed, the first of them {failures[0]} "
+            f"The other {len(requests) - len(failures)} {kept}."
+        )
+
+
+class RequestFailed(UserError):
+    """One request that an endpoint does not answer, while it may answer others."""
 
 
 async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConfig) -> dict[str, Any]:
@@ -167,8 +227,9 @@ async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConf
         except ValueError as error:
             unreadable = error
         except openai.APIError as error:
-            raise _told(error, server) from None
-    raise UserError(f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}.")
+            told = _told(error, server)
+            raise (told if isinstance(error, OF_ALL) else RequestFailed(str(told))) from None
+    raise RequestFailed(f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}.")
 
 
 def read_choice(body: bytes) -> dict[str, Any]:
@@ -189,6 +250,8 @@ async def _served_name(api: openai.AsyncOpenAI, model: str, server: ServerConfig
         listed = [entry.model_dump() async for entry in api.models.list()]
     except openai.APIError as error:
         raise _told(error, server) from None
+    except (*NOT_JSON, AttributeError, TypeError):
+        raise UserError(f"{server.base_url}/models gives no list of models{_lacks_v1(server)}.") from None
     own = {model, str(Path(model).resolve())}
     for entry in listed:
         if own & {entry["id"], entry.get("root")}:
@@ -202,7 +265,14 @@ async def _served_name(api: openai.AsyncOpenAI, model: str, server: ServerConfig
 
 def _told(error: openai.APIError, server: ServerConfig) -> UserError:
     reason = " ".join(str(error.__cause__ or error).split())[:300]
-    return UserError(f"The endpoint {server.base_url} does not answer as it should: {reason}.")
+    hint = _lacks_v1(server) if isinstance(error, openai.NotFoundError) else ""
+    return UserError(f"The endpoint {server.base_url} does not answer as it should: {reason}{hint}.")
+
+
+def _lacks_v1(server: ServerConfig) -> str:
+    """What most often is wrong with an address at which there is nothing."""
+    base = server.base_url.rstrip("/")
+    return "" if base.endswith("/v1") else f"; generation.server.base_url lacks /v1: try {base}/v1"
 
 
 @contextmanager

@@ -50,9 +50,16 @@ def run_optune(
     with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:
         store = Path(store or run_dir / "stages")
         on_log = report.update if config.report_to else None
-        stages = Stages(config, run_dir, store, report.stage, on_progress, on_log)
+        stages = Stages(config, run_dir, store, report.stage, on_progress, on_log, check=_check)
         policies, history = loop(config, stages)
         return RunResult(policies, history, stages.entries)
+
+
+def _check(config: RunConfig) -> None:
+    """Imported only where a stage is to be made: a run whose stages are all there loads no torch."""
+    from optune.loop.checks import check_run
+
+    check_run(config)
 
 
 def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from optune.config import RunConfig, SamplingSettings
+from optune.config import RunConfig, SamplingSettings, ServerConfig
 from optune.generate import sampling_key
 from optune.history import ROWS, chunks
 from optune.prompts.tokens import encode_prompts
@@ -22,8 +23,15 @@ Score = Callable[[Sequence[Prompt], list[Response]], list[float]]
 class Rollouts:
     """The engine and the reward of `parts` (see `parts_of`), with the configuration's options and seed."""
 
-    def __init__(self, config: RunConfig, parts: Mapping[str, Any], on_progress: OnProgress | None = None):
+    def __init__(
+        self,
+        config: RunConfig,
+        parts: Mapping[str, Any],
+        on_progress: OnProgress | None = None,
+        replies: Path | None = None,
+    ):
         self.config = config
+        self.replies = replies  # where the engine `server` keeps each response as it comes
         self.engine, self.reward = parts["engine"], parts["reward"]
         self.on_progress = on_progress
 
@@ -50,6 +58,10 @@ class Rollouts:
     ) -> Iterator[Response]:
         """Responses of iteration `t` to `prompts`, of which there are `count`; with `tell`, `on_progress` is called."""
         done = 0
+        if settings.engine == "server" and self.replies:
+            server = settings.server or ServerConfig()
+            kept = server.model_copy(update={"replies": server.replies or str(self.replies)})
+            settings = settings.model_copy(update={"server": kept})
 
         def on_progress(sampled: int, of: int) -> None:
             if tell and self.on_progress:

@@ -59,14 +59,16 @@ class Stages:
         on_progress: OnProgress | None = None,
         on_log: OnLog | None = None,
         manifest: Manifest | None = None,
+        check: Callable[[RunConfig], object] | None = None,
     ):
         self.config = config
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
         self.on_log = on_log
+        self.check = check  # called once, before the first stage that is not there yet
         self.asked: list[Artefact] = []  # each iteration's prompts
         self.parts = parts_of(config)
-        self.rollouts = Rollouts(config, self.parts, on_progress)
+        self.rollouts = Rollouts(config, self.parts, on_progress, store / "replies")
         check_training(config)
         self.manifest = manifest or Manifest(config, run_dir)
 
@@ -305,9 +307,15 @@ class Stages:
         fields: dict[str, Any],
         inputs: dict[str, str],
     ) -> Artefact:
+        def checked_build(folder: Path) -> dict[str, Any]:
+            check, self.check = self.check, None
+            if check:
+                check(self.config)
+            return build(folder)
+
         inputs = {**inputs, **source_hashes(stage, self.parts)}
         version = (VERSIONS | ON_REQUEST)[stage]
-        artefact = self.store.run(stage, build, fields=fields, inputs=inputs, version=version)
+        artefact = self.store.run(stage, checked_build, fields=fields, inputs=inputs, version=version)
         entry: StageEntry = {
             "iteration": t,
             "stage": stage,

@@ -53,17 +53,22 @@ class SequenceClassifier:
         return scores
 
     def encode(self, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Rows:
-        """Token ids as the reward model sees them: its own chat template, or plain concatenation if it has none."""
-        pairs = list(zip(prompts, responses, strict=True))
-        if not pairs:
-            return []
-        templated = bool(self.tokenizer.chat_template)
-        if templated:
-            chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
-            texts = self.tokenizer.apply_chat_template(chats, tokenize=False)
-        else:
-            texts = [plain_text(p, "the reward model") + r.text for p, r in pairs]
-        return self.tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+        """`encode_rows` with the model's own tokenizer."""
+        return encode_rows(self.tokenizer, prompts, responses)
+
+
+def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], responses: Sequence[Response]) -> Rows:
+    """Token ids as the reward model sees them: its own chat template, or plain concatenation if it has none."""
+    pairs = list(zip(prompts, responses, strict=True))
+    if not pairs:
+        return []
+    templated = bool(tokenizer.chat_template)
+    if templated:
+        chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
+        texts = tokenizer.apply_chat_template(chats, tokenize=False)
+    else:
+        texts = [plain_text(p, "the reward model") + r.text for p, r in pairs]
+    return tokenizer(texts, add_special_tokens=not templated)["input_ids"]
 
 
 class Network:

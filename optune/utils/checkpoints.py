@@ -33,7 +33,7 @@ def load_tokenizer(model: str | Path, *, trust_remote_code: bool = False) -> Any
     try:
         return AutoTokenizer.from_pretrained(_checked(model), trust_remote_code=trust_remote_code)
     except UNREADABLE as error:
-        raise UserError(f"No tokenizer can be loaded from {str(model)!r}: {_first_line(error)}") from error
+        raise UserError(f"No tokenizer can be loaded from {str(model)!r}: {first_line(error)}") from error
 
 
 def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust_remote_code: bool = False) -> Any:
@@ -52,7 +52,11 @@ def load_model(auto_class: Any, model: str | Path, *, dtype: str = "auto", trust
             output_loading_info=True,
         )
     except UNREADABLE as error:
-        raise UserError(f"No model can be loaded from {str(model)!r}: {_first_line(error)}") from error
+        raise UserError(f"No model can be loaded from {str(model)!r}: {first_line(error)}") from error
+    except RuntimeError as error:
+        if "mismatch" not in str(error):
+            raise
+        raise UserError(f"The weights of {str(model)!r} have other shapes than its config.json says.") from error
     if info["missing_keys"]:
         missing = ", ".join(sorted(info["missing_keys"])[:3])
         raise UserError(
@@ -100,7 +104,7 @@ def load_generation_config(model: str | Path, *, trust_remote_code: bool = False
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
         return GenerationConfig.from_model_config(config)
     except UNREADABLE as error:
-        raise UserError(f"No generation config can be loaded from {str(model)!r}: {_first_line(error)}") from error
+        raise UserError(f"No generation config can be loaded from {str(model)!r}: {first_line(error)}") from error
 
 
 def _with_stop_ids(config: Any) -> Any:
@@ -120,6 +124,6 @@ def _checked(model: str | Path) -> str:
     return str(model)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """What an error says first; its type's name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
