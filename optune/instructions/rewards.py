@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
+from optune.config import RewardConfig
 from optune.instructions.gold import satisfied
 from optune.instructions.prompts import read, stable_int
 from optune.types import Prompt, Response
@@ -19,7 +19,7 @@ from optune.types import Prompt, Response
 class Checker:
     """The mean credit of a prompt's constraints, from 0 to 1. UserError for a prompt that is not of this world."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: RewardConfig) -> None:
         pass
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:
@@ -32,7 +32,7 @@ class Checker:
 class ImperfectChecker(Checker):
     """`Checker` plus normal noise of standard deviation `settings.noise`, fixed by seed, prompt and answer."""
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: RewardConfig) -> None:
         self.noise = settings.noise
 
     def score(self, prompts: Sequence[Prompt], responses: Sequence[Response], seed: int) -> list[float]:
