@@ -70,7 +70,7 @@ def test_every_folder_of_python_files_is_a_package():
 
 
 def test_what_optune_imports_is_declared():
-    """All but the standard library, options that say what to install, and what torch, transformers and sklearn bring."""
+    """All but the standard library, options that say what to install, and what torch and its kin always bring."""
     import ast
 
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
