@@ -264,7 +264,7 @@ async def _served_name(api: openai.AsyncOpenAI, model: str, server: ServerConfig
 
 
 def _told(error: openai.APIError, server: ServerConfig) -> UserError:
-    reason = " ".join(str(error.__cause__ or error).split())[:300]
+    reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".")
     hint = _lacks_v1(server) if isinstance(error, openai.NotFoundError) else ""
     return UserError(f"The endpoint {server.base_url} does not answer as it should: {reason}{hint}.")
 
