@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from eval.judges.form import Form
+from optune.chat.reasoning import final_answer
 
 PATH = Path(__file__).with_name("choice_prompt.txt")
 SCORES = {"A": (2.0, 1.0), "B": (1.0, 2.0), "C": (1.0, 1.0)}
@@ -21,8 +22,9 @@ _LETTER = re.compile(_LABEL + r"""["'(\[]?([ABC])["')\].]{0,2}""", re.IGNORECASE
 
 def parse_choice(reply: str | None) -> tuple[float, float] | None:
     """The letter as scores of the answer shown first and second; None where the reply is anything but one letter."""
-    match = _LETTER.fullmatch(_MARKUP.sub("", (reply or "")[:200]).strip())
-    return SCORES[match[1].upper()] if match and len(reply) <= 200 else None
+    answer = final_answer(reply) or ""
+    match = _LETTER.fullmatch(_MARKUP.sub("", answer[:200]).strip())
+    return SCORES[match[1].upper()] if match and len(answer) <= 200 else None
 
 
 CHOICE = Form(PATH, parse_choice)

@@ -4,12 +4,15 @@ The prompt asks for a first line with two numbers; that line is read first, in t
 has no scores, judges write them out ("Assistant 1: 8/10", "a score of 7 for Assistant 2", "Output: (10, 4)"); such
 statements count only where all of them in the reply agree on one score for each assistant. Everything else (prose, a
 refusal, one score, three numbers, numbers that belong to the question, statements that contradict each other) is
-unreadable.
+unreadable. So is a part of a verdict (scores by criterion, of which none is the whole), and "9,8": two scores to some,
+one with a decimal comma to others. What a reasoning model drafts before its answer is not read at all.
 """
 
 from __future__ import annotations
 
 import re
+
+from optune.chat.reasoning import final_answer
 
 LOWEST, HIGHEST = 1.0, 10.0  # the scale the judge is asked for
 LONGEST = 50_000  # characters; statements are not looked for in a longer reply
@@ -18,11 +21,12 @@ _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _MARKUP = re.compile(r"[*`#]|(?<!\w)_+|_+(?!\w)")
 
 _NUMBER = r"[0-9]{1,3}(?:\.[0-9]+)?"
+_DECIMAL = rf"(?:{_NUMBER}(?![.,][0-9])|[0-9]{{1,3}},[0-9]{{1,2}}(?![0-9]))"  # behind a label, "7,5" is one number
 
 
-def _score(name: str = "", total: str = "10") -> str:
+def _score(name: str = "", total: str = "10", number: str = _DECIMAL) -> str:
     """A number under the group `score<name>`, and "/10" or "out of 10" behind it, if there is one, under `of<name>`."""
-    return rf"(?P<score{name}>{_NUMBER})(?:{_out_of(name, total)})?"
+    return rf"(?P<score{name}>{number})(?:{_out_of(name, total)})?"
 
 
 def _out_of(name: str = "", total: str = "10") -> str:
@@ -38,9 +42,13 @@ _HEADING = r"(?:(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?|evaluation)(?:\s+a
 _HEADING_LINE = re.compile(r"(?:the\s+)?(?:overall\s+)?(?:scores?|ratings?|evaluation)\s*:", flags=re.IGNORECASE)
 _AROUND = re.compile(r"""^(?:[-•]\s+)?["'“]?|["'”]?$""")  # a list's mark and quotation marks
 _BETWEEN = r"(?:\s*(?:[,;|&]|and)\s*|\s+)"
-_FIRST, _SECOND = _score("1", "100?"), _score("2", "100?")
+_FIRST, _SECOND = _score("1", "100?", _NUMBER), _score("2", "100?", _NUMBER)
 _PAIR = re.compile(rf"{_HEADING}[(\[]?\s*{_FIRST}{_BETWEEN}{_SECOND}\s*[)\]]?[.:;,]?", flags=re.IGNORECASE)
 _SINGLE = re.compile(_FIRST)
+_COMMA = re.compile(r"(?<![0-9.,])([0-9]{1,3}),([0-9]{1,2})(?![0-9]|[.,][0-9])")  # "9,8": two numbers, or one
+_LABELLED_PAIR = re.compile(
+    rf"[^\W\d_][^\n:=0-9]{{0,40}}[:=]\s*[(\[]?{_FIRST}{_BETWEEN}{_SECOND}[)\]]?[.;,]?", re.IGNORECASE
+)
 
 # --- statements anywhere: a label, words that say "score", and a number that nothing continues ---
 _LABEL = r"(?:AI\s+)?(?:Assistant|Answer|Response|Model)\s*"
@@ -49,7 +57,7 @@ _WHO = rf"{_LABEL}(?P<who>{_ID})"
 _STOP = rf"$|\n|[),;(\]]|[.:](?:\s|$)|[-–—]\s|(?:and|while|but|for|to)\b|{_LABEL}{_ID}"
 _ALONE = r"(?!\s*(?:,|and|or|to|[-–—])\s*[0-9])"  # "7 to 8" and "8 and 9, respectively" are not one score
 _SCORED = rf"{_score()}(?=\s*(?:{_STOP})){_ALONE}"
-_TEN = rf"(?P<score>{_NUMBER}){_out_of()}{_ALONE}"  # "8/10" is a score whatever else follows
+_TEN = rf"(?P<score>{_DECIMAL}){_out_of()}{_ALONE}"  # "8/10" is a score whatever else follows
 _FEW_WORDS = rf"(?:(?!{_LABEL}{_ID})[^\n.:;0-9]){{0,40}}?"
 _NOT_THE_OTHERS = rf"(?!\s*(?:to|for)\s+{_LABEL}{_ID})"
 _ABOUT_ONE = _patterns(
@@ -75,6 +83,22 @@ _TOGETHER = _patterns(
     r"scores\s+(?:for|of)\s+Assistant\s*1\s+and\s+(?:Assistant\s*)?2\s+(?:are|:)\s*"
     rf"{_score('1')}\s+and\s+{_score('2')}",
 )
+# --- a part of a verdict: a score for one criterion, or one of several scores ---
+_CRITERION = (
+    r"(?:helpful|useful|relevan|accura|correct|detail|depth|clarity|clear|coheren|complet|concis|creativ|fluen|safe|styl|"
+    r"tone|harmless|honest|factual|truthful|readab|format|gramma|logic|original|engag|instruction|consisten|faithful|"
+    r"quality\s+of|thorough|structur|insight|precis|brevity|length)\w*"
+)
+_OF_CRITERION = re.compile(
+    rf"\s*(?:for|in|on|regarding|in\s+terms\s+of)\s+(?:(?:its|the|their)\s+)?(?:\w+\s+)?{_CRITERION}", re.IGNORECASE
+)
+_CRITERION_HEADING = re.compile(rf"\W*(?:\w+\W+){{0,3}}?{_CRITERION}(?:[ \t]+\w+){{0,3}}?\s*[:|(–—-]", re.IGNORECASE)
+_MORE = re.compile(
+    rf"[^\n0-9]{{0,60}}?(?:[,;+&(]|\band\b|\bplus\b)\s*(?:an?\s+)?[0-9]{{1,3}}(?:[.,][0-9]+)?\s*(?:for|in|on)\s+"
+    rf"(?!{_LABEL}{_ID}|the\s+(?:first|second|other))",
+    flags=re.IGNORECASE,
+)
+_OUT_OF_TEN = re.compile(rf"(?<![0-9.,/]){_DECIMAL}{_out_of()}", flags=re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:can(?:not|'t|’t)|unable\s+to|will\s+not|won't)\s+(?:\w+\s+){0,2}?(?:provide|give|rate|score|assess|evaluate|judge|compare)",
     flags=re.IGNORECASE,
@@ -83,6 +107,7 @@ _REFUSAL = re.compile(
 
 def parse_scores(reply: str | None) -> tuple[float, float] | None:
     """The scores of the first and the second answer shown, or None where the reply doesn't say them plainly."""
+    reply = final_answer(reply)
     if not reply:
         return None
     text = _MARKUP.sub("", reply.translate(_FULL_WIDTH)).replace("’", "'")
@@ -101,13 +126,50 @@ def off_scale(scores: tuple[float, float]) -> bool:
 
 
 def _first_line(lines: list[str]) -> tuple[float, float] | None:
+    lines = _settled_commas(lines)
+    if lines is None:
+        return None
     if match := _PAIR.fullmatch(lines[0]):
-        return _pair(match)
+        scores = _pair(match)
+        return scores if _is_whole(scores, lines[1:]) else None
     if len(lines) > 1:
         first, second = _SINGLE.fullmatch(lines[0]), _SINGLE.fullmatch(lines[1])
         if first and second and first["of1"] == second["of1"] and not _SINGLE.fullmatch(lines[2] if lines[2:] else ""):
             return _on_a_scale(float(first["score1"]), float(second["score1"]))
     return None
+
+
+def _settled_commas(lines: list[str]) -> list[str] | None:
+    """The lines with the commas of the scores as what they are; None where "9,8" could be two scores or one.
+
+    It is a decimal comma where two such numbers stand for two scores and one of them ends in ",0", which is no score
+    of its own; it parts two scores where one of them is a 10.
+    """
+    first, *rest = lines
+    commas = _COMMA.findall(first)
+    if not commas:
+        return lines
+    if len(commas) == 2 or (rest and _COMMA.sub("0", first).isdigit() and _single_of(rest[0])):
+        second = _COMMA.findall(rest[0]) if len(commas) == 1 else []
+        if (not second and len(commas) == 1) or any(not int(part) for _, part in commas + second):
+            return [_COMMA.sub(r"\1.\2", line) for line in lines[:2]] + lines[2:]
+        return None
+    if len(commas) == 1 and "10" in commas[0]:
+        return [_COMMA.sub(r"\1, \2", first), *rest]
+    return None
+
+
+def _single_of(line: str) -> bool:
+    return bool(_SINGLE.fullmatch(_COMMA.sub(r"\1.\2", line)))
+
+
+def _is_whole(scores: tuple[float, float] | None, others: list[str]) -> bool:
+    """Whether no other line is a pair of scores that says something else, as a list of criteria has them."""
+    for line in others:
+        pair = _PAIR.fullmatch(line) or _LABELLED_PAIR.fullmatch(line)
+        if pair and (float(pair["score1"]), float(pair["score2"])) != scores:
+            return False
+    return True
 
 
 def _pair(match: re.Match[str]) -> tuple[float, float] | None:
@@ -128,19 +190,45 @@ def _statements(text: str) -> tuple[float, float] | None:
     said: dict[str, set[float]] = {"1": set(), "2": set()}
     named = [match for pattern in _ABOUT_ONE for match in pattern.finditer(text)]
     named += [match for match in _BARE.finditer(text) if _is_announced(text, match)]
+    both = [match for pattern in _ABOUT_BOTH for match in pattern.finditer(text)]
+    together = [match for pattern in _TOGETHER for match in pattern.finditer(text)]
+    if _has_parts(text, [*named, *both, *together]):
+        return None
     for match in named:
         who = {"A": "1", "B": "2"}.get(match["who"].upper(), match["who"])
-        said[who].add(float(match["score"]))
-    for match in (match for pattern in _ABOUT_BOTH for match in pattern.finditer(text)):
-        said["1"].add(float(match["score"]))
-        said["2"].add(float(match["score"]))
-    for match in (match for pattern in _TOGETHER for match in pattern.finditer(text)):
-        said["1"].add(float(match["score1"]))
-        said["2"].add(float(match["score2"]))
+        said[who].add(_value(match["score"]))
+    for match in both:
+        said["1"].add(_value(match["score"]))
+        said["2"].add(_value(match["score"]))
+    for match in together:
+        said["1"].add(_value(match["score1"]))
+        said["2"].add(_value(match["score2"]))
     if len(said["1"]) != 1 or len(said["2"]) != 1:
         return None
     scores = said["1"].pop(), said["2"].pop()
     return scores if max(scores) <= HIGHEST else None
+
+
+def _value(number: str) -> float:
+    return float(number.replace(",", "."))
+
+
+def _has_parts(text: str, statements: list[re.Match[str]]) -> bool:
+    """Whether a statement is about one criterion, or the reply has scores that no statement accounts for."""
+    spans = [match.span() for match in statements]
+    if any(not any(a <= found.start() < b for a, b in spans) for found in _OUT_OF_TEN.finditer(text)):
+        return True
+    return any(_is_part(text, *span) for span in spans)
+
+
+def _is_part(text: str, start: int, end: int) -> bool:
+    before = text[:start].splitlines()
+    line = text[text.rfind("\n", 0, start) + 1 : start]
+    heading = line if line.strip() else next((b for b in reversed(before) if b.strip() and not _BARE.match(b)), "")
+    if _CRITERION_HEADING.match(heading[-200:]) and (line.strip() or heading.rstrip().endswith(":")):
+        return True
+    rest = text[end : end + 100]
+    return bool(_OF_CRITERION.match(rest) or _MORE.match(rest))
 
 
 def _is_announced(text: str, match: re.Match[str]) -> bool:
