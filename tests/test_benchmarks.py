@@ -429,7 +429,7 @@ NO_NETWORK = """
 import socket, sys
 def refuse(*_): raise AssertionError("the network was touched")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
-from eval.benchmarks import main
+from eval.benchmarks.run import main
 sys.exit(main(sys.argv[1:]))
 """
 
