@@ -32,7 +32,7 @@ def wheel_of(gguf: bytes, folder: Path) -> PackagedModel:
     record = "".join(f"{name},,\n" for name in (*files, f"{info}/RECORD")).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in {**files, f"{info}/RECORD": record}.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)  # one date, so one hash however often it is made
     return PackagedModel(
         name="tiny",
         distribution="tiny-model",

@@ -459,8 +459,11 @@ def test_the_real_four_run_offline_and_write_nothing_outside(model, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def six(data_dir) -> Path:
-    """The made-up items, with ARC's and enough sums for eight shots."""
+def six(data_dir, tmp_path_factory) -> Path:
+    """The made-up items, with ARC's and enough sums for eight shots, in a folder of their own."""
+    import shutil
+
+    data_dir = shutil.copytree(data_dir, tmp_path_factory.mktemp("six") / "data")
     sums = [{"question": f"What is {n} and 2?", "answer": f"It is {n} + 2.\n#### {n + 2}"} for n in range(9)]
     write_jsonl(data_dir / "gsm8k/train.jsonl", sums)
     choices = {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "A"}
