@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -16,19 +17,21 @@ from typing import Any
 
 from eval.judges import Judge, make_judge
 from optune.chat.batch import ask_in_batches
-from optune.chat.client import ChatClient, ChatRequest, Estimate
-from optune.chat.reply_log import Reply
+from optune.chat.client import ChatClient, ChatRequest, Estimate, without_system
+from optune.chat.reply_log import Reply, Usage
 from optune.types import UserError
 from optune.utils.files import NOT_JSON, read_json, write_json
 
 Place = tuple[str, str]  # what a call is about, such as a prompt's id and the order of its answers
 
 
-def claim(run_dir: Path, identity: Mapping[str, Any]) -> None:
+def claim(run_dir: Path, identity: Mapping[str, Any], judge: Judge) -> None:
     """Write `judge.json`, or compare with the one that is there; raises UserError naming what is not the same."""
     path = run_dir / "judge.json"
+    identity = {**identity, **({} if judge.system else {"system": False})}
     if path.exists():
-        unlike = [name for name, value in identity.items() if read_json(path).get(name) != value]
+        before = {"system": True, **read_json(path)}
+        unlike = [name for name, value in {"system": True, **identity}.items() if before.get(name) != value]
         if unlike:
             raise UserError(f"{run_dir}: made with other {' and '.join(unlike)}; give another --run-dir.")
     else:
@@ -48,16 +51,19 @@ def ask_judge(
 ) -> tuple[dict[Place, Reply], dict[str, Any]]:
     """The judge's reply to every request, and what they used; only what the log lacks is asked.
 
-    readable: whether a reply says what was asked for; with `retry_unparsed`, logged replies that do not are asked
-    again. `announce` is told calls, tokens and price before anything is spent. Raises what `ChatClient.ask` does.
+    readable: whether a reply says what was asked for; with `retry_unparsed`, logged replies that do not, and calls that
+    failed for good, are asked again. `announce` is told calls, tokens and price before anything is spent. Raises what
+    `ChatClient.ask` does.
     """
     if batch and judge.transport is not None:
         raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
+    if not judge.system:
+        requests = {place: replace(call, messages=without_system(call.messages)) for place, call in requests.items()}
     client = ChatClient(judge.chat, replies_log or run_dir / "replies.jsonl", transport=judge.transport)
     again: frozenset[str] = frozenset()
     if retry_unparsed:
         logged = client.logged(requests.values())
-        again = frozenset(key for key, reply in logged.items() if reply.answered and not readable(reply.text))
+        again = frozenset(key for key, reply in logged.items() if reply.settled and not readable(reply.text))
     if not judge.chat.offline:
         announce(client.estimate(requests.values(), again))
     if batch:
@@ -65,25 +71,44 @@ def ask_judge(
     else:
         found = client.ask(requests.values(), again)
     replies = {place: found[request.key(judge.chat.model)] for place, request in requests.items()}
-    return replies, usage_of(replies.values(), client)
+    return replies, usage_of(replies.values(), client.usage(requests.values()), client)
 
 
-def usage_of(replies: Iterable[Reply], client: ChatClient) -> dict[str, Any]:
-    """Tokens and price of these replies, how many calls failed, and which models say they answered."""
+def usage_of(replies: Iterable[Reply], used: Usage, client: ChatClient) -> dict[str, Any]:
+    """Tokens and price of all that was asked, which calls failed and why, and which models say they answered.
+
+    Tokens count wherever an endpoint reports them, in failed attempts too. Where it did not report all of them, the sum
+    is "unknown", and so is the price, unless the tokens are free.
+    """
     replies = list(replies)
-    tokens = [sum(getattr(r, name) or 0 for r in replies) for name in ("prompt_tokens", "completion_tokens")]
+    failed = [reply for reply in replies if not reply.answered]
+    cost = client.cost(used.prompt_tokens, used.completion_tokens)
+    if used.unreported:
+        cost = 0.0 if client.settings.price_in == client.settings.price_out == 0 else "unknown"
     return {
-        "prompt_tokens": tokens[0],
-        "completion_tokens": tokens[1],
-        "cost": client.cost(*tokens),
-        "failed_calls": sum(not reply.answered for reply in replies),
+        "prompt_tokens": "unknown" if used.unreported else used.prompt_tokens,
+        "completion_tokens": "unknown" if used.unreported else used.completion_tokens,
+        "cost": cost,
+        **({"replies_without_usage": used.unreported} if used.unreported else {}),
+        "failed_calls": len(failed),
+        **({"failures": by_reason(failed)} if failed else {}),
         "response_models": sorted({r.model for r in replies if r.model}),
     }
 
 
+def by_reason(failed: Iterable[Reply]) -> list[dict[str, Any]]:
+    """Reasons of failed calls with their numbers of calls; reasons that differ in numbers alone count as one."""
+    groups: dict[tuple[str, bool], list[str]] = {}
+    for reply in failed:
+        reason = reply.error or "no reason given"
+        groups.setdefault((re.sub(r"\d+", "0", reason), reply.final), []).append(reason)
+    return [{"reason": told[0], "calls": len(told), "final": final} for (_, final), told in groups.items()]
+
+
 def said(reply: Reply) -> dict[str, str | None]:
-    """A reply's text as files have it, and why there is none."""
-    return {"reply": reply.text, **({"error": reply.error} if reply.error else {})}
+    """A reply's text as files have it, whether it was cut off, and why there is none."""
+    row = {"reply": reply.text, **({"error": reply.error} if reply.error else {})}
+    return {**row, "finish_reason": "length"} if reply.answered and reply.finish_reason == "length" else row
 
 
 def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -115,6 +140,9 @@ def add_judge_options(parser: argparse.ArgumentParser, *, max_tokens: int | None
     parser.add_argument("--offline", action="store_true", help="only replay the replies that are there")
     parser.add_argument("--batch", action="store_true", help="use the provider's Batch API")
     parser.add_argument("--retry-unparsed", action="store_true", help="ask again where a reply could not be read")
+    parser.add_argument(
+        "--no-system", action="store_true", help="for endpoints without a system turn: put its text before the user's"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
 
 
@@ -122,6 +150,7 @@ def judge_named(args: argparse.Namespace) -> Judge:
     """The judge that the options name."""
     names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
     judge = make_judge(args.judge, args.model, **{name: getattr(args, name) for name in names.split()})
+    judge = replace(judge, system=not args.no_system)
     return judge if args.parameters is None else replace(judge, parameters=args.parameters)
 
 
@@ -135,9 +164,17 @@ def asking(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
 
 
 def tell_failures(usage: Mapping[str, Any]) -> None:
-    """One line on stderr where calls failed."""
-    if failed := usage["failed_calls"]:
-        print(f"{failed} calls failed for now; the same command asks them again.", file=sys.stderr)
+    """On stderr, a line for each reason for which calls failed, and one where the price is not known."""
+    for failure in usage.get("failures", ()):
+        print(told_failure(failure), file=sys.stderr)
+    if missing := usage.get("replies_without_usage"):
+        print(f"The endpoint did not say what {missing} replies used: tokens and cost are unknown.", file=sys.stderr)
+
+
+def told_failure(failure: Mapping[str, Any]) -> str:
+    """One of `by_reason`'s rows as a sentence."""
+    again = "--retry-unparsed asks them again" if failure["final"] else "the same command asks them again"
+    return f"{failure['calls']} calls failed: {failure['reason']} ({again})."
 
 
 def _object(text: str) -> dict[str, Any]:

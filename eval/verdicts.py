@@ -46,7 +46,13 @@ class Verdict:
 
 def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None, parse: Parse = parse_scores) -> Verdict:
     """The verdict from the two replies; None for a reply that never came. parse: how the judge's form is read."""
-    shown_ab, shown_ba = parse(reply_ab), parse(reply_ba)
+    return verdict_of_shown(prompt_id, parse(reply_ab), parse(reply_ba))
+
+
+def verdict_of_shown(
+    prompt_id: str, shown_ab: tuple[float, float] | None, shown_ba: tuple[float, float] | None
+) -> Verdict:
+    """The verdict from scores in the order in which the answers were shown."""
     return from_scores(prompt_id, shown_ab, shown_ba[::-1] if shown_ba else None)
 
 

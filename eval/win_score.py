@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges import FORMS, Judge
+from eval.judges.rating import RATING
 from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
-from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of
+from eval.verdicts import ORDERS, Verdict, compare, summarize, verdict_of_shown
 from optune.chat.client import ChatRequest, Estimate
 from optune.chat.reply_log import Reply
 from optune.config import differences
 from optune.prompts.conversation import present
+from optune.prompts.files import check_characters
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -82,7 +84,7 @@ def win_score(
     run_dir = Path(run_dir)
     contests = match(outputs, baseline, allow_empty=allow_empty)
     with run_lock(run_dir):
-        claim(run_dir, _identity(contests, judge))
+        claim(run_dir, _identity(contests, judge), judge)
         replies, usage = ask_judge(
             judge,
             {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS},
@@ -102,6 +104,8 @@ def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[C
     Raises UserError naming what does not match.
     """
     named = all(present(row.get("prompt_id")) for row in (*outputs, *baseline))
+    if not named and any(present(row.get("prompt_id")) for row in (*outputs, *baseline)):
+        _require_different_instructions(outputs, baseline)
     test = _by_id(outputs, "the outputs", allow_empty, named)
     base = _by_id(baseline, "the baseline", allow_empty, named)
     for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):
@@ -127,12 +131,16 @@ def read_outputs(path: str | Path) -> Rows:
         for name in ("instruction", "output"):
             if not isinstance(row, dict) or not isinstance(row.get(name), str):
                 raise UserError(f"{path}, row {number}: needs a text `{name}`.")
+            check_characters(row[name], f"{path}, row {number}: `{name}`")
+        prompt_id = row.get("prompt_id")
+        if prompt_id is not None and (isinstance(prompt_id, bool) or not isinstance(prompt_id, str | int)):
+            raise UserError(f"{path}, row {number}: `prompt_id` must be a text or a whole number, not {prompt_id!r}.")
     return rows
 
 
 def read_reviews(path: str | Path) -> tuple[list[Verdict], int]:
     """Verdicts from rows `{"prompt_id", "order", "reply"}`, and how many prompts lack a row for one of the orders."""
-    replies: dict[str, dict[str, str | None]] = {}
+    shown: dict[str, dict[str, tuple[float, float] | None]] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, row {number}"
         if not isinstance(row, dict):
@@ -146,14 +154,14 @@ def read_reviews(path: str | Path) -> tuple[list[Verdict], int]:
             raise UserError(f"{where}: `order` must be AB or BA, not {row['order']!r}.")
         if row["reply"] is not None and not isinstance(row["reply"], str):
             raise UserError(f"{where}: `reply` must be a text, or null where none came, not {row['reply']!r}.")
-        orders = replies.setdefault(str(row["prompt_id"]), {})
+        orders = shown.setdefault(str(row["prompt_id"]), {})
         if row["order"] in orders:
             raise UserError(f"{where}: prompt {row['prompt_id']!r} has a second reply for order {row['order']}.")
-        orders[row["order"]] = row["reply"]
-    if not replies:
+        orders[row["order"]] = RATING.read(row["reply"], row.get("finish_reason"))
+    if not shown:
         raise UserError(f"{path}: there are no reviews in it.")
-    verdicts = [verdict_of(i, orders.get("AB"), orders.get("BA")) for i, orders in replies.items()]
-    return verdicts, sum(len(orders) < 2 for orders in replies.values())
+    verdicts = [verdict_of_shown(i, orders.get("AB"), orders.get("BA")) for i, orders in shown.items()]
+    return verdicts, sum(len(orders) < 2 for orders in shown.values())
 
 
 def read_verdicts(run_dir: str | Path) -> dict[str, Verdict]:
@@ -168,8 +176,8 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict
     """`eval.verdicts.compare` of two runs. Raises UserError where judge or baseline differ, or no prompt is shared."""
     a, b = read_verdicts(run_a), read_verdicts(run_b)
     made_a, made_b = (read_json(Path(run) / "judge.json") for run in (run_a, run_b))
-    fields = ("model", "parameters", "template_hash")
-    unlike = differences({f: made_a.get(f) for f in fields}, {f: made_b.get(f) for f in fields})
+    fields = {"model": None, "parameters": None, "template_hash": None, "system": True}
+    unlike = differences(*({f: made.get(f, default) for f, default in fields.items()} for made in (made_a, made_b)))
     if unlike:
         raise UserError(f"{run_a} and {run_b} were judged differently ({'; '.join(unlike)}); judge both in one way.")
     baseline_a, baseline_b = made_a["baseline"], made_b["baseline"]
@@ -179,6 +187,16 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict
     if any(baseline_a[i] != baseline_b[i] for i in shared):
         raise UserError(f"{run_a} and {run_b} were judged against different baselines; judge both against one.")
     return compare(a, b, seed=seed)
+
+
+def _require_different_instructions(*files: Rows) -> None:
+    for rows in files:
+        ((text, times),) = Counter(row["instruction"] for row in rows).most_common(1) or [("", 1)]
+        if times > 1:
+            raise UserError(
+                f"The instruction {_short(text)!r} stands on {times} rows, and only some rows have a prompt_id to tell "
+                "them apart; give every row of both files a prompt_id."
+            )
 
 
 def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, dict[str, Any]]:
@@ -223,8 +241,8 @@ def _write_results(
     seed: int,
 ) -> dict[str, Any]:
     reviews = [{"prompt_id": i, "order": order, **said(reply)} for (i, order), reply in replies.items()]
-    texts_of = [[replies[c.prompt_id, order].text for order in ORDERS] for c in contests]
-    verdicts = [verdict_of(c.prompt_id, *texts, judge.form.parse) for c, texts in zip(contests, texts_of, strict=True)]
+    shown = {place: judge.form.read(reply.text, reply.finish_reason) for place, reply in replies.items()}
+    verdicts = [verdict_of_shown(c.prompt_id, *(shown[c.prompt_id, order] for order in ORDERS)) for c in contests]
     write_text(run_dir / "reviews.jsonl", jsonl(reviews))
     write_text(run_dir / "verdicts.jsonl", jsonl(v.as_row() for v in verdicts))
     result = {**summarize(verdicts, seed=seed), "model": judge.chat.model, "usage": usage}

@@ -16,11 +16,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from eval.alpaca_eval.length_control import load_package
-from optune.chat.client import ChatClient, ChatRequest
+from eval.judging import by_reason, told_failure
+from optune.chat.client import ChatClient, ChatRequest, without_system
 from optune.chat.reply_log import Reply
 from optune.types import Message, UserError
 
 ANNOTATOR = "weighted_alpaca_eval_gpt4_turbo"
+TOKENS = ("m", "M")  # its two answers
 DEFAULT_MODEL = "gpt-4-1106-preview"  # the one in the package's configuration of it
 
 Complete = Callable[[list[list[Message]], dict[str, Any]], list[dict[str, Any] | None]]
@@ -66,25 +68,38 @@ def annotate(pairs: pd.DataFrame, complete: Complete, model: str = DEFAULT_MODEL
     )
 
 
-def asked_through(client: ChatClient) -> Complete:
-    """The project's client as the way to the endpoint: says the price first, keeps every reply, stops at the limit."""
+def asked_through(client: ChatClient, *, system: bool = True, retry_unparsed: bool = False) -> Complete:
+    """The project's client as the way to the endpoint: says the price first, keeps every reply, stops at the limit.
+
+    system: whether the endpoint takes a system turn. retry_unparsed: ask again where a call failed for good, or its
+    reply could not be read.
+    """
 
     def complete(conversations: list[list[Message]], parameters: dict[str, Any]) -> list[dict[str, Any] | None]:
         del parameters["model"]  # the client's own, the same one
         requests = [
-            ChatRequest(tuple(messages), parameters, label=f"annotation {number}")
+            ChatRequest(
+                tuple(messages if system else without_system(messages)), parameters, label=f"annotation {number}"
+            )
             for number, messages in enumerate(conversations)
         ]
 
+        again = _unread(client, requests) if retry_unparsed else set()
+
         def ask(some: list[ChatRequest]) -> list[dict[str, Any] | None]:
-            replies = client.ask(some)
+            keys = {request.key(client.settings.model) for request in some} & again
+            again.difference_update(keys)
+            replies = client.ask(some, keys)
             return [_choice(replies[request.key(client.settings.model)]) for request in some]
 
         if not client.settings.offline:
             tqdm.write(f"{client.settings.model}: {client.estimate(requests)}", file=sys.stderr)  # past its bar
             client.check_budget(*client.wanted_and_missing(requests))
             _require_logprobs(ask(requests[:1]), client.settings.model)  # before the other 804 are paid for
-        return ask(requests)
+        choices = ask(requests)
+        for failure in by_reason(reply for reply in client.logged(requests).values() if not reply.answered):
+            tqdm.write(told_failure(failure), file=sys.stderr)
+        return choices
 
     return complete
 
@@ -103,6 +118,11 @@ def _choice(reply: Reply) -> dict[str, Any] | None:
     return {"finish_reason": reply.finish_reason, "index": 0, "logprobs": reply.logprobs, "message": message}
 
 
+def _unread(client: ChatClient, requests: list[ChatRequest]) -> set[str]:
+    logged = client.logged(requests)
+    return {key for key, reply in logged.items() if reply.settled and not _has_logprobs(_choice(reply))}
+
+
 def _require_logprobs(choices: list[dict[str, Any] | None], model: str) -> None:
     """UserError where there are replies and none has log-probabilities."""
     replies = [choice for choice in choices if choice is not None]
@@ -114,5 +134,9 @@ def _require_logprobs(choices: list[dict[str, Any] | None], model: str) -> None:
 
 
 def _has_logprobs(choice: dict[str, Any] | None) -> bool:
-    content = ((choice or {}).get("logprobs") or {}).get("content")
-    return bool(content) and bool(content[0].get("top_logprobs"))
+    """Whether the first token is one of the annotator's two answers, as a draft's is not, and has alternatives."""
+    try:
+        first = choice["logprobs"]["content"][0]
+        return bool(first["top_logprobs"]) and first.get("token", "m").strip() in TOKENS
+    except (TypeError, KeyError, IndexError, AttributeError):
+        return False

@@ -19,6 +19,7 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,11 +119,12 @@ def _first(texts: pd.Series) -> str:
 
 
 def gather(
-    pairs: pd.DataFrame, annotations: Path | None, client: ChatClient | None
+    pairs: pd.DataFrame, annotations: Path | None, client: ChatClient | None, **asking: bool
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """The pairs with `preference`, `raw_completion` and `annotator`, and how many came from where.
 
-    What the annotation file lacks is asked through `client`; without one, UserError names the first that is missing.
+    What the annotation file lacks is asked through `client` (`asking`: as `asked_through` takes it); without one,
+    UserError names the first that is missing.
     """
     columns = [*PAIR, "preference", "raw_completion", "annotator"]
     recorded = pd.DataFrame(columns=columns)
@@ -138,7 +140,7 @@ def gather(
             f"{f' in {annotations}' if annotations else ''}, first that of {_first(missing['instruction'])}; give "
             "--judge to ask for them."
         )
-    asked = annotate(missing, asked_through(client), client.settings.model)[columns]
+    asked = annotate(missing, asked_through(client, **asking), client.settings.model)[columns]
     same = int((missing["output_1"] == missing["output_2"]).sum())
     sources = {"annotation_file": len(recorded), "replies": len(missing) - same, "equal_outputs": same}
     return pairs.merge(asked if recorded.empty else pd.concat([recorded[columns], asked]), on=PAIR), sources
@@ -189,6 +191,7 @@ def evaluate(
     judge: Judge | None = None,
     run_dir: Path | None = None,
     allow_empty: bool = False,
+    retry_unparsed: bool = False,
     offline: bool = False,
 ) -> dict[str, Any]:
     """All of it, for files: checks, annotations, numbers and where each of them came from.
@@ -211,7 +214,8 @@ def evaluate(
     with contextlib.nullcontext() if run_dir is None else run_lock(run_dir):
         if client is not None:
             _claim(run_dir, identity)
-        annotated, sources = gather(pairs, annotations, client)
+        asking = {} if judge is None else {"system": judge.system, "retry_unparsed": retry_unparsed}
+        annotated, sources = gather(pairs, annotations, client, **asking)
         result = {
             **score(annotated, assets),
             "preferences_from": sources,
@@ -260,6 +264,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--assets", type=Path, help="folder with df_gamed*.csv and instruction_difficulty*.csv, instead of the hub's")
     add("--offline", action="store_true", help="recorded annotations and replies only; nothing is asked or downloaded")
     add("--allow-empty", action="store_true", help="have empty answers judged as they are")
+    add("--retry-unparsed", action="store_true", help="ask again where a call failed for good or could not be read")
+    add("--no-system", action="store_true", help="for endpoints without a system turn: put its text before the user's")
     add("--run-dir", type=Path, help="where replies and results are kept (with a judge: one below runs/alpaca_eval)")
     add("--judge", help=f"sandbox, openai ({DEFAULT_MODEL} or --model), a model's name, or package.module:function")
     add("--model", help="the annotator's model name at the endpoint")
@@ -288,7 +294,8 @@ def choose_judge(args: argparse.Namespace) -> Judge | None:
     if args.judge == "sandbox":
         return sandbox_annotator.judge(args.model, **options)
     name = args.judge or "openai"
-    return make_judge(name, args.model or (DEFAULT_MODEL if name == "openai" else None), **options)
+    judge = make_judge(name, args.model or (DEFAULT_MODEL if name == "openai" else None), **options)
+    return replace(judge, system=not args.no_system)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -304,6 +311,7 @@ def _print_result(args: argparse.Namespace) -> None:
         judge=choose_judge(args),
         run_dir=args.run_dir,
         allow_empty=args.allow_empty,
+        retry_unparsed=args.retry_unparsed,
         offline=args.offline,
     )
     print(json.dumps(result, indent=2, ensure_ascii=False))

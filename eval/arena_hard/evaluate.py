@@ -63,7 +63,7 @@ def arena_hard(
         "calls": stable_hash(sorted(call.key(judge.chat.model) for call in requests.values())),
     }
     with run_lock(run_dir):
-        claim(run_dir, identity)
+        claim(run_dir, identity, judge)
         replies, usage = ask_judge(
             judge,
             requests,

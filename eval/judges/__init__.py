@@ -28,12 +28,16 @@ PRICES = Path(__file__).with_name("prices.yaml")
 
 @dataclass(frozen=True)
 class Judge:
-    """An endpoint, and how it is asked. `transport` replaces the network; `form` is the prompt and how it is read."""
+    """An endpoint, and how it is asked. `transport` replaces the network; `form` is the prompt and how it is read.
+
+    system: whether it takes a system turn; without, that turn's text stands at the head of the user's.
+    """
 
     chat: ChatSettings
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"temperature": 0.0, "max_tokens": 1024})
     transport: httpx2.AsyncBaseTransport | None = None
     form: Form = RATING
+    system: bool = True
 
 
 def endpoint(model: str | None = None, **options: Any) -> Judge:

@@ -27,7 +27,7 @@ def parse_choice(reply: str | None) -> tuple[float, float] | None:
     return SCORES[match[1].upper()] if match and len(answer) <= 200 else None
 
 
-CHOICE = Form(PATH, parse_choice)
+CHOICE = Form(PATH, parse_choice, first_line=False)  # a letter is whole where nothing else was to come
 
 
 def letter(first: float, second: float) -> str:

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from optune.chat.client import conversation
+from optune.chat.reasoning import certain_part
 from optune.types import Message
 
 FIELDS = ("question", "answer_1", "answer_2")
@@ -18,10 +19,19 @@ _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
 @dataclass(frozen=True)
 class Form:
-    """path: the prompt file. parse: a reply as scores of the answer shown first and second, None where unreadable."""
+    """path: the prompt file. parse: a reply as scores of the answer shown first and second, None where unreadable.
+
+    first_line: the first line is the verdict, so that it counts in a reply that was cut off, too.
+    """
 
     path: Path
     parse: Callable[[str | None], tuple[float, float] | None]
+    first_line: bool = True
+
+    def read(self, reply: str | None, finish_reason: str | None = None) -> tuple[float, float] | None:
+        """The scores in a reply; `length` is the finish reason of one that was cut off."""
+        cut = finish_reason == "length" and self.first_line
+        return self.parse(certain_part(reply) if cut else reply)
 
     @property
     def template_hash(self) -> str:

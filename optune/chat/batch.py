@@ -19,6 +19,7 @@ import openai
 from tqdm import tqdm
 
 from optune.chat.client import ChatClient, ChatRequest, read_completion
+from optune.chat.failures import NoAnswer, about_text
 from optune.chat.reply_log import Reply, ReplyLog
 from optune.types import UserError
 from optune.utils.files import NOT_JSON, read_json, write_bytes, write_json
@@ -187,6 +188,12 @@ def _read_line(line: str) -> Reply:
     if response.get("status_code") == 200:
         try:
             return read_completion(key, response.get("body") or {})
-        except ValueError as error:
-            return Reply(key, None, error=str(error))
-    return Reply(key, None, error=json.dumps(row.get("error") or response.get("body"))[:300])
+        except NoAnswer as error:
+            prompt, completion = error.tokens
+            final = not error.retry and (not error.is_error or about_text(error.status, error.code, str(error)))
+            unmetered = error.paid and None in error.tokens
+            return Reply(key, None, str(error), None, None, prompt, completion, final=final, unmetered=unmetered)
+    told = json.dumps(row.get("error") or response.get("body"))
+    status = response.get("status_code")
+    final = isinstance(status, int) and about_text(status, "", told)
+    return Reply(key, None, error=told[:300], final=final)

@@ -3,9 +3,11 @@
     replies = ChatClient(ChatSettings(model="gpt-4"), "run/replies.jsonl").ask(requests)
 
 Every call has a content key. A key that the reply log answers is not asked again, so a run stopped at any moment and
-started again asks only for what is missing. Failures that may pass (429, 5xx, timeouts, resets, broken or empty
-replies) are retried with exponential backoff, and a Retry-After holds back the whole run; calls that still fail are
-logged as failures, which are not answers. A refused key or model stops the run once, in one sentence.
+started again asks only for what is missing. Failures that may pass (429, 5xx, timeouts, resets, broken replies) are
+retried with exponential backoff, and a Retry-After holds back the whole run; calls that still fail are logged as
+failures, which are not answers, and are asked again the next time. A failure that is one request's own (too long,
+flagged, refused, cut off before any text) is logged as final: it is not tried twice. A key or model that is refused
+from the first call on stops the run once, in one sentence. Every token that a reply reports is logged with it.
 """
 
 from __future__ import annotations
@@ -29,15 +31,15 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from optune.chat.reply_log import Reply, ReplyLog
+from optune.chat.failures import NoAnswer, about_text, error_in, may_pass, remedy
+from optune.chat.reply_log import Reply, ReplyLog, Usage
 from optune.config import holds_credentials
 from optune.types import Message, UserError
 from optune.utils.command import Terminated
 from optune.utils.files import NOT_JSON
 from optune.utils.hashing import stable_hash
 
-# A 400 with one of these codes is about one request's text; any other is about the run (a parameter, the model).
-TEXT_REFUSED = {"context_length_exceeded", "content_filter", "content_policy_violation", "string_above_max_length"}
+MIN_PROBES = 3  # calls that must be refused before a run stops for it, where there are as many
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ class ChatClient:
     def ask(self, requests: Iterable[ChatRequest], again: Collection[str] = ()) -> dict[str, Reply]:
         """A reply per request, by key: logged ones as they are, the missing ones (and the keys in `again`) asked now.
 
-        A call that kept failing has a reply without text that says why; it is asked again the next time. Raises
+        A call that kept failing has a reply without text that says why; unless it is final, it is asked again the next
+        time. Raises
         UserError when the budget, the key, the model or an offline log does not allow it, and KeyboardInterrupt on
         Ctrl-C or SIGTERM; in each case calls under way are let finish and everything answered is kept.
         """
@@ -149,6 +152,11 @@ class ChatClient:
                 self.check_budget(wanted, missing)
                 asyncio.run(_Session(self, log, missing).run())
             return self._replay(wanted, log)
+
+    def usage(self, requests: Iterable[ChatRequest]) -> Usage:
+        """The tokens that all logged replies to these requests used, failed ones and repeated ones too."""
+        with ReplyLog(self.log_path) as log:
+            return sum((log.usage[key] for key in self._by_key(requests) if key in log.usage), Usage())
 
     def replay(self, wanted: Mapping[str, ChatRequest]) -> dict[str, Reply]:
         """The logged reply per request. Raises UserError where one was never asked for."""
@@ -183,7 +191,11 @@ class ChatClient:
         return (prompt_tokens * price_in + completion_tokens * price_out) / 1e6
 
     def _by_key(self, requests: Iterable[ChatRequest]) -> dict[str, ChatRequest]:
-        return {request.key(self.settings.model): request for request in requests}
+        found = {}
+        for request in requests:
+            _check_text(request)
+            found[request.key(self.settings.model)] = request
+        return found
 
     def _estimate(self, wanted: Mapping[str, ChatRequest], missing: Mapping[str, ChatRequest]) -> Estimate:
         tokens_in = sum(r.prompt_tokens for r in missing.values())
@@ -248,19 +260,46 @@ def api_key(variable: str) -> str | None:
 
 
 def _missing(wanted: Mapping[str, ChatRequest], log: ReplyLog, again: Collection[str]) -> dict[str, ChatRequest]:
-    return {key: request for key, request in wanted.items() if key in again or not log.answered(key)}
+    return {key: request for key, request in wanted.items() if key in again or not log.settled(key)}
 
 
-class _Retry(Exception):
+def _check_text(request: ChatRequest) -> None:
+    try:
+        "".join(message["content"] for message in request.messages).encode("utf-8")
+    except UnicodeEncodeError:
+        name = request.label or "a call"
+        raise UserError(f"{name}: its text holds half a character (a lone surrogate), which cannot be sent.") from None
+
+
+class _Failure(Exception):
+    """Why an attempt brought no answer, and what it cost."""
+
+    def __init__(self, reason: str, cause: NoAnswer | None = None):
+        super().__init__(reason)
+        tokens = cause.tokens if cause else (None, None)
+        self.cost = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
+        self.cost["unmetered"] = bool(cause and cause.paid and None in tokens)
+        self.paid = bool(cause and (cause.paid or any(tokens)))
+
+
+class _Retry(_Failure):
     """A failure that may pass; `wait` is what the endpoint asked for, in seconds."""
 
-    def __init__(self, reason: str, wait: float | None = None):
-        super().__init__(reason)
+    def __init__(self, reason: str, wait: float | None = None, cause: NoAnswer | None = None):
+        super().__init__(reason, cause)
         self.wait = wait
 
 
-class _GiveUp(Exception):
+class _GiveUp(_Failure):
     """A failure of this one call that asking again cannot mend."""
+
+
+class _Refused(_Failure):
+    """A refusal that is about this call or about all, as the others will show; `stop` is told in the latter case."""
+
+    def __init__(self, reason: str, stop: str, cause: NoAnswer | None = None):
+        super().__init__(reason, cause)
+        self.stop = stop
 
 
 class _Session:
@@ -273,10 +312,13 @@ class _Session:
         self.not_before = 0.0  # of the next call, on the monotonic clock, as a Retry-After asked
         self.spent, self.reserved = 0.0, 0.0
         self.underestimate = 1.0  # the most by which a call's prompt has outgrown its estimate, for the next ones
-        self.unsynced: list[Reply] = []
+        self.unsynced: list[tuple[Reply, bool]] = []  # with whether the call is over
+        self.begun = 0
+        self.probes = min(max(self.settings.concurrency, MIN_PROBES), len(missing))  # calls begun before an answer
+        self.refused: list[Reply] = []  # before any answer came
 
     async def run(self) -> None:
-        self.stopping, self.news = asyncio.Event(), asyncio.Event()
+        self.stopping, self.news, self.opened = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.slots = asyncio.Semaphore(self.settings.concurrency)
         async with self.client.open() as self.api:
             quiet = True if self.client.in_process else None  # None: only where there is no terminal
@@ -299,6 +341,7 @@ class _Session:
 
     async def _call(self, key: str, request: ChatRequest) -> None:
         """Ask until there is an answer, a failure for good, or a reason to stop; log what came of it."""
+        await self._may_begin()
         for attempt in range(1, self.settings.max_attempts + 1):
             try:
                 async with self.slots:
@@ -306,22 +349,56 @@ class _Session:
                     if self.stopping.is_set():
                         return
                     reply = await self._attempt(key, request)
+                self._reach()
                 self._log(replace(reply, attempts=attempt))
                 return
             except _Retry as error:
                 failure = error
                 if attempt < self.settings.max_attempts:
+                    if error.paid:
+                        self._log(Reply(key, None, error=str(error), attempts=attempt, **error.cost), over=False)
                     # An endpoint may ask for a longer wait; a Retry-After of 0 or in the past shortens none.
                     await self._sleep(max(self._backoff(key, attempt), error.wait or 0.0))
             except _GiveUp as error:
+                self._reach()
+                failure = error
+                break
+            except _Refused as error:
                 failure = error
                 break
             except UserError as error:
                 self._stop(error)
                 return
+        final = not isinstance(failure, _Retry)
+        reply = Reply(key, None, error=str(failure), attempts=attempt, final=final, **failure.cost)
+        if isinstance(failure, _Refused) and not self.reached:
+            self._hold_back(reply, failure)
+            return
         if not self.reached:
             self._stop(UserError(f"The endpoint never answered: {failure}."))
-        self._log(Reply(key, None, error=str(failure), attempts=attempt))
+        self._log(reply)
+
+    async def _may_begin(self) -> None:
+        """Until the endpoint is known to work, only so many calls begin as are needed to find out."""
+        if not self.reached and self.begun >= self.probes:
+            await self.opened.wait()
+        self.begun += 1
+
+    def _reach(self) -> None:
+        """The endpoint works: all calls may begin, and what was refused before was refused for its own text."""
+        self.reached = True
+        self.opened.set()
+        held, self.refused = self.refused, []
+        for reply in held:
+            self._log(reply)
+
+    def _hold_back(self, reply: Reply, failure: _Refused) -> None:
+        """Keep a refusal until another call is answered; where all that were begun are refused, the run stops."""
+        self.refused.append(reply)
+        if len(self.refused) >= self.probes:
+            for paid in (r for r in self.refused if r.prompt_tokens or r.completion_tokens or r.unmetered):
+                self._log(replace(paid, final=False))
+            self._stop(UserError(failure.stop))
 
     async def _attempt(self, key: str, request: ChatRequest) -> Reply:
         prompt_tokens = math.ceil(request.prompt_tokens * self.underestimate)
@@ -337,43 +414,64 @@ class _Session:
                 cast_to=httpx2.Response,
                 body={"model": self.settings.model, "messages": list(request.messages), **request.parameters},
             )
-            self.reached = True
             self.spent += worst  # corrected below by what the endpoint says it used
             reply = read_completion(key, response.content)
-            if reply.prompt_tokens is not None and reply.completion_tokens is not None:
-                self.spent += (self.client.cost(reply.prompt_tokens, reply.completion_tokens) or 0.0) - worst
-                self.underestimate = max(self.underestimate, reply.prompt_tokens / request.prompt_tokens)
+            self._spend(worst, request, reply.prompt_tokens, reply.completion_tokens)
             return reply
+        except NoAnswer as error:
+            self._spend(worst, request, *error.tokens)
+            raise self._judge_reply(error, response.headers) from None
         except openai.APIStatusError as error:
-            raise self._judge_status(error) from None
+            told = error.message.removeprefix(f"Error code: {error.status_code} - ")
+            raise self._judge_status(error.status_code, str(error.code or ""), told, error.response.headers) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise _Retry(self.client.tell(f"{error} {error.__cause__ or ''}")) from None
-        except ValueError as error:
-            raise _Retry(str(error)) from None
         finally:
             self.reserved -= worst
 
-    def _judge_status(self, error: openai.APIStatusError) -> Exception:
-        """What an HTTP error means: stop everything, give this call up, or try again."""
-        status, code = error.status_code, str(error.code or "")
-        told = self.client.tell(error.message.removeprefix(f"Error code: {status} - "))
-        if status in (401, 403):
-            return UserError(f"The endpoint refuses the key in {self.settings.api_key_env} ({status}: {told}).")
-        if status == 404 or code == "model_not_found":
-            return UserError(f"The endpoint does not know the model {self.settings.model!r} ({status}: {told}).")
-        if code == "insufficient_quota":
-            return UserError(f"The account at the endpoint has no credit left ({status}: {told}).")
-        if status == 429 or status in (408, 409) or status >= 500:
-            wait = retry_after(error.response.headers)
+    def _spend(self, worst: float, request: ChatRequest, prompt: int | None, completion: int | None) -> None:
+        if prompt is not None and completion is not None:
+            self.spent += (self.client.cost(prompt, completion) or 0.0) - worst
+            self.underestimate = max(self.underestimate, prompt / request.prompt_tokens)
+
+    def _judge_reply(self, error: NoAnswer, headers: Mapping[str, str]) -> Exception:
+        """What a reply of status 200 without an answer means. What was paid for is not asked twice."""
+        if error.is_error:
+            return self._judge_status(error.status, error.code, str(error), headers, error)
+        told = self.client.tell(error)
+        return _Retry(told, cause=error) if error.retry else _GiveUp(told, error)
+
+    def _judge_status(
+        self, status: int, code: str, message: str, headers: Mapping[str, str], reply: NoAnswer | None = None
+    ) -> Exception:
+        """What an error means: stop everything, give this call up, wait for what others bring, or try again."""
+        told = f"{status}: {self.client.tell(message)}" if status >= 300 else self.client.tell(message)
+        if status == 401:
+            return UserError(f"The endpoint refuses the key in {self.settings.api_key_env} ({told}).")
+        if status == 402 or code == "insufficient_quota":
+            return UserError(f"The account at the endpoint has no credit left ({told}).")
+        if about_text(status, code, message):
+            return _GiveUp(told, reply)
+        if may_pass(status, code) and not (reply and any(reply.tokens)):
+            wait = retry_after(headers)
             if wait is not None and wait > self.settings.max_retry_after:
-                return UserError(f"The endpoint asks to wait {wait:.0f} s ({status}: {told}); continue after that.")
+                return UserError(f"The endpoint asks to wait {wait:.0f} s ({told}); continue after that.")
             if wait is not None:
                 self.not_before = max(self.not_before, time.monotonic() + wait)
-            return _Retry(f"{status}: {told}", wait)
-        self.reached |= code in TEXT_REFUSED
-        if self.reached:
-            return _GiveUp(f"{status}: {told}")
-        return UserError(f"The endpoint refuses the calls as they are ({status}: {told}).")
+            return _Retry(told, wait, reply)
+        if code == "model_not_found" or (status == 404 and "model" in message.lower()):
+            stop = f"The endpoint does not know the model {self.settings.model!r} ({told})."
+            return _Refused(told, stop, reply) if self.reached else UserError(stop)
+        if status in (404, 405):
+            stop = f"There is no chat endpoint at {self.settings.base_url} ({told}){self._base_url_hint()}."
+            return _Refused(told, stop, reply) if self.reached else UserError(stop)
+        if status == 403:
+            return _Refused(told, f"The endpoint refuses the key in {self.settings.api_key_env} ({told}).", reply)
+        return _Refused(told, f"The endpoint refuses the calls as they are ({told}){remedy(message)}.", reply)
+
+    def _base_url_hint(self) -> str:
+        path = urlsplit(self.settings.base_url or "").path.rstrip("/")
+        return "" if path.endswith("/v1") else "; base URLs usually end in /v1"
 
     # --- waiting and stopping ---
 
@@ -400,6 +498,7 @@ class _Session:
         elif isinstance(reason, KeyboardInterrupt):
             self.calls.cancel()
         self.stopping.set()
+        self.opened.set()
 
     def _signals(self) -> _Signals:
         told = f"stopped; the replies so far are kept in {self.client.log_path}; the same command continues"
@@ -407,13 +506,13 @@ class _Session:
 
     # --- on disk before it counts ---
 
-    def _log(self, reply: Reply) -> None:
+    def _log(self, reply: Reply, *, over: bool = True) -> None:
         try:
             self.log.append(reply)
         except UserError as error:
             self._stop(error)
             return
-        self.unsynced.append(reply)
+        self.unsynced.append((reply, over))
         self.news.set()
 
     async def _sync(self) -> None:
@@ -424,9 +523,9 @@ class _Session:
             group, self.unsynced = self.unsynced, []
             if group:
                 await asyncio.to_thread(self.log.sync)
-            for reply in group:
+            for reply, _ in group:
                 self.log.count(reply)
-            self.bar.update(len(group))
+            self.bar.update(sum(over for _, over in group))
 
 
 class _Signals:
@@ -450,33 +549,76 @@ class _Signals:
 
 
 def read_completion(key: str, body: bytes | Mapping[str, Any]) -> Reply:
-    """The reply in a chat completion's body. Raises ValueError where it is broken, of another schema, or empty."""
+    """The reply in a chat completion's body. Raises NoAnswer where it is broken, of another schema, or has no text."""
     if not isinstance(body, Mapping):
         try:
             body = json.loads(body)
         except NOT_JSON:
-            raise ValueError("the reply is not valid JSON") from None
-    try:
-        choice = body["choices"][0]
-        message = choice["message"]
-        text = message.get("content") or message.get("refusal")
-        usage = body.get("usage") or {}
-        tokens = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise ValueError("the reply is not a chat completion") from None
-    if text is not None and not isinstance(text, str):
-        raise ValueError("the reply's content is not text")
-    if not text or not text.strip():
-        raise ValueError("the reply is empty")
+            page = body.lstrip()[:1] == b"<"
+            told = "a web page came in place of a reply; base URLs usually end in /v1" if page else "not valid JSON"
+            raise NoAnswer(told if page else f"the reply is {told}", retry=True) from None
+    if not isinstance(body, Mapping):
+        raise NoAnswer("the reply is not a chat completion", retry=True)
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    tokens = _tokens(body.get("usage"))
+    if error := error_in(body, choice):
+        status, code, told = error
+        raise NoAnswer(told, status=status, code=code, tokens=tokens)
+    message = choice.get("message") if isinstance(choice, Mapping) else None
+    if not isinstance(message, Mapping):
+        raise NoAnswer("the reply is not a chat completion", retry=True, tokens=tokens)
+    finish = _of(str, choice.get("finish_reason"))
+    text = _text(message.get("content"))
+    if why := _without_answer(text, finish, message):
+        raise NoAnswer(why, tokens=tokens, paid=True)
     return Reply(
         key,
         text,
-        finish_reason=_of(str, choice.get("finish_reason")),
+        finish_reason=finish,
         model=_of(str, body.get("model")),
-        prompt_tokens=_of(int, tokens[0]),
-        completion_tokens=_of(int, tokens[1]),
+        prompt_tokens=tokens[0],
+        completion_tokens=tokens[1],
         logprobs=choice.get("logprobs"),
     )
+
+
+def _text(content: Any) -> str | None:
+    """A message's text; of a list of parts, those that are text. Parts that a model thinks in are none."""
+    if not isinstance(content, list):
+        return _of(str, content)
+    parts = [part for part in content if isinstance(part, Mapping) and part.get("type") in ("text", "output_text")]
+    return "".join(part["text"] for part in parts if isinstance(part.get("text"), str))
+
+
+def _without_answer(text: str | None, finish: str | None, message: Mapping[str, Any]) -> str | None:
+    """Why a whole reply is no answer, which the same request would not be a second time either; None if it is one."""
+    if finish == "content_filter":
+        return "the endpoint's content filter stopped the reply"
+    if finish == "error":
+        return "the endpoint broke off the reply (finish_reason error)"
+    if text and text.strip():
+        return None
+    if message.get("refusal"):
+        return f"the model refused: {' '.join(str(message['refusal']).split())[:200]}"
+    if finish == "length":
+        return "cut off before any text (finish_reason length): raise max_tokens"
+    return f"the reply is empty (finish_reason {finish})"
+
+
+def _tokens(usage: Any) -> tuple[int | None, int | None]:
+    """Prompt and completion tokens as the endpoint reports them, None where it does not."""
+    usage = usage if isinstance(usage, Mapping) else {}
+    given = (
+        usage.get("prompt_tokens", usage.get("input_tokens")),
+        usage.get("completion_tokens", usage.get("output_tokens")),
+    )
+    return tuple(_count(value) for value in given)
+
+
+def _count(value: Any) -> int | None:
+    whole = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return int(value) if whole else None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
@@ -498,6 +640,13 @@ def conversation(system: str | None, user: str) -> tuple[Message, ...]:
     """The usual two messages."""
     turns: Sequence[tuple[str, str]] = [("system", system), ("user", user)] if system else [("user", user)]
     return tuple({"role": role, "content": content} for role, content in turns)
+
+
+def without_system(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The same turns for endpoints that take no system turn: its text stands before the first user turn's."""
+    system = [m["content"] for m in messages if m["role"] == "system"]
+    first, *others = [m for m in messages if m["role"] != "system"]
+    return ({**first, "content": "\n\n".join([*system, first["content"]])}, *others)
 
 
 def _of(kind: type, value: Any) -> Any:

@@ -86,6 +86,16 @@ def final_answer(reply: str | None) -> str | None:
     return reply
 
 
+def certain_part(reply: str | None) -> str | None:
+    """What a reply that was cut off says whatever would have followed: its first line, if that is whole.
+
+    The last word may be a beginning ("8 1" of "8 10"), and what comes later may take a statement back.
+    """
+    answer = (final_answer(reply) or "").lstrip()
+    line, ended, _ = answer.partition("\n")
+    return line if ended else None
+
+
 def _without_channels(reply: str) -> str | None:
     """The last `final` channel of a reply in harmony's form, with or without its special tokens."""
     if _HARMONY.search(reply):

@@ -20,7 +20,10 @@ from optune.utils.files import NOT_JSON, lock
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What an endpoint answered to the call `key`; `text` is None where it never did, and `error` then says why."""
+    """What an endpoint answered to the call `key`; `text` is None where it never did, and `error` then says why.
+
+    final: asking the same again would bring the same failure. unmetered: tokens were used that nobody has reported.
+    """
 
     key: str
     text: str | None
@@ -31,21 +34,47 @@ class Reply:
     completion_tokens: int | None = None
     attempts: int = 1
     logprobs: Any = None
+    final: bool = False
+    unmetered: bool = False
 
     @property
     def answered(self) -> bool:
         return self.text is not None
 
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing to ask again: an answer, or a failure for good."""
+        return self.answered or self.final
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that an endpoint reported, and the number of replies for which it reported none."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    unreported: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @classmethod
+    def of(cls, reply: Reply) -> Usage:
+        unknown = None in (reply.prompt_tokens, reply.completion_tokens) and (reply.answered or reply.unmetered)
+        return cls(reply.prompt_tokens or 0, reply.completion_tokens or 0, int(unknown))
+
 
 class ReplyLog:
     """The replies in one JSONL file, by key. Open for one process at a time; a context manager.
 
-    `replies` holds the latest answer per key, or the latest failure where there was never an answer.
+    `replies` holds the latest answer per key, or the latest failure where there was never an answer. `usage` holds what
+    all lines of a key used, those of failed attempts and of answers that were asked for again too.
     """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.replies: dict[str, Reply] = {}
+        self.usage: dict[str, Usage] = {}
 
     def __enter__(self) -> ReplyLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,11 +113,15 @@ class ReplyLog:
 
     def count(self, reply: Reply) -> None:
         """Let a synced reply count; a failure never replaces an answer."""
+        self.usage[reply.key] = self.usage.get(reply.key, Usage()) + Usage.of(reply)
         if reply.answered or not self.answered(reply.key):
             self.replies[reply.key] = reply
 
     def answered(self, key: str) -> bool:
         return key in self.replies and self.replies[key].answered
+
+    def settled(self, key: str) -> bool:
+        return key in self.replies and self.replies[key].settled
 
     def _load(self) -> None:
         self._file.seek(0)
@@ -111,7 +144,7 @@ class ReplyLog:
 
 def _encode(reply: Reply) -> bytes:
     values = ((f.name, getattr(reply, f.name)) for f in fields(reply))
-    body = json.dumps({name: value for name, value in values if value is not None})
+    body = json.dumps({name: value for name, value in values if value is not None and value is not False})
     return f'{{"crc": {zlib.crc32(body.encode())}, "reply": {body}}}\n'.encode()
 
 

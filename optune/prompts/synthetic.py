@@ -180,7 +180,8 @@ def _ask(
     }
     client = ChatClient(writer.chat, tools.replies, transport=writer.transport)
     with exclusive(tools.replies.with_suffix(".lock")):  # runs that share a store may want the writer at once
-        replies = client.ask(requests.values())
+        failed = [key for key, reply in client.logged(requests.values()).items() if not reply.answered]
+        replies = client.ask(requests.values(), failed)  # no draw can be done without, so that all are tried again
     candidates: list[_Candidate] = []
     rejected: Counter[str] = Counter()
     for number, request in requests.items():

@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 
 from optune.chat.client import ChatRequest, ChatSettings, conversation
+from optune.chat.reasoning import final_answer
 from optune.config import SyntheticConfig, WriterConfig
 from optune.types import UserError
 from optune.utils.files import NOT_JSON
@@ -125,7 +126,7 @@ def read_prompts(
     """
     prompts: list[tuple[str, str]] = []
     rejected: Counter[str] = Counter()
-    for line in reply.split("\n"):
+    for line in (final_answer(reply) or "").split("\n"):
         if not line.strip() or line.strip().startswith("```"):
             continue
         row = _object(line)
