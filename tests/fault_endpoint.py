@@ -31,8 +31,21 @@ FAULTS = (
     "empty",
     "slow",
     "refusal",
+    "length",
+    "flagged",
+    "error in a 200",
+    "error in a choice",
+    "429-zero",
+    "429-past",
 )
-ANSWERED = (None, "slow", "refusal")  # a late answer is one, and so is a refusal
+ANSWERED = (None, "slow")  # a late answer is one
+FINAL = ("empty", "refusal", "length", "flagged")  # asking again would bring the same
+PAID = (*ANSWERED, "empty", "refusal", "length", "no-choice")  # replies that report tokens
+
+
+def tokens_of(text: str) -> dict[str, int]:
+    """What a reply about `text` says it used: not the same for all, so that a sum shows which replies it has."""
+    return {"prompt_tokens": 100 + len(text), "completion_tokens": 10 + sum(map(ord, text)) % 7}
 
 
 def completion(text: str, **fields: Any) -> dict[str, Any]:
@@ -49,14 +62,32 @@ def fault_of(text: str, attempt: int, share: float) -> str | None:
 
 def respond(fault: str | None, text: str) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of a fault, or of the answer `re: text`."""
-    answer = json.dumps(completion(f"re: {text}")).encode()
+    usage = tokens_of(text)
+    answer = json.dumps(completion(f"re: {text}", usage=usage)).encode()
     later = email.utils.formatdate(time.time() + 0.5, usegmt=True)
     match fault:
         case None | "slow":
             return 200, {}, answer
         case "refusal":
             message = {"role": "assistant", "content": None, "refusal": f"re: {text}"}
-            return 200, {}, json.dumps(completion("", choices=[{"index": 0, "message": message}])).encode()
+            choices = [{"index": 0, "message": message}]
+            return 200, {}, json.dumps(completion("", choices=choices, usage=usage)).encode()
+        case "length":
+            message = {"role": "assistant", "content": None, "reasoning_content": "First I weigh ..."}
+            choices = [{"index": 0, "finish_reason": "length", "message": message}]
+            return 200, {}, json.dumps(completion("", choices=choices, usage=usage)).encode()
+        case "flagged":
+            return 403, {}, b'{"error": {"code": 403, "message": "Input was flagged by moderation"}}'
+        case "error in a 200":
+            return 200, {}, b'{"error": {"code": 502, "message": "Provider returned error"}, "user_id": "u"}'
+        case "error in a choice":
+            message = {"role": "assistant", "content": "8 1"}
+            choices = [{"error": {"code": 502, "message": "Upstream"}, "finish_reason": "error", "message": message}]
+            return 200, {}, json.dumps({"choices": choices}).encode()
+        case "429-zero":
+            return 429, {"retry-after": "0"}, b"{}"
+        case "429-past":
+            return 429, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"{}"
         case "429-seconds":
             return 429, {"retry-after": "0.05"}, b"{}"
         case "429-date":
@@ -70,9 +101,9 @@ def respond(fault: str | None, text: str) -> tuple[int, dict[str, str], bytes]:
         case "schema":
             return 200, {}, b'{"choices": [{"text": "8 9"}]}'
         case "no-choice":
-            return 200, {}, b'{"choices": []}'
+            return 200, {}, json.dumps({"choices": [], "usage": usage}).encode()
         case "empty":
-            return 200, {}, json.dumps(completion("  ")).encode()
+            return 200, {}, json.dumps(completion("  ", usage=usage)).encode()
     raise ValueError(fault)
 
 
@@ -83,6 +114,7 @@ class FaultyTransport(httpx2.AsyncBaseTransport):
         self.share, self.latency, self.on_call = share, latency, on_call
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.paid: list[str] = []  # the text of each reply that reported tokens
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         text = json.loads(request.content)["messages"][-1]["content"]
@@ -96,6 +128,7 @@ class FaultyTransport(httpx2.AsyncBaseTransport):
         if fault == "reset":
             raise httpx2.ReadError("connection reset by peer", request=request)
         self.answered[text] += fault in ANSWERED
+        self.paid += [text] if fault in PAID else []
         status, headers, body = respond(fault, text)
         return httpx2.Response(status, headers=headers, content=body)
 
@@ -122,7 +155,8 @@ def serve(log_path: str, share: float, latency: float) -> ThreadingHTTPServer:
                 self.connection.close()
                 return
             status, headers, data = respond(fault, text)
-            log.write(json.dumps({"answered": fault in ANSWERED, "text": text}) + "\n")
+            row = {"answered": fault in ANSWERED, "paid": fault in PAID, "text": text}
+            log.write(json.dumps(row) + "\n")
             self.send_response(status)
             for name, value in {"content-length": str(len(data)), **headers}.items():
                 self.send_header(name, value)

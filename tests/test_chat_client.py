@@ -10,17 +10,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import httpx2
 import pytest
-from fault_endpoint import FaultyTransport, completion
+from fault_endpoint import FaultyTransport, completion, tokens_of
 
 from optune.chat.batch import ask_in_batches
 from optune.chat.client import ChatClient, ChatRequest, ChatSettings, conversation, retry_after
-from optune.chat.reply_log import Reply, ReplyLog
+from optune.chat.reply_log import Reply, ReplyLog, Usage
 from optune.types import UserError
 
 FAST = {"backoff": 0.01, "max_backoff": 0.05}
@@ -97,7 +97,7 @@ def test_a_reply_is_on_disk_before_it_counts(tmp_path, monkeypatch):
 
 
 def test_six_hundred_calls_with_faults_and_two_interruptions(tmp_path):
-    """30% of calls meet one of 14 faults; the run is told to stop twice; every call ends answered, and once only."""
+    """30% of calls meet one of 20 faults; the run is stopped twice; every call ends once, and every token is told."""
     stop_at = {150, 420}
     before = signal.getsignal(signal.SIGINT)  # ignored, for one, in a shell's background job
 
@@ -113,15 +113,21 @@ def test_six_hundred_calls_with_faults_and_two_interruptions(tmp_path):
     replies = asker.ask(requests(600))
     assert len(replies) == 600
     assert all(r.answered or r.error for r in replies.values())
-    assert sum(r.answered for r in replies.values()) >= 595
+    assert sum(r.settled for r in replies.values()) >= 595 and any(r.final for r in replies.values())
     assert set(endpoint.answered.values()) <= {0, 1}
+    assert asker.usage(requests(600)) == counted(endpoint.paid)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def counted(texts: Iterable[str]) -> Usage:
+    """What an endpoint has used for replies about these texts."""
+    return sum((Usage(*tokens_of(text).values()) for text in texts), Usage())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("calls", "kills"), [(600, 2), (10_000, 5)])
 def test_calls_on_loopback_with_faults_and_kills_are_all_answered_and_none_twice(tmp_path, calls, kills):
-    """As above against another process, with SIGKILL: at most the calls under way then are asked again."""
+    """As above against another process, with SIGKILL: at most the calls under way then are asked again, or not told."""
     here = Path(__file__).parent
     seen_calls = tmp_path / "calls.jsonl"
     endpoint = subprocess.Popen(
@@ -132,7 +138,7 @@ def test_calls_on_loopback_with_faults_and_kills_are_all_answered_and_none_twice
 import sys; sys.path[:0] = [{str(here)!r}, {str(here.parent)!r}]
 from pathlib import Path
 from test_chat_client import client, requests
-client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=2).ask(requests({calls}))
+client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=6).ask(requests({calls}))
 """
     try:
         logged: list[set[str]] = []  # what the log had answered at each kill,
@@ -157,9 +163,13 @@ client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=2).ask(requests({
         assert not had & {row["text"] for row in rows[seen:]}  # an answered call is never asked again
     answered = Counter(row["text"] for row in rows if row["answered"])
     with ReplyLog(tmp_path / "replies.jsonl") as log:
-        assert len(log.replies) == calls
+        assert len(log.replies) == calls and sum(reply.settled for reply in log.replies.values()) >= 0.99 * calls
         texts = {reply.text.removeprefix("re: ") for reply in log.replies.values() if reply.answered}
-    assert texts == set(answered) and len(texts) >= 0.99 * calls
+    assert texts == set(answered)
+    told = Counter(text for text, reply in _logged(tmp_path) if reply.get("prompt_tokens"))
+    paid = Counter(row["text"] for row in rows if row["paid"])
+    assert not told - paid and (paid - told).total() <= kills * 16  # paid, but killed before it arrived
+    assert client(tmp_path).usage(requests(calls)) == counted(told.elements())
     assert sum(times > 1 for times in answered.values()) <= kills * 16  # answered, but killed before it arrived
 
 
@@ -168,10 +178,17 @@ def _lines(tmp_path: Path) -> int:
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
-def _answers(tmp_path: Path) -> set[str]:
+def _logged(tmp_path: Path) -> list[tuple[str, dict]]:
+    """What was asked and the reply, for every line of the log."""
+    names = {request.key("fake"): request.messages[-1]["content"] for request in requests(10_000)}
     path = tmp_path / "replies.jsonl"
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return {row["reply"]["text"].removeprefix("re: ") for row in map(json.loads, lines) if "text" in row["reply"]}
+    return [(names[row["reply"]["key"]], row["reply"]) for row in map(json.loads, lines)]
+
+
+def _answers(tmp_path: Path) -> set[str]:
+    """What has an answer or a failure for good."""
+    return {text for text, reply in _logged(tmp_path) if "text" in reply or reply.get("final")}
 
 
 def test_a_torn_last_line_is_set_aside_and_asked_again(tmp_path):
@@ -237,12 +254,14 @@ def test_the_key_depends_on_everything_that_makes_the_call(tmp_path):
 
 
 def test_failures_are_logged_but_are_no_answers(tmp_path):
-    good, empty = FaultyTransport(), answering(body=completion(""))
-    asker = client(tmp_path, empty, max_attempts=2)
-    failed = asker.ask(requests(3))
-    assert [r.error for r in failed.values()] == ["the reply is empty"] * 3
-    assert all(r.attempts == 2 for r in failed.values())
-    assert all(r.answered for r in client(tmp_path, good).ask(requests(3)).values())
+    """Two broken replies beside a good one are tried again, logged, and asked again the next time."""
+    bodies = lambda request: completion("8 9") if b"text 0" in request.content else {"choices": []}  # noqa: E731
+    first = httpx2.MockTransport(lambda request: httpx2.Response(200, json=bodies(request)))
+    failed = client(tmp_path, first, max_attempts=2, concurrency=1).ask(requests(3))
+    assert [r.error for r in failed.values()] == [None] + ["the reply is not a chat completion"] * 2
+    assert [r.attempts for r in failed.values()] == [1, 2, 2] and not any(r.final for r in failed.values())
+    good = FaultyTransport()
+    assert all(r.answered for r in client(tmp_path, good).ask(requests(3)).values()) and good.asked.total() == 2
 
 
 def test_retry_after_holds_back_every_call(tmp_path):
@@ -291,10 +310,11 @@ def test_retry_after_in_seconds_and_as_a_date():
     )
 
 
-def test_a_refusal_is_an_answer(tmp_path):
+def test_a_refusal_is_a_failure_for_good(tmp_path):
     body = completion("")
     body["choices"][0]["message"] = {"role": "assistant", "content": None, "refusal": "I cannot."}
-    assert [r.text for r in client(tmp_path, answering(body=body)).ask(requests(1)).values()] == ["I cannot."]
+    (reply,) = client(tmp_path, answering(body=body)).ask(requests(1)).values()
+    assert (reply.text, reply.error, reply.final) == (None, "the model refused: I cannot.", True)
 
 
 def test_usage_reason_model_and_logprobs_are_kept(tmp_path):

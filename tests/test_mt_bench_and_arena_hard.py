@@ -240,20 +240,21 @@ def test_all_games_won_has_no_finite_strength():
     assert (found["win_rate"], found["log_odds"], found["interval"]) == (100, None, None)
 
 
-def test_an_endpoint_with_faults_is_asked_until_every_game_is_answered_and_none_twice(arena, tmp_path):
+def test_an_endpoint_with_faults_is_asked_until_every_game_is_settled_and_none_twice(arena, tmp_path):
     from fault_endpoint import FaultyTransport
 
     transport = FaultyTransport(share=0.4)
     judge = Judge(ChatSettings("m", backoff=0.01, max_backoff=0.01, max_attempts=20), transport=transport)
     found = arena_cli.arena_hard(*arena, judge, tmp_path / "run")
-    assert found["usage"]["failed_calls"] == 0 and found["n"] == 0 and found["unparsed"] == 4
+    assert all(failure["final"] for failure in found["usage"].get("failures", ()))
+    assert found["n"] == 0 and found["unparsed"] == 4
     assert found["win_rate"] is None and Counter(transport.answered.values()).keys() <= {0, 1}
     asked = sum(transport.asked.values())
     arena_cli.arena_hard(*arena, judge, tmp_path / "run")
     assert sum(transport.asked.values()) == asked
 
 
-def test_a_judge_that_fails_leaves_no_score_and_is_asked_again(arena, tmp_path):
+def test_a_judge_that_fails_for_good_leaves_no_score_and_is_asked_again_on_request(arena, tmp_path):
     calls = Counter()
 
     def handle(request):
@@ -268,6 +269,8 @@ def test_a_judge_that_fails_leaves_no_score_and_is_asked_again(arena, tmp_path):
     assert found["usage"]["failed_calls"] == 7 and found["n"] == 0
     before = calls["n"]
     arena_cli.arena_hard(*arena, judge, tmp_path / "run")
+    assert calls["n"] == before
+    arena_cli.arena_hard(*arena, judge, tmp_path / "run", retry_unparsed=True)
     assert calls["n"] == before + 7
 
 
