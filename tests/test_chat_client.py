@@ -165,7 +165,8 @@ client(Path({str(tmp_path)!r}), base_url={base_url!r}, timeout=6).ask(requests({
     with ReplyLog(tmp_path / "replies.jsonl") as log:
         assert len(log.replies) == calls and sum(reply.settled for reply in log.replies.values()) >= 0.99 * calls
         texts = {reply.text.removeprefix("re: ") for reply in log.replies.values() if reply.answered}
-    assert texts == set(answered)
+    # An answer that was killed before it arrived may be followed by a failure for good.
+    assert texts <= set(answered) and len(set(answered) - texts) <= kills * 16
     told = Counter(text for text, reply in _logged(tmp_path) if reply.get("prompt_tokens"))
     paid = Counter(row["text"] for row in rows if row["paid"])
     assert not told - paid and (paid - told).total() <= kills * 16  # paid, but killed before it arrived

@@ -422,7 +422,8 @@ class _Session:
             self._spend(worst, request, *error.tokens)
             raise self._judge_reply(error, response.headers) from None
         except openai.APIStatusError as error:
-            told = error.message.removeprefix(f"Error code: {error.status_code} - ")
+            told = error.message.removeprefix(f"Error code: {error.status_code}").removeprefix(" - ")
+            told = told or error.response.text  # an error that is no object
             raise self._judge_status(error.status_code, str(error.code or ""), told, error.response.headers) from None
         except (openai.APIConnectionError, httpx2.HTTPError) as error:
             raise _Retry(self.client.tell(f"{error} {error.__cause__ or ''}")) from None
