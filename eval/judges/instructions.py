@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges import Judge
-from eval.judges.choice import CHOICE, letter
-from eval.judges.rating import RATING
-from eval.judges.sandbox import JudgeNoise, rate
+from eval.judges.sandbox import JudgeNoise, rate, rated_reply
 from optune import instructions
 from optune.chat.client import ChatSettings
 from optune.chat.endpoint import completions, in_process
@@ -47,14 +45,7 @@ class InstructionsJudge:
 
     def reply(self, user_prompt: str) -> str:
         """The judge's text: two scores on the first line, a sentence on the second; or the letter of a choice."""
-        if texts := CHOICE.read_back(user_prompt):
-            return letter(*self.rate(*texts))
-        texts = RATING.read_back(user_prompt)
-        if texts is None:
-            return "I can only compare two answers in the rating format."
-        first, second = self.rate(*texts)
-        better = "Both answers are equally good" if first == second else f"Assistant {1 + (second > first)} did better"
-        return f"{first:g} {second:g}\n{better} by the rubric of the instructions."
+        return rated_reply(self.rate, user_prompt, "the rubric of the instructions")
 
 
 def judge(model: str | None = None, **options: Any) -> Judge:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -66,18 +67,26 @@ class SandboxJudge:
 
     def reply(self, user_prompt: str) -> str:
         """The judge's text: two scores on the first line, a sentence on the second."""
-        if texts := CHOICE.read_back(user_prompt):
-            return letter(*self.rate(*texts))
-        texts = RATING.read_back(user_prompt)
-        if texts is None:
-            return "I can only compare two answers in the rating format."
-        first, second = self.rate(*texts)
-        better = "Both answers are equally good" if first == second else f"Assistant {1 + (second > first)} did better"
-        return f"{first:g} {second:g}\n{better} by the sandbox rubric."
+        return rated_reply(self.rate, user_prompt, "the sandbox rubric")
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """The HTTP status and the chat completion (or error) for one request body."""
         return completions(self.name, self.reply)(body)
+
+
+def rated_reply(rate: Callable[[str, str, str], tuple[float, float]], user_prompt: str, rubric: str) -> str:
+    """The reply to a filled prompt: two scores and a sentence in the rating format, or the letter of a choice.
+
+    rate: (question, the answer shown first, the other one) -> their scores.
+    """
+    if texts := CHOICE.read_back(user_prompt):
+        return letter(*rate(*texts))
+    texts = RATING.read_back(user_prompt)
+    if texts is None:
+        return "I can only compare two answers in the rating format."
+    first, second = rate(*texts)
+    better = "Both answers are equally good" if first == second else f"Assistant {1 + (second > first)} did better"
+    return f"{first:g} {second:g}\n{better} by {rubric}."
 
 
 def rate(noise: JudgeNoise, texts: tuple[str, str, str], gold_1: float, gold_2: float) -> tuple[float, float]:
