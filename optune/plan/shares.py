@@ -96,15 +96,6 @@ def shares_told(config: RunConfig, machine: Machine, gpus: int, prompts: int, le
     return "\n".join(lines)
 
 
-TRL_WAY = "trained as TRL ships it, two rows a pair"
-
-
-def _own_way(config: RunConfig) -> str:
-    return "trained as configured here, " + (
-        "two rows a pair" if config.training.batching is None else "one row a pair"
-    )
-
-
 def _met(share: dict[str, float], batch: int, by_batch: dict[int, dict[str, float]]) -> str:
     cells = {phase: f"{phase} ({share[phase]:.1%}, Table 1 {TABLE_1[phase]:.1%})" for phase in PHASES}
     inside = met(share)

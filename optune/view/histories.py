@@ -32,13 +32,6 @@ class Shown:
     total: int
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A prompt on the page: its row in each run's `prompts`, -1 where a run does not have it."""
-
-    places: tuple[int, ...]
-
-
 def shown_prompts(runs: Sequence[RunFiles], ways: Sequence[Trajectories], budget: int) -> Shown:
     """As many prompts as `budget` bytes hold, of one run or of two beside each other."""
     rows = _matched(runs)
