@@ -147,3 +147,14 @@ def test_a_run_of_48_000_prompts_is_a_page_of_20_megabytes_that_opens_within_3_s
     print(f"48,000 prompts: {made}, written in {written:.1f} s, opened in {opened / 1000:.2f} s ({busy:.2f} s of work)")
     assert 0 < busy < 3, "seconds of work of the page's thread: other programs' work is not counted"
     assert "of 48,000 prompts are here: a random draw" in browser.find_element("id", "prompts").text
+
+
+def test_counts_of_a_callers_table_show_no_decimals_and_measures_keep_theirs(browser, tmp_path):
+    rows = [[1, 0.4, -12, None], ["all", 1.0, 48_000, 7]]
+    section = {"kind": "table", "title": "own", "columns": ["t", "reward", "change", "count"], "rows": rows}
+    write_page([made_up_run(tmp_path / "run", iterations=2)], tmp_path / "view.html", extra=[section])
+    open_page(browser, tmp_path / "view.html", 1280)
+    script = (
+        "return [...document.querySelectorAll('#section-0 tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    assert browser.execute_script(script) == [["1", "0.40", "−12", "–"], ["all", "1.00", "48,000", "7"]]

@@ -25,7 +25,7 @@ function svg(name, attributes = {}, text = null) {
 }
 const $ = (id) => document.getElementById(id);
 const known = (value) => value !== null && value !== undefined;
-const whole = (value) => (known(value) ? Math.round(value).toLocaleString("en") : "–");
+const whole = (value) => (known(value) ? Math.round(value).toLocaleString("en").replace("-", "−") : "–");
 const percent = (value) => (known(value) ? `${(100 * value).toFixed(value > 0 && value < 0.1 ? 1 : 0)}%` : "–");
 function number(value) {
   if (!known(value)) return "–";
@@ -307,10 +307,18 @@ function iterationTable() {
 function showSections() {
   DATA.sections.forEach((section, i) => {
     const id = `section-${i}`;
-    const parts = { table: (s) => [table(s.columns, s.rows.map((row) => row.map((v) => (typeof v === "number" ? number(v) : v))))], curve: curveOf, answers: answersOf }[section.kind](section);
+    const parts = { table: tableOf, curve: curveOf, answers: answersOf }[section.kind](section);
     $("sections").append(el("section", { id, "aria-labelledby": `${id}-title` }, head(id, section.title), section.note ? el("p", {}, section.note) : null, ...parts));
   });
 }
+
+function tableOf(section) {
+  // A column of whole numbers holds counts; where one is not whole, all get the same decimals.
+  const numeric = (v) => typeof v === "number";
+  const shown = section.columns.map((_, column) => (section.rows.every((row) => !numeric(row[column]) || Number.isInteger(row[column])) ? whole : number));
+  return [table(section.columns, section.rows.map((row) => row.map((v, column) => (numeric(v) ? (shown[column] ?? number)(v) : v))))];
+}
+
 function curveOf(section) {
   const keys = ["a", "b", "c", "d", "e"];
   const xs = [...new Set(section.series.flatMap((s) => s.points.map((p) => p.x)))].sort((a, b) => a - b);

@@ -2,7 +2,7 @@
 
 A section is a JSON object with `kind`, `title` and, if wanted, `note`, and:
 
-- `table`: `columns` (texts) and `rows` (lists of texts or numbers);
+- `table`: `columns` (texts) and `rows` (lists of texts or numbers; a column of whole numbers shows no decimals);
 - `curve`: `x` and `y` (what the axes are), and `series`, each with a `name` and `points` of `x`, `y` and, if wanted,
   `low` and `high`, the ends of an interval;
 - `answers`: `names` (what stands beside each other, such as before and after) and `rows`, each with a `prompt` and an
