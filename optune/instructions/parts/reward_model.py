@@ -1,8 +1,9 @@
 """Reward models of the world `instructions` (Eq. 1), built once per seed and cached by content.
 
 A build samples the start policy, grades the answers by gold, and lets noisy annotators compare all answers to a prompt,
-a few answers to prompts on other topics among them, which cost no sampling. From these comparisons alone it trains the
-first layers of the start policy.
+others among them that cost no sampling: answers to prompts on other topics, and own answers that the editor changed to
+meet the prompt's constraints, or another prompt's. From these comparisons alone it trains the first layers of the start
+policy.
 
 What it learns is mostly topic and language. Measured once, on 100 prompts about topics that it never saw: it agrees
 with gold on 79% of pairs a point apart (88% where only the text differs, but 52%, chance, where only the constraints
@@ -23,6 +24,7 @@ import pandas as pd
 
 from optune import instructions
 from optune.config import RewardConfig, SamplingSettings
+from optune.instructions.editor import edited
 from optune.instructions.preferences import preference_rows
 from optune.instructions.prompts import stable_int
 from optune.store import StageStore, content_hash
@@ -47,11 +49,14 @@ TEMPLATE = (
 
 @dataclass(frozen=True, slots=True)
 class RewardBuild:
-    """Sizes of a build. off_topic: answers to other topics' prompts for each prompt. layers: of the start policy."""
+    """Sizes of a build. layers: of the start policy. For each prompt, off_topic: answers to other topics' prompts;
+    edited: own answers edited to meet its constraints, and as many edited to meet another prompt's.
+    """
 
     prompts: int = 400
     samples: int = 4
     off_topic: int = 2
+    edited: int = 1
     max_new_tokens: int = 48
     layers: int = 16
     head_scale: float = 0.1
@@ -92,12 +97,15 @@ def build(start: Path, seed: int, root: Path, settings: RewardBuild | None = Non
 
 
 def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int) -> pd.DataFrame:
-    """Answers to the prompts with their gold: `settings.samples` of the policy's own, `settings.off_topic` others."""
+    """Answers to the prompts with their gold: `settings.samples` of the policy's own, then the others."""
     from optune.instructions.fluency import shared
 
     own = sampled(start, prompts, settings, seed)
     rows = [(p, text, True) for p, texts in zip(prompts, own, strict=True) for text in texts]
-    rows += [(p, text, False) for p in prompts for text in _other_topics(p, prompts, own, settings.off_topic, seed)]
+    for prompt, texts in zip(prompts, own, strict=True):
+        others = _other_topics(prompt, prompts, own, settings.off_topic, seed)
+        others += _edited(prompt, prompts, texts, settings.edited, seed)
+        rows += [(prompt, text, False) for text in others]
     nats = shared(start).nats([p.text for p, _, _ in rows], [text for _, text, _ in rows])
     return pd.DataFrame(
         {
@@ -198,6 +206,21 @@ def _other_topics(
         if instructions.read(prompts[i].text).topic != topic:
             found.append(rng.choice(own[i]))
     return found
+
+
+def _edited(prompt: Prompt, prompts: Sequence[Prompt], own: Sequence[str], count: int, seed: int) -> list[str]:
+    """`count` own answers edited to meet the prompt's constraints, and `count` edited to meet another prompt's.
+
+    Without the latter, every trace of editing would be a reason to prefer an answer.
+    """
+    rng = Random(stable_int("edited", seed, prompt.text))
+    asked = instructions.read(prompt.text)
+    texts = []
+    for _ in range(count):
+        texts.append(edited(asked, rng.choice(own)))
+        other = instructions.read(rng.choice(prompts).text)
+        texts.append(edited(replace(asked, constraints=other.constraints), rng.choice(own)))
+    return texts
 
 
 def _gaps(group: pd.DataFrame) -> list[tuple[float, float]]:
