@@ -67,10 +67,10 @@ def ask_judge(
     if not judge.chat.offline:
         announce(client.estimate(requests.values(), again))
     if batch:
-        found = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
+        by_key = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
     else:
-        found = client.ask(requests.values(), again)
-    replies = {place: found[request.key(judge.chat.model)] for place, request in requests.items()}
+        by_key = client.ask(requests.values(), again)
+    replies = {place: by_key[request.key(judge.chat.model)] for place, request in requests.items()}
     return replies, usage_of(replies.values(), client.usage(requests.values()), client)
 
 

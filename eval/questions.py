@@ -62,27 +62,27 @@ def read_questions(path: str | Path, turns: int) -> list[Question]:
 
 def read_answers(path: str | Path, questions: Sequence[Question], *, allow_empty: bool = False) -> Answers:
     """A model's answers to exactly these questions. Raises UserError naming the row, or the question without one."""
-    found: dict[str, tuple[str, ...]] = {}
+    answered: dict[str, tuple[str, ...]] = {}
     models: dict[str, None] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, row {number}"
         key, choices = str(_identity(row, where)), row.get("choices")
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             raise UserError(f"{where}: needs `choices`, a list with one object; give one answer per question.")
-        if key in found:
+        if key in answered:
             raise UserError(f"{where}: the question {key!r} is answered a second time.")
-        found[key] = _texts(choices[0].get("turns"), f"{where}: the `turns` of its choice", empty=True)
+        answered[key] = _texts(choices[0].get("turns"), f"{where}: the `turns` of its choice", empty=True)
         models[str(row.get("model_id") or Path(path).stem)] = None
     if len(models) > 1:
         raise UserError(f"{path}: holds answers of {len(models)} models ({', '.join(models)}); give a file for each.")
     for question in questions:
-        given = found.get(question.key)
+        given = answered.get(question.key)
         if given is None or len(given) != len(question.turns):
             has = "no answer" if given is None else f"{len(given)} answers for {len(question.turns)} turns"
             raise UserError(f"{path}: question {question.key!r} has {has}; answer the same questions.")
         if not allow_empty and not all(text.strip() for text in given):
             raise UserError(f"{path}: an answer to question {question.key!r} is empty; give --allow-empty to judge it.")
-    return Answers(next(iter(models)), {question.key: found[question.key] for question in questions})
+    return Answers(next(iter(models)), {question.key: answered[question.key] for question in questions})
 
 
 def answer_questions(

@@ -40,7 +40,7 @@ def agreement(rows: Sequence[Row], score: Score) -> dict[str, Any]:
         "n": len(rows),
         "agreed": agreed,
         "share": wilson(agreed, len(rows)).as_dict(),
-        "categories": {name: {"n": len(found), "agreed": sum(found)} for name, found in categories.items()},
+        "categories": {name: {"n": len(verdicts), "agreed": sum(verdicts)} for name, verdicts in categories.items()},
     }
 
 
@@ -85,12 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tell(options: argparse.Namespace) -> None:
-    rows, found = read_preferences(options.preferences), {}
+    rows, agreements = read_preferences(options.preferences), {}
     for model in options.model:
         settings = RewardConfig(model=model, max_length=options.max_length, batch_size=options.batch_size)
-        found[model] = agreement(rows, reward_of(settings))
-    best = max(found, key=lambda model: found[model]["agreed"])
-    print(json.dumps({"models": found, "best": best}, indent=2))
+        agreements[model] = agreement(rows, reward_of(settings))
+    best = max(agreements, key=lambda model: agreements[model]["agreed"])
+    print(json.dumps({"models": agreements, "best": best}, indent=2))
 
 
 if __name__ == "__main__":

@@ -152,8 +152,8 @@ def _interval(points: list[int], offset: float, seed: int) -> dict[str, float] |
     """95% limits on the win score's scale; None with fewer than two prompts."""
     if len(points) < 2:
         return None
-    found = stats.bootstrap_mean(points, seed=seed)
-    return {"low": offset + 100 * found.low, "high": offset + 100 * found.high, "level": found.level}
+    limits = stats.bootstrap_mean(points, seed=seed)
+    return {"low": offset + 100 * limits.low, "high": offset + 100 * limits.high, "level": limits.level}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -203,21 +203,21 @@ def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, 
     if not rows:
         raise UserError(f"There are no answers in {whose}.")
     seen: Counter[str] = Counter()
-    found: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for row in rows:
         text = stable_hash(row["instruction"])[:16]
         seen[text] += 1
         identity = str(row["prompt_id"]) if named else text if seen[text] == 1 else f"{text}#{seen[text]}"
-        if identity in found:
+        if identity in answers:
             raise UserError(f"Prompt {identity!r} is answered twice in {whose}.")
-        found[identity] = row
-    empty = [i for i, row in found.items() if not row["output"].strip()]
+        answers[identity] = row
+    empty = [i for i, row in answers.items() if not row["output"].strip()]
     if empty and not allow_empty:
         raise UserError(
             f"{len(empty)} of the {len(rows)} outputs in {whose} are empty (first: "
-            f"{_short(found[empty[0]]['instruction'])!r}); give --allow-empty to have them judged as they are."
+            f"{_short(answers[empty[0]]['instruction'])!r}); give --allow-empty to have them judged as they are."
         )
-    return found
+    return answers
 
 
 def _identity(contests: Sequence[Contest], judge: Judge) -> dict[str, Any]:

@@ -85,16 +85,16 @@ def demo() -> None:
     policies = [config.policy.model, *result.policies]
     fluency = Fluency(config.policy.model)
     checked = [_checked(policy, config, held_out, fluency) for policy in policies]
-    found = {
+    results = {
         "iterations": rows_of(result, checked),
         "gain": paired_bootstrap(checked[-1].gold, checked[0].gold).as_dict(),
         "regenerated": regenerated(result),
         "saved": saved(result),
         "held_out": held_out_rows(held_out, checked),
     }
-    write_json(FOLDER / "demo.json", found)
-    write_page([FOLDER / "run"], FOLDER / "demo.html", sections(found))
-    print(told(found))
+    write_json(FOLDER / "demo.json", results)
+    write_page([FOLDER / "run"], FOLDER / "demo.html", sections(results))
+    print(told(results))
     print(f"\nThe page to look at is {FOLDER / 'demo.html'}; its numbers are in {FOLDER / 'demo.json'}.")
 
 
@@ -178,18 +178,18 @@ def held_out_rows(asked: list[Prompt], checked: list[Checked]) -> list[dict[str,
     ]
 
 
-def sections(found: dict[str, Any]) -> list[dict[str, Any]]:
+def sections(results: dict[str, Any]) -> list[dict[str, Any]]:
     """What the run's page shows in front: gold with its interval, tokens saved, every held-out answer with its checks.
 
     The start stands at iteration -1 of the curve.
     """
     points = [
         {"x": place - 1, "y": row["gold"], "low": row["low"], "high": row["high"]}
-        for place, row in enumerate(found["iterations"])
+        for place, row in enumerate(results["iterations"])
     ]
     why = [
         [row["iteration"], row["regenerated"], row["reward_regenerated"], row["kept"], row["reward_kept"]]
-        for row in found["regenerated"]
+        for row in results["regenerated"]
     ]
     saved_note = "After iteration 0 {sampled:,.0f} tokens were sampled; ratio 1 takes about {at_ratio_1:,.0f}."
     return [
@@ -203,7 +203,7 @@ def sections(found: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "kind": "table",
             "title": "Which prompts were regenerated",
-            "note": f"Those with the lowest mean reward. {saved_note.format(**found['saved'])}",
+            "note": f"Those with the lowest mean reward. {saved_note.format(**results['saved'])}",
             "columns": ["iteration", "regenerated", "their mean reward before", "kept", "their mean reward"],
             "rows": why,
         },
@@ -212,7 +212,7 @@ def sections(found: dict[str, Any]) -> list[dict[str, Any]]:
             "title": "Held-out prompts, before and after",
             "note": "The number beside an answer is its gold; no prompt and no topic here was trained on.",
             "names": ["before", "after"],
-            "rows": [_answers(row) for row in found["held_out"]],
+            "rows": [_answers(row) for row in results["held_out"]],
         },
     ]
 
@@ -225,10 +225,10 @@ def _answers(row: dict[str, Any]) -> dict[str, Any]:
     return {"prompt": row["prompt"], "answers": answers}
 
 
-def told(found: dict[str, Any]) -> str:
+def told(results: dict[str, Any]) -> str:
     """The whole result as text for a terminal."""
     lines = ["", f"{'':12} {'prompts':>8} {'tokens':>8} {'gold':>6} {'gain, 95% interval':>22} {'met':>6} {'KL':>6}"]
-    for row in found["iterations"]:
+    for row in results["iterations"]:
         if row["iteration"] is None:
             lines.append(f"{'start':12} {'':8} {'':8} {row['gold']:6.2f} {'':22} {row['met']:6.0%}")
             continue
@@ -237,18 +237,18 @@ def told(found: dict[str, Any]) -> str:
         sampled = f"{row['prompts']:8} {row['tokens']:8}"
         lines.append(f"{name:12} {sampled} {row['gold']:6.2f} {gain:>22} {row['met']:6.0%} {row['kl']:6.2f}")
     lines.append("gold: 1 to 10, mean over held-out prompts; met: share of their constraints; KL to the start in nats")
-    for row in found["regenerated"]:
+    for row in results["regenerated"]:
         lines.append(
             f"Iteration {row['iteration']} regenerated the {row['regenerated']} prompts with the lowest rewards (mean "
             f"{row['reward_regenerated']:.2f}) and kept the answers of {row['kept']} (mean {row['reward_kept']:.2f})."
         )
     lines.append(
         "After iteration 0 {sampled:,.0f} tokens were sampled; ratio 1 takes about {at_ratio_1:,.0f}.".format(
-            **found["saved"]
+            **results["saved"]
         )
     )
     lines.append(f"\n{SHOWN} held-out prompts, drawn at random:")
-    for row in Random(0).sample(found["held_out"], SHOWN):
+    for row in Random(0).sample(results["held_out"], SHOWN):
         lines += ["", f"  {row['prompt']}", *(_side(name, row[name]) for name in ("before", "after"))]
     return "\n".join(lines)
 

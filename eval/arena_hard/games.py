@@ -75,11 +75,11 @@ def summarize(questions: Sequence[Question], games: Games, *, seed: int = 0) -> 
     won = [sum(_weight(g) * _share(g) for g in pair) for pair in scored]
     played = [sum(map(_weight, pair)) for pair in scored]
     rate = sum(won) / sum(played) if scored else None
-    found = bootstrap_ratio(won, played, seed=seed) if len(scored) > 1 else None
+    limits = bootstrap_ratio(won, played, seed=seed) if len(scored) > 1 else None
     decided = [(ab > 0) == (order == "AB") for pair in scored for order, ab in zip(ORDERS, pair, strict=True) if ab]
     return {
         "win_rate": None if rate is None else 100 * rate,
-        "interval": found and {"low": 100 * found.low, "high": 100 * found.high, "level": found.level},
+        "interval": limits and {"low": 100 * limits.low, "high": 100 * limits.high, "level": limits.level},
         "log_odds": math.log(rate / (1 - rate)) if rate not in (None, 0.0, 1.0) else None,
         "n": len(scored),
         "unparsed": len(questions) - len(scored),

@@ -216,7 +216,7 @@ def _value(number: str) -> float:
 def _has_parts(text: str, statements: list[re.Match[str]]) -> bool:
     """Whether a statement is about one criterion, or the reply has scores that no statement accounts for."""
     spans = [match.span() for match in statements]
-    if any(not any(a <= found.start() < b for a, b in spans) for found in _OUT_OF_TEN.finditer(text)):
+    if any(not any(a <= rating.start() < b for a, b in spans) for rating in _OUT_OF_TEN.finditer(text)):
         return True
     return any(_is_part(text, *span) for span in spans)
 

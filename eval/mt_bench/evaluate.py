@@ -98,8 +98,8 @@ def with_references(questions: Sequence[Question], path: str | Path) -> list[Que
     given = [q for q in questions if q.key in answered]
     if not given:
         raise UserError(f"{path}: answers none of the questions; give their reference answers.")
-    found = read_answers(path, given).turns
-    return [replace(q, reference=found[q.key]) if q.key in found else q for q in questions]
+    references = read_answers(path, given).turns
+    return [replace(q, reference=references[q.key]) if q.key in references else q for q in questions]
 
 
 # --- command line ---

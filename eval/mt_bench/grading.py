@@ -83,12 +83,12 @@ def _categories(questions: Sequence[Question]) -> list[str]:
 def _mean(questions: Sequence[Question], turns: Sequence[str], grades: Grades, seed: int) -> dict[str, Any]:
     """Mean of the grades that could be read, its bootstrap interval over questions, and their number."""
     read = [[g for turn in turns if (g := grades[q.key, turn]) is not None] for q in questions]
-    read = [found for found in read if found]
+    read = [grades_of_one for grades_of_one in read if grades_of_one]
     n = sum(map(len, read))
     if not n:
         return {"score": None, "interval": None, "grades": 0}
     score = sum(map(sum, read)) / n
     if len(read) < 2:
         return {"score": score, "interval": None, "grades": n}
-    found = bootstrap_ratio([sum(own) for own in read], [len(own) for own in read], seed=seed)
-    return {"score": score, "interval": {"low": found.low, "high": found.high, "level": found.level}, "grades": n}
+    limits = bootstrap_ratio([sum(own) for own in read], [len(own) for own in read], seed=seed)
+    return {"score": score, "interval": {"low": limits.low, "high": limits.high, "level": limits.level}, "grades": n}

@@ -72,32 +72,32 @@ def over_none(preset: str, loss: str, base: Path = RESULTS) -> dict[str, Any]:
     raw = read_raw(base, preset, arms, REPORT_SEEDS)
     none = of(raw, "win_score", loss, "none")
     full = of(raw, "win_score", loss, "all")
-    found = {
+    leads = {
         strategy: {ratio: of(raw, "win_score", loss, strategy, ratio) - none for ratio in RATIOS}
         for strategy in ("lowest_reward", "random")
     }
-    par = np.mean([found["lowest_reward"][ratio] for ratio in (0.5, 0.7)], axis=0) - (full - none)
-    return {"none": none - 50, "all": full - none, "par": par, **found}
+    par = np.mean([leads["lowest_reward"][ratio] for ratio in (0.5, 0.7)], axis=0) - (full - none)
+    return {"none": none - 50, "all": full - none, "par": par, **leads}
 
 
 def _beside_parity(preset: str, loss: str) -> Iterable[str]:
-    found = over_none(preset, loss)
-    margin = abs(float(found["all"].mean())) / 2
-    p = equivalence(found["par"], margin)
-    yield f"- {LOSSES[loss]}: the static control `none` beats the offline baseline, too, by {_told(found['none'])}."
-    yield f"  Ratio 1 gains {_told(found['all'])} over `none`."
+    leads = over_none(preset, loss)
+    margin = abs(float(leads["all"].mean())) / 2
+    p = equivalence(leads["par"], margin)
+    yield f"- {LOSSES[loss]}: the static control `none` beats the offline baseline, too, by {_told(leads['none'])}."
+    yield f"  Ratio 1 gains {_told(leads['all'])} over `none`."
     for strategy, name in (("lowest_reward", "OPTune"), ("random", "A random part")):
-        told = "; ".join(f"{ratio}: {_told(values)}" for ratio, values in found[strategy].items())
+        told = "; ".join(f"{ratio}: {_told(values)}" for ratio, values in leads[strategy].items())
         yield f"  {name} over `none`, by ratio: {told}."
     verdict = "still on a par" if p < 0.05 else "not shown to be on a par"
-    yield f"  OPTune at 0.5 and 0.7 minus ratio 1 is {_told(found['par'])}: with half of ratio 1's gain over `none` as"
+    yield f"  OPTune at 0.5 and 0.7 minus ratio 1 is {_told(leads['par'])}: with half of ratio 1's gain over `none` as"
     yield f"  the margin ({margin:.2f}), it is {verdict} (equivalence p {p:.2f})."
 
 
 def _told(values: np.ndarray, digits: int = 2) -> str:
     """`+1.65 [+0.12, +3.18]`."""
-    found = t_interval(values)
-    return f"{found.estimate:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    interval = t_interval(values)
+    return f"{interval.estimate:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------

@@ -235,10 +235,10 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "## What this run could not settle\n"
     open_rows = [row for row in verdicts if row["verdict"] in ("inconclusive", "not testable here")]
     for row in open_rows:
-        found = "; ".join(
+        by_outcome = "; ".join(
             f"{OUTCOME_NAMES.get(name, name)} says *{test['verdict']}*" for name, test in row["outcomes"].items()
         )
-        yield f"- {row['statement']} **{row['verdict']}**: {found}."
+        yield f"- {row['statement']} **{row['verdict']}**: {by_outcome}."
     judged = {row["claim"] for row in verdicts}
     waiting = [claim for claim in CLAIMS if verdicts and claim.key not in judged]
     yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
@@ -247,10 +247,10 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 def _paper_checks() -> Iterable[str]:
     path = RESULTS / "published" / "check.json"
-    found = read_json(path)
-    wrong = [check for check in found["checks"] if check["verdict"] == "inconsistent"]
+    checks = read_json(path)["checks"]
+    wrong = [check for check in checks if check["verdict"] == "inconsistent"]
     yield "## What does not add up in the paper\n"
-    yield f"{len(wrong)} of {len(found['checks'])} checks on its own numbers and formulas fail (`make check-paper`):\n"
+    yield f"{len(wrong)} of {len(checks)} checks on its own numbers and formulas fail (`make check-paper`):\n"
     yield "| where | published | recomputed | what it means |"
     yield "|---|---|---|---|"
     for check in wrong:

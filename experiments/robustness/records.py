@@ -38,14 +38,14 @@ class Start:
         return {name: round(value, 1) for name, value in clocks.items()}
 
 
-def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:
+def record(command: str, outcome: str, counts: dict[str, Any], start: Start) -> Path:
     """Write what came of `make chaos` and the like, in a sentence and in counts, and the table of all; the file."""
     path = RECORDS / f"{command.split()[1]}.json"
     write_json(
         path,
         {
             "command": command,
-            "found": found,
+            "found": outcome,
             "counts": counts,
             **start.seconds(),
             "date": datetime.now(UTC).date().isoformat(),

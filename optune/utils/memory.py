@@ -22,15 +22,15 @@ def memory_peak() -> Iterator[dict[str, float]]:
     if _open:
         _raise_to(_open[-1], _now())
     _reset()
-    found: dict[str, float] = {}
-    _open.append(found)
+    peaks: dict[str, float] = {}
+    _open.append(peaks)
     try:
-        yield found
+        yield peaks
     finally:
-        _raise_to(found, _now())
+        _raise_to(peaks, _now())
         _open.pop()
         if _open:
-            _raise_to(_open[-1], found)
+            _raise_to(_open[-1], peaks)
 
 
 def _raise_to(peaks: dict[str, float], others: dict[str, float]) -> None:
