@@ -1,4 +1,4 @@
-"""How often a reward model agrees with people's preferences, by category: how a reward model is chosen.
+"""Chooses a reward model by how often it agrees with people's preferences, by category.
 
     python -m eval.reward_agreement PREFERENCES.jsonl --model NAME [--model NAME ...]
 
@@ -30,7 +30,7 @@ Score = Callable[[Sequence[Row], str], list[float]]  # (comparisons, "chosen" or
 
 
 def agreement(rows: Sequence[Row], score: Score) -> dict[str, Any]:
-    """Comparisons and agreements in all and by category, and the share of agreements with its 95% Wilson interval."""
+    """Numbers of comparisons and agreements, in total and by category; their share with its 95% Wilson interval."""
     gaps = [c - r for c, r in zip(score(rows, "chosen"), score(rows, "rejected"), strict=True)]
     categories: dict[str, list[bool]] = {}
     for row, gap in zip(rows, gaps, strict=True):
@@ -57,7 +57,7 @@ def reward_of(settings: RewardConfig, seed: int = 0) -> Score:
 
 
 def length(rows: Sequence[Row], side: str) -> list[float]:
-    """A control: the longer answer, by characters."""
+    """A control that prefers the longer answer: its length in characters."""
     return [float(len(row[side])) for row in rows]
 
 

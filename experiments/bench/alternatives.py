@@ -1,8 +1,8 @@
-"""What was measured and not chosen: other ways to sample and to train on this machine, beside the presets' own.
+"""Alternatives that we measured and did not adopt: other ways to sample and to train on this machine.
 
-Our engine's forward pass compiled, our engine in bf16, transformers' continuous batching and its static cache; micro-
-batches by tokens, and training in bf16. No goals: a ratio above 1 says that the presets' way is faster
-here, one below 1 what an option would gain. Compiling takes minutes, so this is measured only when it is asked for.
+Sampling: our engine compiled, our engine in bf16, transformers' continuous batching and its static cache. Training:
+micro-batches by tokens, and bf16. They have no goals: a ratio above 1 means that the presets' way is faster here, a
+ratio below 1 that the alternative is. Compiling takes minutes, so this is measured only on request.
 """
 
 from __future__ import annotations

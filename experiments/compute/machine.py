@@ -57,10 +57,10 @@ def machine_text(facts: dict[str, Any]) -> str:
 
 
 def _packages(pairs: Sequence[tuple[RawResult, RawResult]]) -> str:
-    unlike = {
-        f"{name} {theirs['packages'].get(name)} there, {version} here"
-        for mine, theirs in pairs
-        for name, version in mine["packages"].items()
-        if theirs["packages"].get(name) != version
-    }
+    unlike = set()
+    for mine, theirs in pairs:
+        for name, version in mine["packages"].items():
+            there = theirs["packages"].get(name)
+            if there != version:
+                unlike.add(f"{name} {there} there, {version} here")
     return f"{'; '.join(sorted(unlike))} (that alone can change values)" if unlike else "the same"

@@ -132,11 +132,11 @@ def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[
     iterations = []
     for t in (0, last):
         rows = {(r.prompt_id, r.index): r for r in read_responses(stages[t, "score"] / "history.parquet")}
-        by_index = [[rows[p.prompt_id, index] for p in prompts] for index in range(config.generation.n)]
-        reward = [[round(response.reward, 4) for response in responses] for responses in by_index]
-        quality = [
-            [round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)] for responses in by_index
-        ]
+        reward, quality = [], []
+        for index in range(config.generation.n):
+            responses = [rows[prompt.prompt_id, index] for prompt in prompts]
+            reward.append([round(response.reward, 4) for response in responses])
+            quality.append([round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)])
         iterations.append({"iteration": t, "reward": reward, "gold": quality})
     return {"families": [p.category for p in prompts], "iterations": iterations}
 

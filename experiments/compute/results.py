@@ -92,15 +92,18 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
     by_arm: dict[str, dict[int, RawResult]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
-        by_arm[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
+        results = [_read(file, file.stat().st_mtime_ns) for file in files]
+        by_arm[arm.name] = {result["seed"]: result for result in results}
     shared = set.intersection(*(set(by_seed) for by_seed in by_arm.values()))
     chosen = sorted(shared & set(seeds))
     if not chosen:
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
-    varied = {name for arm in arms for name in varied_by(arm, preset)}
-    made_with = {canonical_json(_shared_settings(by_arm[arm.name][s], varied)) for arm in arms for s in chosen}
+    varied = set().union(*(varied_by(arm, preset) for arm in arms))
+    made_with = set()
+    for arm in arms:
+        made_with |= {canonical_json(_shared_settings(by_arm[arm.name][seed], varied)) for seed in chosen}
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in by_arm.items()}

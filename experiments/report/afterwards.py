@@ -1,6 +1,6 @@
-"""What was added after the verdicts were known: numbers beside them, and classes shown in place of the rule's.
+"""What was added after the verdicts were known: further numbers, and classes shown instead of the rule's.
 
-No rule, claim or verdict changes here: `verdicts.json` holds what the rules say, and the report shows it beside. Every
+Rules, claims and verdicts stay as they are: `verdicts.json` has what the rules say, and the report shows both. Every
 number is computed from committed results.
 """
 
@@ -26,14 +26,14 @@ Row = dict[str, Any]
 
 
 def shown_verdict(row: Row) -> str:
-    """The class that is shown for a claim: the rule's, but for claims about the time of other machines."""
+    """The class shown for a claim: the rule's, except for claims about the time of other machines."""
     if row["claim"] in OF_ANOTHER_MACHINE and row["verdict"] in ("contradicted", "replicated"):
         return "not testable here"
     return row["verdict"]
 
 
 def reason(row: Row) -> str:
-    """Why another class than the rule's is shown; empty where it is the rule's."""
+    """Why the shown class is not the rule's; empty if it is."""
     if shown_verdict(row) == row["verdict"]:
         return ""
     return (
@@ -43,7 +43,7 @@ def reason(row: Row) -> str:
 
 
 def beside_baseline(row: Row, preset: str) -> str:
-    """What `none` does to the offline baseline, for the claims that online policies beat it; empty for others."""
+    """How `none` compares with the offline baseline, for claims that online policies beat it; empty for others."""
     loss = {"fig3-online-over-offline": "wdpo", "fig4-online-over-offline": "dpo"}.get(row["claim"])
     return f"so does never regenerating: win score {_told(over_none(preset, loss)['none'], 1)}" if loss else ""
 
@@ -104,7 +104,7 @@ def _told(values: np.ndarray, digits: int = 2) -> str:
 
 
 def predicted_speedup(share: float, ratio: float) -> float:
-    """How many times as fast a run is that generates for `ratio` of its prompts, where generation takes `share`."""
+    """The speedup of generating for `ratio` of the prompts, if generation takes `share` of the time."""
     return 1 / (1 - share * (1 - ratio))
 
 

@@ -85,8 +85,11 @@ def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
 
 def _evidence(base: Path, preset: str, claim: Claim, known: dict[str, Arm]) -> Raw:
     """The raw results that a claim reads; those for the clock may be of fewer seeds."""
-    parts = [[known[name] for name in names] for names in (claim.needs, claim.clocked) if names]
-    return {name: results for arms in parts for name, results in read_raw(base, preset, arms, REPORT_SEEDS).items()}
+    raw: Raw = {}
+    for names in (claim.needs, claim.clocked):
+        if names:
+            raw |= read_raw(base, preset, [known[name] for name in names], REPORT_SEEDS)
+    return raw
 
 
 # --- the text --------------------------------------------------------------------------------------------------------
@@ -132,7 +135,7 @@ def _prose(file: str) -> str:
 
 
 def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
-    """How little there is to win by regenerating, from the gates of the parity claims."""
+    """How little regenerating gains here, from the gates of the parity claims."""
     rows = {row["claim"]: row["outcomes"]["win_score"] for row in verdicts if "win_score" in row["outcomes"]}
     told = [
         f"{rows[key]['gate']['estimate']:.2f} points ({loss})"
@@ -171,10 +174,9 @@ def _verdict_table(rows: Sequence[dict[str, Any]], preset: str) -> Iterable[str]
     for row in rows:
         tests = row["outcomes"].items()
         told = "<br>".join(f"{OUTCOME_NAMES.get(name, name.replace('_', ' '))}: {_test(test)}" for name, test in tests)
-        checks = [
-            "<br>".join(_limits(test[check]) + _mark(test, test[check]) for _, test in tests)
-            for check in ("bootstrap", "builds")
-        ]
+        checks = []
+        for check in ("bootstrap", "builds"):
+            checks.append("<br>".join(_limits(test[check]) + _mark(test, test[check]) for _, test in tests))
         beside = beside_baseline(row, preset)
         notes = [row["note"], _gate_note(tests), reason(row), beside and f"Added afterwards: {beside}."]
         note = "".join(f"<br>*{said}*" for said in notes if said)
@@ -202,12 +204,12 @@ def _test(test: dict[str, Any]) -> str:
 
 
 def _mark(test: dict[str, Any], limits: Sequence[float] | None) -> str:
-    """A dagger where one of two intervals excludes 0 and the other one does not."""
+    """A dagger if one of the two intervals excludes 0 and the other does not."""
     return " †" if limits and (test["low"] * test["high"] > 0) != (limits[0] * limits[1] > 0) else ""
 
 
 def _gate_note(tests: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    """What ratio 1 gains over never regenerating, on which the meaning of parity hangs."""
+    """What ratio 1 gains over never regenerating. Without such a gain, parity says little."""
     gates = [(name, test["gate"]) for name, test in tests if "gate" in test]
     if not gates:
         return ""
@@ -306,7 +308,7 @@ def _provenance(preset: str) -> Iterable[str]:
 
 
 def _machines(raw: Sequence[Raw]) -> Iterable[str]:
-    """What the results say of where they were made, and how many machines that must have been."""
+    """The machines that the results name, and whether there must have been more than one."""
     told = Counter(machine_text(one["timing"]["machine"]) for one in raw)
     yield f"- Machines: {'; '.join(f'{name} ({number} results)' for name, number in told.items())}."
     unnamed = sum("vectors" not in one["timing"]["machine"] for one in raw)
@@ -320,5 +322,5 @@ def _machines(raw: Sequence[Raw]) -> Iterable[str]:
 
 
 def _builds_of(claim: Claim, of: Sequence[Sequence[str]]) -> int:
-    """On how many of one seed's builds, given by their arms, the arms of a claim rest."""
+    """The number of builds of one seed, each given by its arms, that a claim's arms belong to."""
     return sum(not set(arms).isdisjoint(claim.needs) for arms in of)
