@@ -120,16 +120,11 @@ def _training(world: World, repetitions: int) -> list[Row]:
         worlds[name] = replace(world, config=world.config.with_overrides(options))
     turns_by_name = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
     speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
-    return [
-        _row(
-            "preference training",
-            f"itself, {name}",
-            "pairs/s",
-            speed,
-            ", ".join(f"{k}={v}" for k, v in options.items()),
-        )
-        for name, options in TRAINING.items()
-    ]
+    rows_of = []
+    for name, options in TRAINING.items():
+        said = ", ".join(f"{option}={value}" for option, value in options.items())
+        rows_of.append(_row("preference training", f"itself, {name}", "pairs/s", speed, said))
+    return rows_of
 
 
 def _row(what: str, peer: str, unit: str, speed: dict[str, list[float]], said: str, why: str = "") -> Row:

@@ -63,7 +63,7 @@ def returned(result: RawResult, measure: str) -> np.ndarray:
 def at_budget(costs: np.ndarray, values: np.ndarray, budget: float, who: str = "An arm") -> np.ndarray:
     """The outcome where `budget` ends. costs: (iterations,), rising; values: (iterations, ...).
 
-    Raises UserError if the first iteration alone costs more than the budget, or all of them less than 1 - SHORTFALL of it.
+    Raises UserError if the first iteration costs more than the budget, or all cost less than 1 - SHORTFALL of it.
     """
     if budget < costs[0]:
         raise UserError(f"{who}: its first iteration costs {costs[0]:.0f}, more than the budget of {budget:.0f}.")

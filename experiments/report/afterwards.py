@@ -125,10 +125,11 @@ def _clock(rows: dict[str, Row]) -> Iterable[str]:
 def oracle_over_reward(worlds: dict[str, Any]) -> dict[str, np.ndarray]:
     """By world: win score of the oracle's ranking minus that of the lowest reward's, shape (n_seeds,)."""
     leads = {name: world["over_random"] for name, world in worlds.items()}
-    return {
-        name: np.subtract(*(lead[strategy]["win_score"]["per_seed"] for strategy in ("lowest_gold", "lowest_reward")))
-        for name, lead in leads.items()
-    }
+    differences = {}
+    for name, lead in leads.items():
+        oracle, reward = (lead[strategy]["win_score"]["per_seed"] for strategy in ("lowest_gold", "lowest_reward"))
+        differences[name] = np.subtract(oracle, reward)
+    return differences
 
 
 def clear_leads(leads: dict[str, np.ndarray]) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import documents
+from experiments.claims.budgets import seconds as seconds_of_entry
 from experiments.claims.claims import CLAIMS, REAL_ONLY
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
@@ -291,8 +292,8 @@ def _provenance(preset: str) -> Iterable[str]:
     if preset == "tiny":
         yield _prose("disclosure.md")
     raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
-    seconds = sum(sum(v for k, v in e.items() if k.endswith("_s")) for r in raw for e in r["timing"]["ledger"])
-    packages = Counter(", ".join(f"{k} {v}" for k, v in r["packages"].items()) for r in raw)
+    seconds = sum(seconds_of_entry(entry) for result in raw for entry in result["timing"]["ledger"])
+    packages = Counter(_versions(result["packages"]) for result in raw)
     yield f"- {len(raw)} raw results (`results/{preset}/raw`), seeds {sorted({r['seed'] for r in raw})}, builds "
     yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
     yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
@@ -305,6 +306,10 @@ def _provenance(preset: str) -> Iterable[str]:
     targets = " ".join(["paper", "beyond", *NEIGHBOURS, "report"])
     yield "- Everything again (each arm on those of the seeds that it has here):"
     yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
+
+
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
 def _machines(raw: Sequence[Raw]) -> Iterable[str]:

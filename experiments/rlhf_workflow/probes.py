@@ -31,7 +31,9 @@ CATEGORIES = {
     "counting": ("add", "count", "step"),
     "naming": ("choose", "describe", "list", "name", "opposite", "translate"),
 }
-CATEGORY_OF = {family: name for name, families in CATEGORIES.items() for family in families}
+CATEGORY_OF: dict[str, str] = {}
+for _name, _families in CATEGORIES.items():
+    CATEGORY_OF |= dict.fromkeys(_families, _name)
 HELD_OUT_PROMPTS, HELD_OUT_SEED = 1024, 4343  # of split `offline`, which no reward model has seen; of no build
 SAMPLED_PROMPTS, SAMPLES = 512, 16  # Fig. 3: the caption's 16 responses; the text's 2,000 prompts, fewer here
 LENGTH_SEED = 4344
