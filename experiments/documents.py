@@ -1,4 +1,4 @@
-"""The parts of README.md and docs/ that commands write: each stands between two marks, and a test compares it."""
+"""The parts of README.md and docs/ that commands write. Each is between two marks, and a test checks it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def written(name: str) -> str:
 
 
 def update(texts: dict[str, str]) -> None:
-    """Put each text in the place of its name; the rest of the document stays as it is."""
+    """Replace each named part by its text. The rest of the document is unchanged."""
     for name, text in texts.items():
         before, _, after = _split(name)
         begin, end = _marks(name)

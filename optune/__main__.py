@@ -165,8 +165,11 @@ def _plan(options: argparse.Namespace) -> None:
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
-    given = [(f"--{name}", getattr(options, name)) for name in ("config", "preset", "recipe")]
-    words = [word for pair in given if pair[1] for word in pair] + options.overrides
+    words = []
+    for name in ("config", "preset", "recipe"):
+        if getattr(options, name):
+            words += [f"--{name}", getattr(options, name)]
+    words += options.overrides
     print(plan(config, **{name: getattr(options, name) for name in names}, arguments=shlex.join(words)))
 
 

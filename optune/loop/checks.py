@@ -113,14 +113,14 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _check_shapes(model: Checkpoint, found: dict[str, list[int]]) -> None:
+def _check_shapes(model: Checkpoint, shapes: dict[str, list[int]]) -> None:
     """The weights that are there have the shapes that the config says, and a head is among them."""
-    if not found:
+    if not shapes:
         return
     inside = f"{model.skeleton.base_model_prefix}."
     tied = getattr(model.skeleton, "_tied_weights_keys", None) or ()
     for name, weight in model.skeleton.named_parameters():
-        shape = found.get(name, found.get(name.removeprefix(inside)))
+        shape = shapes.get(name, shapes.get(name.removeprefix(inside)))
         if shape is not None and shape != list(weight.shape):
             raise UserError(
                 f"{model.title}: the weight {name} has the shape {shape}, but config.json says {list(weight.shape)}"

@@ -82,7 +82,7 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
 
 
 def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
-    """Rows with their numbers; of a JSONL file the line's number. A `.json` file may hold a list, or lines."""
+    """Rows with their numbers (in a JSONL file: line numbers). A `.json` file may hold a list, or one row a line."""
     file = Path(path)
     kind = file.suffix.lower()
     if kind in (".jsonl", ".json"):
@@ -107,7 +107,7 @@ def _must_exist(file: Path) -> None:
 
 
 def _decoded(file: Path) -> str:
-    """A file's text; a byte-order mark at its beginning is no part of it. Raises UserError naming the row."""
+    """A file's text without a byte-order mark. Raises UserError naming the row that is not UTF-8."""
     data = file.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{file}: is UTF-16 text; save it as UTF-8.")
@@ -165,7 +165,7 @@ def parse_prompt(row: Any, where: str) -> tuple[Prompt, bool]:
 
 
 def _hashed(row: dict[str, Any], turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns that the id of a row without one is made of: a plain text has none."""
+    """The turns that are hashed into the id of a row that has none; empty for a plain text, whose text is hashed."""
     return () if len(turns) == 1 and isinstance(row.get("prompt", row.get("instruction")), str) else turns
 
 

@@ -90,7 +90,7 @@ def train_dpo(
     mixed = settings.dtype == "bfloat16" and not masters
     with torch.autocast(reference.device.type, torch.bfloat16, enabled=mixed):  # as the policy's will be computed
         columns, grouping, counts = _reference(reference, rows, tokenizer.pad_token_id, settings, process)
-    del reference
+    del reference  # a second model, where it is not the policy itself, is freed before training
     reference_s = time.perf_counter() - started
     data = Dataset(rows.with_columns(columns).table)
     trainer = (GroupedDPOTrainer if grouping else WeightedDPOTrainer)(
@@ -137,8 +137,9 @@ def _reference(
             raise UserError("Training in several processes needs training.batching, such as length_grouped.")
         columns = partial(reference_columns, reference, pad_id=pad_id, batch_size=4 * settings.micro_batch_size)
         collator = None
-    else:
+    else:  # by the same forward pass as training, so that reference and policy round alike
         add_pair_head(reference)
+        # All processes must pack pairs in the same way, so one that cannot share prompts decides for all.
         shared = all(gathered([shares_prompts(reference, rows, pad_id)]))
         columns = partial(_shared_out, reference, pad_id=pad_id, shared=shared, settings=settings, process=process)
         share = {"processes": process.num_processes, "process": process.process_index}

@@ -91,8 +91,8 @@ def preferences(start: Path, seed: int, settings: OfflineBuild) -> list[dict[str
         answers = list(dict.fromkeys([*texts, *(edited(instruction, text) for text in texts)]))
         nats = shared(start).nats([prompt.text] * len(answers), answers)
         golds = [instructions.gold(prompt.text, a, n) for a, n in zip(answers, nats, strict=True)]
-        found = preference_rows(prompt, answers, golds, settings.comparisons, seed)
-        rows += [{"prompt_id": prompt.prompt_id, **row} for row in found]
+        comparisons = preference_rows(prompt, answers, golds, settings.comparisons, seed)
+        rows += [{"prompt_id": prompt.prompt_id, **row} for row in comparisons]
     return rows
 
 

@@ -89,8 +89,8 @@ def build(start: Path, seed: int, root: Path, settings: RewardBuild | None = Non
 
     def train(folder: Path) -> dict[str, Any]:
         with cpu_threads(threads):
-            found = train_on(pd.read_parquet(answers / ANSWERS), start, seed, settings, folder)
-        return {**found, "seconds": found.pop("timing")}
+            trained = train_on(pd.read_parquet(answers / ANSWERS), start, seed, settings, folder)
+        return {**trained, "seconds": trained.pop("timing")}
 
     answers = store.run("instructions_answers", sample, fields={"seed": seed, "settings": asked}, inputs=inputs).path
     return store.run("instructions_reward", train, fields=fields, inputs=inputs).path
@@ -101,11 +101,11 @@ def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: 
     from optune.instructions.fluency import shared
 
     own = sampled(start, prompts, settings, seed)
-    rows = [(p, text, True) for p, texts in zip(prompts, own, strict=True) for text in texts]
+    rows = []
     for prompt, texts in zip(prompts, own, strict=True):
         others = _other_topics(prompt, prompts, own, settings.off_topic, seed)
         others += _edited(prompt, prompts, texts, settings.edited, seed)
-        rows += [(prompt, text, False) for text in others]
+        rows += [(prompt, text, True) for text in texts] + [(prompt, text, False) for text in others]
     nats = shared(start).nats([p.text for p, _, _ in rows], [text for _, text, _ in rows])
     return pd.DataFrame(
         {
@@ -176,7 +176,9 @@ def report(model: Path, answers: pd.DataFrame, batch_size: int = 64) -> dict[str
     responses = [Response(row.prompt_id, k, 0, (), row.answer, "stop") for k, row in enumerate(table.itertuples())]
     classifier = SequenceClassifier(RewardConfig(model=str(model), batch_size=batch_size))
     table = table.assign(reward=classifier.score(asked, responses, seed=0))
-    gaps = [gap for _, group in table.groupby("prompt_id") for gap in _gaps(group)]
+    gaps = []
+    for _, group in table.groupby("prompt_id"):
+        gaps += _gaps(group)
     means = table.groupby("prompt_id")[["gold", "reward"]].mean()
     return {
         "agreement_all": _agreement(gaps),
@@ -200,12 +202,12 @@ def _other_topics(
     """Answers to prompts on other topics."""
     rng = Random(stable_int("off topic", seed, prompt.text))
     topic = instructions.read(prompt.text).topic
-    found: list[str] = []
-    while len(found) < count:
+    answers: list[str] = []
+    while len(answers) < count:
         i = rng.randrange(len(prompts))
         if instructions.read(prompts[i].text).topic != topic:
-            found.append(rng.choice(own[i]))
-    return found
+            answers.append(rng.choice(own[i]))
+    return answers
 
 
 def _edited(prompt: Prompt, prompts: Sequence[Prompt], own: Sequence[str], count: int, seed: int) -> list[str]:
