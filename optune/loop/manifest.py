@@ -37,10 +37,13 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
 
 
 class Manifest:
-    """A run's list of its stages. Raises UserError where `run_dir` holds a run of another configuration."""
+    """A run's list of its stages. config: what decides its results, as JSON.
 
-    def __init__(self, config: RunConfig, run_dir: Path):
-        self.path, self.config = run_dir / "manifest.json", results_config(config)
+    Raises UserError where `run_dir` holds a run of another configuration.
+    """
+
+    def __init__(self, config: dict[str, Any], run_dir: Path):
+        self.path, self.config = run_dir / "manifest.json", config
         self.entries: list[StageEntry] = []
         self.listed = 0  # stages that it had before
         if not self.path.exists():
