@@ -137,7 +137,7 @@ def test_pairs_in_a_batch_score_as_alone(model, tokenizer, shared):
 def test_fine_tuning_learns_the_end_token_and_nothing_after_it(tokenizer):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    from optune.training.sft import with_labels, encode
+    from optune.training.sft import encode, with_labels
 
     rows = [{"prompt": "Hi", "completion": text} for text in ("yes", "certainly so")]
     examples = [with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, rows, "completion")]

@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +148,11 @@ def _parted(row: dict[str, Any], where: str) -> dict[str, Any]:
     sides = [row.get(side) for side in ("chosen", "rejected")]
     if not all(isinstance(side, str) for side in sides):
         return row
-    common = commonprefix(sides)
-    length = len(common) - len(re.search(r"\S*$", common)[0])
-    if not common[:length].strip():
+    alike = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), min(map(len, sides)))
+    length = alike - len(re.search(r"\S*$", sides[0][:alike])[0])
+    if not sides[0][:length].strip():
         raise UserError(f"{where}: no column `prompt`, and `chosen` and `rejected` have no beginning in common.")
-    return {**row, "prompt": common[:length].rstrip(), "chosen": sides[0][length:], "rejected": sides[1][length:]}
+    return {**row, "prompt": sides[0][:length].rstrip(), "chosen": sides[0][length:], "rejected": sides[1][length:]}
 
 
 def _context(value: Any, what: str) -> tuple[Message, ...]:
