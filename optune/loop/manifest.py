@@ -36,6 +36,17 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     return manifest
 
 
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """`read_manifest` of a run of the loop. Raises UserError for the folder of a start model's training."""
+    manifest = read_manifest(run_dir)
+    if "command" in manifest["config"]:
+        raise UserError(
+            f"{run_dir}: holds a model that `optune {manifest['config']['command']}` trained, not a run; its card and "
+            "manifest.json there say what was measured."
+        )
+    return manifest
+
+
 class Manifest:
     """A run's list of its stages. config: what decides its results, as JSON.
 

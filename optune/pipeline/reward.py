@@ -17,9 +17,9 @@ from optune.loop.checks import check_vocabulary, read_checkpoint
 from optune.pipeline.measures import preference_measures
 from optune.pipeline.rows import Preference, answered, as_stored, preference_of, response_of
 from optune.pipeline.settings import RewardModelConfig
-from optune.pipeline.task import Task, fit, fit_arguments, mixed_precision, rows_for
+from optune.pipeline.task import Task, check_fit, fit, fit_arguments, mixed_precision, rows_for
 from optune.reward.sequence_classifier import SequenceClassifier, encode_rows
-from optune.training.common import OnLog, optimizer_of
+from optune.training.common import OnLog
 from optune.training.reward_model import load_classifier, reward_trainer
 from optune.types import UserError
 from optune.utils.checkpoints import load_tokenizer
@@ -28,7 +28,7 @@ from optune.utils.quiet import quiet_libraries
 
 def check(config: RewardModelConfig) -> list[str]:
     """A language model, or a reward model to train further, whose tokenizer and weights fit its config."""
-    optimizer_of(config.training)
+    check_fit(config.training)
     model = read_checkpoint("reward", config.model, AutoModelForCausalLM, config.trust_remote_code)
     if any(name.endswith("ForSequenceClassification") for name in model.config.architectures or ()):
         model = read_checkpoint("reward", config.model, AutoModelForSequenceClassification, config.trust_remote_code)
@@ -77,7 +77,12 @@ def evaluate(config: RewardModelConfig, model: Path, held_out: Path, folder: Pat
     table = pq.read_table(held_out).drop_columns(["chosen_ids", "rejected_ids"])
     rows = table.to_pylist()
     at_once = 2 * config.training.micro_batch_size
-    settings = RewardConfig(model=str(model), batch_size=at_once, max_length=config.data.max_length)
+    settings = RewardConfig(
+        model=str(model),
+        batch_size=at_once,
+        max_length=config.data.max_length,
+        trust_remote_code=config.trust_remote_code,
+    )
     reward, of_side = SequenceClassifier(settings), {}
     with mixed_precision(config):
         for side in ("chosen", "rejected"):

@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from optune.loop.checks import check_end, check_vocabulary, read_checkpoint
 from optune.pipeline.rows import Demonstration, demonstration_of
 from optune.pipeline.settings import SftConfig
-from optune.pipeline.task import Task, fit, fit_arguments, mixed_precision, rows_for
-from optune.training.common import OnLog, optimizer_of
+from optune.pipeline.task import Task, check_fit, fit, fit_arguments, mixed_precision, rows_for
+from optune.training.common import OnLog
 from optune.training.reference import sequence_logprobs
 from optune.training.sft import sft_trainer, with_labels
 from optune.types import Message, UserError
@@ -28,7 +28,7 @@ UNLEARNT = -100  # label of a token that the loss does not cover
 
 def check(config: SftConfig) -> list[str]:
     """A language model whose tokenizer and weights fit its config, and something that ends an answer."""
-    optimizer_of(config.training)
+    check_fit(config.training)
     policy = read_checkpoint("policy", config.model, AutoModelForCausalLM, config.trust_remote_code)
     return [check_vocabulary(policy), check_end(policy, config.model, config.trust_remote_code)]
 

@@ -14,7 +14,8 @@ from datasets import Dataset
 from transformers import PrinterCallback
 
 from optune.pipeline.settings import FitConfig, StartModelConfig
-from optune.training.common import LogTeller, OnLog, learner_arguments, summary
+from optune.training.common import LogTeller, OnLog, learner_arguments, optimizer_of, summary
+from optune.types import UserError
 from optune.utils.checkpoints import check_finite
 
 Counts = dict[str, Any]
@@ -38,6 +39,13 @@ class Task:
     encoder: Callable[[Any, Any], Callable[[Any], dict[str, Any]]]
     train: Callable[[Any, Path, Path, int, OnLog | None], Counts]
     evaluate: Callable[[Any, Path, Path, Path], Counts]
+
+
+def check_fit(settings: FitConfig) -> None:
+    """Raises UserError for what the trainers of `fit` cannot use: an optimizer that is not there, several GPUs."""
+    optimizer_of(settings)
+    if torch.cuda.device_count() > 1:
+        raise UserError("This training uses one GPU: set CUDA_VISIBLE_DEVICES to one of them.")
 
 
 def fit_arguments(settings: FitConfig, seed: int, folder: Path) -> dict[str, Any]:
