@@ -161,7 +161,7 @@ def test_earlier_answers_that_the_template_shortens_are_not_learnt(random_llama,
     )
     (tmp_path / "model" / "chat_template.jinja").write_text(shortens)
     chat = [user("add one"), assistant("two"), user("sort cat"), assistant("cat")]
-    rows = [{"messages": chat}, {"messages": chat[:2]}]
+    rows = [{"messages": chat}, {"messages": [user("add six"), assistant("two")]}]
     split = encoded("sft", tmp_path / "model", jsonl(tmp_path / "rows.jsonl", rows))
     assert sorted(row["learnt"] for row in (*split.train, *split.held_out)) == [2, 2]
 
@@ -177,7 +177,7 @@ def test_earlier_answers_that_the_template_shortens_are_not_learnt(random_llama,
         ("preference", {"chosen": [user("add")], "rejected": [user("add")]}, "row 2: `chosen`: the chat must end"),
         ("sft", {"prompt": "add one", "answer": "two"}, "row 2: needs `prompt` and `completion`, or `messages`, or"),
         ("sft", {"messages": [user("add one")]}, "row 2: `messages` must end with the assistant's answer"),
-        ("sft", {"prompt": "add", "completion": [user("no")]}, "row 2: `completion`: must end with the assistant's"),
+        ("sft", {"prompt": "add", "completion": [user("no")]}, "row 2: `completion` must end with the assistant's"),
         ("sft", {"prompt": "add", "completion": "\ud800"}, "row 2: `completion` holds a lone surrogate"),
     ],
 )
@@ -195,6 +195,7 @@ def test_rows_that_cannot_train_are_counted_by_reason(random_llama, tmp_path):
         {"prompt": "add one", "chosen": "two", "rejected": " "},
         {"prompt": "add one", "chosen": "two " * 80, "rejected": "one"},
     ]
+    assert demonstration_of({"prompt": "add one", "completion": ""}, "row 1").unusable == "empty_response"
     counts = encoded("reward", random_llama, jsonl(tmp_path / "rows.jsonl", rows)).counts
     assert counts["left_out"] == {"identical_responses": 1, "empty_response": 1, "too_long": 1}
     assert counts["offered"] == counts["train"] + counts["held_out"] + 3
@@ -214,6 +215,21 @@ def test_prompts_of_a_held_out_file_are_not_trained_on(random_llama, pairs, tmp_
     split = encoded("reward", random_llama, pairs, held_out_path=str(held))
     assert len(split.held_out) == 6 and len(split.train) == 30
     assert split.counts["left_out"] == {"prompt_is_held_out": 6} and split.counts["offered"] == 42
+
+
+def test_a_data_set_of_the_hub_is_read_by_its_name_and_split(random_llama, monkeypatch):
+    import datasets
+
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        return datasets.Dataset.from_list(PREFERENCES if split == "train" else PREFERENCES[:6])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    split = encoded("reward", random_llama, "team/pairs", held_out_path="team/pairs", held_out_split="test")
+    assert asked == [("team/pairs", "train"), ("team/pairs", "test")]
+    assert (len(split.train), len(split.held_out)) == (30, 6)
 
 
 def test_a_single_prompt_is_refused_since_one_is_held_out(random_llama, tmp_path):
@@ -432,16 +448,47 @@ def test_equal_rewards_and_equal_lengths_do_not_agree():
     assert found["by_category"] == {} and found["where_chosen_is_longer"]["rows"] == 1
 
 
-def test_a_demonstrations_key_is_what_it_asks():
+def test_rows_with_one_opening_stay_together():
     plain = demonstration_of(DEMONSTRATIONS[0], "row 1")
-    chat = demonstration_of({"messages": [user(DEMONSTRATIONS[0]["prompt"]), assistant("other")]}, "row 2")
-    assert plain.key == chat.key != demonstration_of(DEMONSTRATIONS[1], "row 3").key
+    chat = [user(DEMONSTRATIONS[0]["prompt"]), assistant("other"), user("sort cat"), assistant("cat")]
+    later = {"chosen": [*chat[:3], assistant("dog")], "rejected": [*chat[:3], assistant("cow")]}
+    assert plain.key == demonstration_of({"messages": chat}, "row 2").key == preference_of(later, "row 3").key
+    assert plain.key != demonstration_of(DEMONSTRATIONS[1], "row 4").key
 
 
 def test_a_sample_has_the_size_asked_for(random_llama, pairs):
     counts = encoded("reward", random_llama, pairs, limit=10).counts
     assert counts["offered"] == 10
     assert DataConfig(path="x").held_out == 0.05
+
+
+# --- real preferences ------------------------------------------------------------------------------------------------
+
+
+def test_a_reward_model_stands_beside_length_and_the_usual_generator(random_llama, tmp_path):
+    from experiments.development.real_preferences import main as real_preferences
+    from experiments.development.real_preferences import record
+
+    annotations = []
+    for place, row in enumerate(PREFERENCES):
+        outputs = {"output_1": row["rejected"], "output_2": row["chosen"]}
+        by = {"generator_1": "small", "generator_2": "large"}
+        annotations.append({"instruction": row["prompt"], **outputs, **by, "preference": 1.9 if place % 3 else 1.2})
+    (tmp_path / "annotations.json").write_text(json.dumps(annotations))
+    assert real_preferences([str(tmp_path / "annotations.json"), "--pairs", str(tmp_path / "pairs.jsonl")]) == 0
+    config = configured("reward", random_llama, tmp_path / "pairs.jsonl")
+    train_start_model("reward", config, tmp_path / "out")
+    found = record(tmp_path / "annotations.json", tmp_path / "out", "nano")
+    alone = found["generator_alone"]
+    assert alone["generator"] == "large" and alone["rows"] == found["measures"]["agreement"]["rows"] == 9
+    assert alone["share"] == pytest.approx(1 - found["measures"]["agreement_of_length_alone"]["share"])
+
+
+def test_the_table_of_real_preferences_is_the_recorded_one():
+    from experiments.development.real_preferences import PLACE, table
+    from experiments.documents import written
+
+    assert written(PLACE) == table()
 
 
 # --- the examples of the documents -----------------------------------------------------------------------------------

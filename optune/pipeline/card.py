@@ -39,24 +39,28 @@ def measured(counts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """What held-out rows told, as (name, value): shares with their 95% intervals first."""
     for name, title in SHARES.items():
         if counts.get(name):
-            yield title, _share(counts[name])
+            yield title, share_text(counts[name])
     if gap := counts.get("agreement_minus_length_alone"):
-        value = f"{100 * gap['mean']:+.1f} points [{100 * gap['low']:+.1f}, {100 * gap['high']:+.1f}]"
-        yield "agreement minus that of length alone", value
+        yield "agreement minus that of length alone", difference_text(gap)
     for name, title in NUMBERS.items():
         if counts.get(name) is not None:
             yield title, f"{counts[name]:.4g}"
     if calibration := counts.get("calibration"):
         yield "loss (Eq. 1) and calibration error", f"{calibration['loss']:.4f}, {calibration['error']:.3f}"
     for category, found in (counts.get("by_category") or {}).items():
-        value = _share(found) if "share" in found else f"loss {found['loss']:.4g}, {found['rows']} rows"
+        value = share_text(found) if "share" in found else f"loss {found['loss']:.4g}, {found['rows']} rows"
         yield f"category {category}", value
 
 
-def _share(found: dict[str, Any]) -> str:
+def share_text(found: dict[str, Any]) -> str:
     """A share in percent, its 95% interval, and of how many rows."""
     interval = f"[{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
     return f"{100 * found['share']:.1f}% {interval} of {found['rows']} rows"
+
+
+def difference_text(found: dict[str, float]) -> str:
+    """A difference of shares in points, with its 95% interval."""
+    return f"{100 * found['mean']:+.1f} points [{100 * found['low']:+.1f}, {100 * found['high']:+.1f}]"
 
 
 def model_card(command: str, config: StartModelConfig, stages: Sequence[dict[str, Any]]) -> str:

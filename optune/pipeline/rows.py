@@ -30,10 +30,7 @@ IDS = pa.list_(pa.int32())
 
 @dataclass(frozen=True, slots=True)
 class Demonstration:
-    """What supervised fine-tuning learns from: a chat that ends with an answer, or a plain text.
-
-    key: the same for all rows that ask the same.
-    """
+    """What supervised fine-tuning learns from: a chat that ends with an answer, or a plain text. key: `opening_key`."""
 
     where: str
     key: str
@@ -61,8 +58,8 @@ class Preference:
 
     @property
     def key(self) -> str:
-        """The same for all rows that ask the same."""
-        return stable_hash(self.prompt.chat)
+        """`opening_key` of the prompt."""
+        return opening_key(self.prompt.chat)
 
     @property
     def category(self) -> str:
@@ -80,14 +77,24 @@ class Preference:
 Row = TypeVar("Row", Demonstration, Preference)
 
 
+def opening_key(turns: Sequence[Message]) -> str:
+    """The same for all rows that begin with the same user turn: they are trained on together, or held out together.
+
+    A later turn of a dialogue is learnt with the earlier ones, so that its own question alone would not tell.
+    """
+    first = next((place for place, turn in enumerate(turns) if turn["role"] == "user"), len(turns) - 1)
+    return stable_hash(list(turns[: first + 1]))
+
+
 def demonstration_of(row: dict[str, Any], where: str) -> Demonstration:
     """`prompt` and `completion`, `messages` (or `conversations`), or `text`; the first of these that is there."""
     category = str(row["category"]) if present(row.get("category")) else ""
-    if present(row.get("completion")):
+    check_characters(category, f"{where}: the category")
+    if isinstance(row.get("completion"), str) or present(row.get("completion")):
         asked = {name: value for name, value in row.items() if name not in DIALOGUES}
         prompt, _ = parse_prompt(asked, where)
         turns = (*prompt.chat, *_completion(row["completion"], f"{where}: `completion`"))
-        return Demonstration(where, stable_hash(prompt.chat), category, turns)
+        return Demonstration(where, opening_key(turns), category, turns)
     for name in DIALOGUES:
         if present(row.get(name)):
             return _dialogue(row, name, category, where)
@@ -106,25 +113,27 @@ def _completion(value: Any, what: str) -> tuple[Message, ...]:
     """The turns of a completion: a text is one answer."""
     if isinstance(value, str):
         return ({"role": "assistant", "content": answer_of(value, what)},)
+    return _ending_in_an_answer(value, what)
+
+
+def _ending_in_an_answer(value: Any, what: str) -> tuple[Message, ...]:
     turns = turns_of_chat(value, what)
     if turns[-1]["role"] != "assistant":
-        raise UserError(f"{what}: must end with the assistant's answer.")
+        raise UserError(f"{what} must end with the assistant's answer.")
+    for turn in turns:
+        check_characters(turn["role"] + turn["content"], what)
     return turns
 
 
 def _dialogue(row: dict[str, Any], name: str, category: str, where: str) -> Demonstration:
-    """A whole chat; its key is what its last answer answers."""
+    """A whole chat, with the row's `system` before it."""
     asked = conversation_of({name: row[name], "system": row.get("system")}, where)
     value = row[name]
-    if isinstance(value, str):  # as tables without nested columns hold it; `conversation_of` has read it
+    if name == "messages" and isinstance(value, str):  # as a table of texts holds it
         value = json.loads(value)
-    turns = turns_of_chat(value, where)
-    if turns[-1]["role"] != "assistant":
-        raise UserError(f"{where}: `{name}` must end with the assistant's answer.")
+    turns = _ending_in_an_answer(value, f"{where}: `{name}`")
     system = asked[:1] if asked[0]["role"] == "system" and turns[0]["role"] != "system" else ()
-    for turn in turns:
-        check_characters(turn["content"], f"{where}: `{name}`")
-    return Demonstration(where, stable_hash(asked), category, (*system, *turns))
+    return Demonstration(where, opening_key((*system, *turns)), category, (*system, *turns))
 
 
 def preference_of(row: dict[str, Any], where: str) -> Preference:
@@ -154,7 +163,7 @@ class Split:
 
 
 def read_split(data: DataConfig, parse: Callable[[Any, str], Row], encode: Encode, seed: int) -> Split:
-    """Read, encode and part the rows that `data` names, so that no prompt is on both sides.
+    """Read, encode and part the rows that `data` names, so that no opening is on both sides.
 
     Raises UserError naming file, row and field for what cannot be read, and where either side would be empty.
     """
@@ -169,7 +178,7 @@ def read_split(data: DataConfig, parse: Callable[[Any, str], Row], encode: Encod
         left_out["prompt_is_held_out"] += len(rows) - len(train)
         count, held_out = len(offered) + len(measured), [row for _, row in held]
     else:
-        keys = _held_out_keys([key for key, _ in rows], data.held_out, seed)
+        keys = _held_out_keys([key for key, _ in rows], data, seed)
         train = [row for key, row in rows if key not in keys]
         count, held_out = len(offered), [row for key, row in rows if key in keys]
     _check_sides(data, train, held_out, left_out)
@@ -210,12 +219,12 @@ def _encoded(rows: Sequence[Row], encode: Encode, max_length: int, left_out: Cou
     return kept
 
 
-def _held_out_keys(keys: Sequence[str], share: float, seed: int) -> set[str]:
+def _held_out_keys(keys: Sequence[str], data: DataConfig, seed: int) -> set[str]:
     """A random share of the prompts, at least one, the same whatever the rows' order."""
     prompts = sorted(set(keys), key=lambda key: stable_hash("held out", seed, key))
     if prompts and len(prompts) < 2:
-        raise UserError("Training needs rows of at least two prompts, because one is held out to measure on.")
-    return set(prompts[: min(len(prompts) - 1, max(1, round(share * len(prompts))))])
+        raise UserError(f"{data.path}: training needs rows of at least two prompts, as one is held out to measure on.")
+    return set(prompts[: min(len(prompts) - 1, max(1, round(data.held_out * len(prompts))))])
 
 
 def _check_sides(data: DataConfig, train: list[Encoded], held_out: list[Encoded], left_out: Counter[str]) -> None:
