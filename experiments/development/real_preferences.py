@@ -11,7 +11,7 @@ A reward model may agree because it reads quality, or because it tells the longe
 agreement stands beside that of the longer answer, and of always taking the generator that is preferred more often.
 
 The recorded start model is SmolLM2-135M-Instruct (`packaged:smollm2-135m-instruct`) without its layers above the sixth,
-saved as a folder: the whole model would have taken more than an hour of one core.
+saved as a folder: the whole model would have taken more than half an hour of one core.
 """
 
 from __future__ import annotations
