@@ -21,6 +21,7 @@ PLACES = {
     "summary": Place("README.md", "make report"),
     "results": Place("docs/results.md", "make report"),
     "recipes": Place("docs/results.md", "make report"),
+    "real preferences": Place("docs/own_model.md", "experiments.development.real_preferences"),
     "bench": Place("docs/speed.md", "make bench"),
     "robustness": Place("docs/reliability.md", "make chaos, make fuzz and make audit"),
 }

@@ -11,13 +11,14 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from optune.types import UserError
 from optune.utils.files import parse_yaml, read_yaml
 
+C = TypeVar("C", bound=BaseModel)
 PRESETS = Path(__file__).parent / "presets"
 RECIPES = PRESETS / "recipes"
 Dtype = Literal["float32", "bfloat16", "auto"]
@@ -578,12 +579,24 @@ def preset_path(name: str) -> Path:
     return path
 
 
-def parse_config(data: dict[str, Any], where: str) -> RunConfig:
+def load_section(
+    kind: type[C], file: str | Path | None, given: dict[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> C:
+    """A configuration of another kind than a run's: file, values given by dotted name, then `name=value` overrides."""
+    data = _read_yaml(Path(file)) if file is not None else {}
+    for name, value in given.items():
+        _set(data, name, value)
+    for override in overrides:
+        set_option(data, override)
+    return parse_config(data, str(file or "configuration"), kind)
+
+
+def parse_config(data: dict[str, Any], where: str, kind: type[C] = RunConfig) -> C:
     """Validate. Raises one UserError that lists every problem as `section.field: what is wrong`."""
     try:
-        return RunConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise UserError(f"{where}: " + "; ".join(_explain(e, kind) for e in error.errors())) from None
 
 
 def unresolved(section: BaseModel, prefix: str = "") -> list[str]:
@@ -610,11 +623,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return unlike
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:
     place = [str(p) for p in error["loc"] if not str(p).startswith(("literal[", "float", "function-"))]
     name = ".".join(place) or "configuration"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1]), n=1)
+        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1], kind), n=1)
         hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
         return f"{name} is not an option{hint}"
     message = error["msg"].removeprefix("Value error, ")
@@ -623,8 +636,8 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{name}: {message}{given}"
 
 
-def _fields_at(place: list[str]) -> list[str]:
-    model: Any = RunConfig
+def _fields_at(place: list[str], kind: type[BaseModel]) -> list[str]:
+    model: Any = kind
     for part in place:
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]

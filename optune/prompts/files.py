@@ -1,13 +1,15 @@
-"""Prompt files: JSONL, Parquet or a hub data set in, prompts out, and back to Parquet."""
+"""Prompt files: JSONL, Parquet, CSV or a hub data set in, prompts out, and back to Parquet."""
 
 from __future__ import annotations
 
 import codecs
 import json
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -95,15 +97,18 @@ def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
             yield from enumerate(pq.read_table(file).to_pylist(), start=1)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
+    elif kind == ".csv":
+        _must_exist(file)
+        yield from _csv_rows(file, _decoded(file))
     elif file.exists():
-        raise UserError(f"{file}: prompts are read from .jsonl, .json or .parquet files.")
+        raise UserError(f"{file}: rows are read from .jsonl, .json, .csv or .parquet files.")
     else:
         yield from _hub_rows(str(path), split)
 
 
 def _must_exist(file: Path) -> None:
     if not file.is_file():
-        raise UserError(f"{file}: there is no such prompt file.")
+        raise UserError(f"{file}: there is no such file.")
 
 
 def _decoded(file: Path) -> str:
@@ -125,6 +130,16 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
         raise UserError(f"{file}: not a JSON list ({error}).") from None
 
 
+def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Rows counted without the titles, all cells as texts; an empty one is None."""
+    try:
+        frame = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{file}: not a readable CSV file ({' '.join(str(error).split())}).") from None
+    for number, row in enumerate(frame.to_dict("records"), start=1):
+        yield number, {name: value or None for name, value in row.items()}
+
+
 def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -143,7 +158,7 @@ def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"{name!r} is neither a prompt file nor a data set that can be loaded (split {split!r}: {reason})."
+            f"{name!r} is neither a file nor a data set that can be loaded (split {split!r}: {reason})."
         ) from None
 
 

@@ -228,7 +228,9 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
 
 def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
     rows = PreferenceRows.of(rows)
-    if model.config.get_text_config()._attn_implementation not in ("sdpa", PAIR_ATTENTION) or 0 in rows.lengths("prompt_ids"):
+    if model.config.get_text_config()._attn_implementation not in ("sdpa", PAIR_ATTENTION) or 0 in rows.lengths(
+        "prompt_ids"
+    ):
         return False
     taken = places(rows, True)
     by_size = sorted(range(len(rows)), key=lambda i: taken[i])

@@ -52,7 +52,6 @@ def train_sft(
     held-out rows, and seconds under `timing`.
     """
     from transformers import AutoModelForCausalLM
-    from trl import SFTConfig, SFTTrainer
 
     from optune.utils.checkpoints import unmask_end_token
 
@@ -63,16 +62,25 @@ def train_sft(
     train_rows, held_out_rows = hold_out(rows, settings)
     datasets = []
     for part in (train_rows, held_out_rows):
-        labelled = [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")]
+        labelled = [with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")]
         datasets.append(as_dataset(labelled, ["input_ids"], settings))
-    trainer = SFTTrainer(
+    trainer = sft_trainer(model, tokenizer, model_arguments(settings, out_dir), *datasets)
+    return train_and_save(trainer, tokenizer, len(rows), out_dir)
+
+
+def sft_trainer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: dict[str, Any], train: Any, held_out: Any
+) -> Any:
+    """TRL's SFTTrainer on data sets of `input_ids` and `labels`, as they are. arguments: those of SFTConfig."""
+    from trl import SFTConfig, SFTTrainer
+
+    return SFTTrainer(
         model=model,
-        args=SFTConfig(**model_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1],
+        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
+        train_dataset=train,
+        eval_dataset=held_out,
         processing_class=tokenizer,
     )
-    return train_and_save(trainer, tokenizer, len(rows), out_dir)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], column: str) -> list[tuple[list[int], list[int]]]:
@@ -174,7 +182,7 @@ def _conversation(prompt: str | Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
-def _with_labels(prompt_ids: list[int], ids: list[int], end_id: int | None) -> dict[str, list[int]]:
+def with_labels(prompt_ids: list[int], ids: list[int], end_id: int | None) -> dict[str, list[int]]:
     """The loss covers the answer and its end token; -100 leaves out the prompt and what a template writes after it."""
     # The prompt ends where its ids and those of the conversation first differ: a template may end the two otherwise.
     start = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))

@@ -120,7 +120,9 @@ def _checked(model: str | Path) -> str:
     path = Path(model)
     looks_like_path = isinstance(model, Path) or path.is_absolute() or str(model).startswith(".") or path.exists()
     if looks_like_path and not (path / "config.json").is_file():
-        raise UserError(f"{str(model)!r} is not a checkpoint: it has no config.json.")
+        inside = [name for name in ("policy", "reward") if (path / name / "config.json").is_file()]
+        hint = f"; {str(path / inside[0])!r} is one" if inside else ""
+        raise UserError(f"{str(model)!r} is not a checkpoint: it has no config.json{hint}.")
     return str(model)
 
 
