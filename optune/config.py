@@ -332,12 +332,6 @@ class TrainingConfig(Section):
         None, description="sft: each iteration trains from the SFT policy, not from the last one", **LATER
     )
     dtype: Dtype = "float32"
-    master_weights: bool | None = Field(
-        None,
-        description="with dtype bfloat16: the model itself in bfloat16, float32 weights for the optimizer; "
-        "default: float32 weights under autocast",
-        **LATER,
-    )
     gradient_checkpointing: bool = False
     lora: LoraConfig | None = Field(None, **LATER)
     batching: Literal["length_grouped", "token_budget"] | None = Field(
@@ -363,8 +357,6 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
             )
-        if self.master_weights and (self.dtype != "bfloat16" or self.batching is None or self.lora):
-            raise ValueError("master_weights need dtype 'bfloat16' and batching, and no lora")
         if (self.batching == "token_budget") != (self.micro_batch_tokens is not None):
             raise ValueError("batching 'token_budget' and micro_batch_tokens need each other")
         return self

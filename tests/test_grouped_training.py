@@ -157,16 +157,31 @@ def test_a_model_that_cannot_take_a_pair_in_one_row_is_found_out_and_trains_on_t
     assert results[1]["loss_last"] == pytest.approx(results[0]["loss_last"], abs=1e-3)
 
 
-def test_logits_too_many_to_be_there_at_once_take_trls_head_and_say_the_same(random_llama, monkeypatch):
-    rows, found = pairs(6), []
-    for largest in (2**27, 1):
-        monkeypatch.setattr("optune.training.pair_logprobs.LARGEST_LOGITS", largest)
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_logits_made_a_few_tokens_at_a_time_say_what_all_of_them_say(random_llama, monkeypatch, chunk):
+    rows, told = pairs(6), []
+    for tokens in (2**20, chunk):
+        monkeypatch.setattr("optune.training.pair_logprobs.CHUNK", tokens)
         model = AutoModelForCausalLM.from_pretrained(random_llama)
         add_pair_head(model)
         scores = pair_logprobs(model, pack(rows, 0, shared=True))
         (scores.chosen_logps - 2 * scores.rejected_logps).sum().backward()
-        found.append(([getattr(scores.output, name) for name in OUTPUTS], [p.grad for p in model.parameters()]))
-    torch.testing.assert_close(found[0], found[1])
+        told.append(([getattr(scores.output, name) for name in OUTPUTS], [p.grad for p in model.parameters()]))
+    torch.testing.assert_close(told[0], told[1])
+
+
+def test_a_head_that_is_more_than_a_matrix_takes_trls_and_says_the_same(random_llama):
+    told = []
+    for bias in (False, True):
+        model = AutoModelForCausalLM.from_pretrained(random_llama)
+        head = torch.nn.Linear(model.lm_head.in_features, model.lm_head.out_features, bias=bias)
+        head.weight = model.lm_head.weight
+        if bias:
+            torch.nn.init.zeros_(head.bias)
+        model.set_output_embeddings(head)
+        add_pair_head(model)
+        told.append(pair_logprobs(model, pack(pairs(6), 0, shared=True)))
+    torch.testing.assert_close(told[0].chosen_logps, told[1].chosen_logps)
 
 
 def sandbox_places(n: int) -> list[tuple[int, int]]:

@@ -27,8 +27,6 @@ from optune.training.common import LogTeller, OnLog, learner_arguments, save_pol
 from optune.training.distributed import gathered, this_process, whole_weights
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.training.job import TrainJob
-from optune.training.master_weights import MasterWeights
-from optune.training.pair_attention import use_pair_attention
 from optune.training.pair_logprobs import add_pair_head, pair_reference_columns, shares_prompts
 from optune.training.reference import from_sampler, reference_columns
 from optune.training.weighted_trainer import WeightedDPOTrainer
@@ -82,12 +80,7 @@ def train_dpo(
     model = load(job.policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
     started = time.perf_counter()
     reference = model if str(job.reference) == str(job.policy) else load(job.reference, dtype="float32")
-    masters = MasterWeights(model) if settings.master_weights else None
-    if masters:
-        MasterWeights(reference) if reference is not model else None
-        for network in {model, reference}:
-            use_pair_attention(network)
-    mixed = settings.dtype == "bfloat16" and not masters
+    mixed = settings.dtype == "bfloat16"
     with torch.autocast(reference.device.type, torch.bfloat16, enabled=mixed):  # as the policy's will be computed
         columns, grouping, counts = _reference(reference, rows, tokenizer.pad_token_id, settings, process)
     del reference  # a second model, where it is not the policy itself, is freed before training
@@ -103,14 +96,10 @@ def train_dpo(
         beta_2=job.beta_2,
         peft_config=_peft_config(settings, job.seed),
     )
-    if masters:
-        masters.taught_by(trainer.create_optimizer())
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
         trainer.add_callback(LogTeller(on_log))
     trainer.train()
-    if masters:
-        masters.restore()
     weights = whole_weights(trainer)
     if trainer.accelerator.is_main_process:
         check_finite(model, weights)

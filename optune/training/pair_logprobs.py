@@ -19,7 +19,6 @@ from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune.pairs.rows import PreferenceRows
 from optune.training.micro_batches import micro_batches
-from optune.training.pair_attention import NAME as PAIR_ATTENTION
 from optune.training.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
@@ -28,7 +27,7 @@ PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 # A logit transformation that only TRL's head knows; see `trl.trainer.utils.add_fused_lm_head`.
 TRANSFORMED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-CHUNK = 64  # tokens whose logits are in memory at once
+CHUNK = 256  # tokens whose logits are in memory at once; fewer would turn the head's weights around more often
 
 
 def place(row: dict[str, Any], shared: bool) -> tuple[int, int]:
@@ -228,9 +227,7 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
 
 def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
     rows = PreferenceRows.of(rows)
-    if model.config.get_text_config()._attn_implementation not in ("sdpa", PAIR_ATTENTION) or 0 in rows.lengths(
-        "prompt_ids"
-    ):
+    if model.config.get_text_config()._attn_implementation != "sdpa" or 0 in rows.lengths("prompt_ids"):
         return False
     taken = places(rows, True)
     by_size = sorted(range(len(rows)), key=lambda i: taken[i])
