@@ -43,7 +43,7 @@ def ask_judge(
     requests: Mapping[Place, ChatRequest],
     run_dir: Path,
     *,
-    readable: Callable[[str | None], bool],
+    readable: Callable[[Reply], bool],
     retry_unparsed: bool = False,
     batch: bool = False,
     announce: Callable[[Estimate], None] = lambda estimate: None,
@@ -63,7 +63,7 @@ def ask_judge(
     again: frozenset[str] = frozenset()
     if retry_unparsed:
         logged = client.logged(requests.values())
-        again = frozenset(key for key, reply in logged.items() if reply.settled and not readable(reply.text))
+        again = frozenset(key for key, reply in logged.items() if reply.settled and not readable(reply))
     if not judge.chat.offline:
         announce(client.estimate(requests.values(), again))
     if batch:
@@ -103,6 +103,11 @@ def by_reason(failed: Iterable[Reply]) -> list[dict[str, Any]]:
         reason = reply.error or "no reason given"
         groups.setdefault((re.sub(r"\d+", "0", reason), reply.final), []).append(reason)
     return [{"reason": told[0], "calls": len(told), "final": final} for (_, final), told in groups.items()]
+
+
+def whole_text(reply: Reply) -> str | None:
+    """The text of a reply whose verdict comes last; None of one that was cut off, which has none yet."""
+    return None if reply.finish_reason == "length" else reply.text
 
 
 def said(reply: Reply) -> dict[str, str | None]:

@@ -20,7 +20,17 @@ from typing import Any
 
 from eval.arena_hard.games import ORDERS, game, parse_verdict, request, summarize
 from eval.judges import Judge
-from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
+from eval.judging import (
+    add_judge_options,
+    ask_judge,
+    asking,
+    claim,
+    jsonl,
+    judge_named,
+    said,
+    tell_failures,
+    whole_text,
+)
 from eval.outputs import add_sampling_options, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
 from optune.chat.client import Estimate
@@ -68,12 +78,12 @@ def arena_hard(
             judge,
             requests,
             run_dir,
-            readable=lambda text: parse_verdict(text) is not None,
+            readable=lambda reply: parse_verdict(whole_text(reply)) is not None,
             retry_unparsed=retry_unparsed,
             batch=batch,
             announce=announce,
         )
-        games = {(key, order): game(reply.text, order) for (key, order), reply in replies.items()}
+        games = {(key, order): game(whole_text(reply), order) for (key, order), reply in replies.items()}
         rows = [
             {"question_id": q.row_id, "category": q.category, "order": order, "level": games[q.key, order]}
             | said(replies[q.key, order])

@@ -13,6 +13,7 @@ from eval.judges.form import fill, hash_of
 from eval.questions import Question
 from eval.stats import bootstrap_ratio
 from optune.chat.client import ChatRequest
+from optune.chat.reasoning import final_answer
 
 ORDERS = ("AB", "BA")  # AB: the test model's answer stands first
 LEVELS = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
@@ -38,9 +39,13 @@ def request(question: Question, answer: str, baseline: str, order: str, judge: J
 
 
 def parse_verdict(reply: str | None) -> int | None:
-    """2 to -2 for the answer shown first: the verdict on the last line, or the only one there is; None otherwise."""
-    lines = [line for line in (reply or "").splitlines() if line.strip()]
-    for text in (lines[-1] if lines else "", reply or ""):
+    """2 to -2 for the answer shown first: the verdict on the last line, or the only one there is; None otherwise.
+
+    What a reasoning model drafts is not read.
+    """
+    answer = final_answer(reply) or ""
+    lines = [line for line in answer.splitlines() if line.strip()]
+    for text in (lines[-1] if lines else "", answer):
         said = {_level(*match) for match in _VERDICT.findall(text)}
         if len(said) == 1:
             return said.pop()

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges import Judge
-from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
+from eval.judging import (
+    add_judge_options,
+    ask_judge,
+    asking,
+    claim,
+    jsonl,
+    judge_named,
+    said,
+    tell_failures,
+    whole_text,
+)
 from eval.mt_bench.grading import TURNS, parse_grade, request, summarize
 from eval.outputs import add_sampling_options, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
@@ -73,12 +83,12 @@ def mt_bench(
             judge,
             requests,
             run_dir,
-            readable=lambda text: parse_grade(text) is not None,
+            readable=lambda reply: parse_grade(whole_text(reply)) is not None,
             retry_unparsed=retry_unparsed,
             batch=batch,
             announce=announce,
         )
-        grades = {place: parse_grade(reply.text) for place, reply in replies.items()}
+        grades = {place: parse_grade(whole_text(reply)) for place, reply in replies.items()}
         rows = [
             {"question_id": q.row_id, "category": q.category, "turn": int(turn), "grade": grades[q.key, turn]}
             | said(replies[q.key, turn])
