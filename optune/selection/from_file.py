@@ -92,10 +92,9 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         if path.suffix == ".csv":
             as_text = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
             frame = pd.read_csv(path, sep=_separator(path), **as_text)
-            numbered = enumerate(frame.replace("", None).to_dict("records"), start=1)
-            return [
-                (n, row) for n, row in numbered if any(map(_present, row.values()))
-            ]  # spreadsheets leave empty rows
+            numbered = enumerate(frame.fillna("").to_dict("records"), start=1)
+            # Spreadsheets leave empty rows at the end.
+            return [(number, row) for number, row in numbered if not all(map(_is_empty, row.values()))]
         if path.suffix == ".parquet":
             return list(enumerate(pd.read_parquet(path).to_dict("records"), start=1))
     except (ValueError, OSError) as error:
