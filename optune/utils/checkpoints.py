@@ -23,6 +23,7 @@ UNREADABLE = (
     RecursionError,
     SafetensorError,
     StrictDataclassError,
+    ImportError,  # a package that quantised weights need
 )
 
 
