@@ -106,6 +106,8 @@ def answer_questions(
             prompts = [_prompt(q, answers[q.key]) for q in asked]
             own = settings.model_copy(update={"temperature": value})
             rows = answer_prompts(model, prompts, own, seed=seed) if prompts else []
+            if len(rows) < len(prompts):
+                raise UserError(f"{len(prompts) - len(rows)} questions have no answer to turn {turn + 1}; see above.")
             for question, row in zip(asked, rows, strict=True):
                 answers[question.key].append(row["output"])
     name = generator or Path(model).name

@@ -31,7 +31,7 @@ from eval.judging import (
     tell_failures,
     whole_text,
 )
-from eval.outputs import add_sampling_options, sampling_of
+from eval.outputs import add_sampling_options, replies_beside, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
 from optune.chat.client import Estimate
 from optune.store import run_lock
@@ -136,8 +136,9 @@ def _answer(args: argparse.Namespace) -> str:
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out.")
     questions = read_questions(args.questions, turns=1)
-    rows = answer_questions(args.checkpoint, questions, sampling_of(args), seed=args.seed, generator=args.generator)
-    return str(write_answers(out, rows))
+    with replies_beside(out, sampling_of(args)) as settings:
+        rows = answer_questions(args.checkpoint, questions, settings, seed=args.seed, generator=args.generator)
+        return str(write_answers(out, rows))
 
 
 def _judge(args: argparse.Namespace) -> str:

@@ -30,7 +30,7 @@ from eval.judging import (
     whole_text,
 )
 from eval.mt_bench.grading import TURNS, parse_grade, request, summarize
-from eval.outputs import add_sampling_options, sampling_of
+from eval.outputs import add_sampling_options, replies_beside, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
 from optune.chat.client import Estimate
 from optune.store import run_lock
@@ -146,10 +146,11 @@ def _answer(args: argparse.Namespace) -> str:
     fixed, args.temperature = args.temperature, args.temperature or 0.0
     settings = sampling_of(args)
     own = (lambda q: TEMPERATURES.get(q.category, TEMPERATURES["writing"])) if fixed is None else None
-    rows = answer_questions(
-        args.checkpoint, questions, settings, temperature_of=own, seed=args.seed, generator=args.generator
-    )
-    return str(write_answers(out, rows))
+    with replies_beside(out, settings) as kept:
+        rows = answer_questions(
+            args.checkpoint, questions, kept, temperature_of=own, seed=args.seed, generator=args.generator
+        )
+        return str(write_answers(out, rows))
 
 
 def _judge(args: argparse.Namespace) -> str:
