@@ -105,8 +105,21 @@ def test_a_whole_reply_without_an_answer_is_paid_once_and_says_why(tmp_path, rep
 
 
 @pytest.mark.parametrize("where", ["body", "choice"])
-@pytest.mark.parametrize(("code", "calls"), [(502, 4), (429, 4), ("rate_limit_exceeded", 4), (400, 1), (None, 1)])
-def test_an_error_inside_a_reply_is_what_its_code_says(tmp_path, where, code, calls):
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [
+        (429, 4),
+        ("rate_limit_exceeded", 4),
+        (502, 1),
+        (503, 1),
+        ("server_error", 1),
+        ("overloaded", 1),
+        (400, 1),
+        (None, 1),
+    ],
+)
+def test_an_error_inside_a_reply_is_final_unless_it_is_a_rate_limit(tmp_path, where, code, calls):
+    """The endpoint has taken the request, and may charge for it without saying so."""
     error = {"message": "Upstream", "code": code}
     body = {"error": error} if where == "body" else {"choices": [{**choice("8 1", "error"), "error": error}]}
     transport = One(200, body)

@@ -35,7 +35,7 @@ import httpx2
 import openai
 
 from optune.chat.client import ChatSettings, open_client
-from optune.chat.failures import NoAnswer, about_text, error_in
+from optune.chat.failures import NoAnswer, about_text, error_in, may_pass
 from optune.chat.reply_log import Reply, ReplyLog
 from optune.config import SamplingSettings, ServerConfig
 from optune.generate import PromptsRefused
@@ -258,7 +258,8 @@ async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConf
             response = await api.post("/completions", cast_to=httpx2.Response, body=body)
             return read_choice(response.content)
         except NoAnswer as error:
-            raise RequestFailed(f"The endpoint {server.base_url} gives no completion: {error}.", final=True) from None
+            final = not may_pass(error.status or 200, error.code)
+            raise RequestFailed(f"The endpoint {server.base_url} gives no completion: {error}.", final) from None
         except ValueError as error:
             unreadable = error
         except openai.APIError as error:
