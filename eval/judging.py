@@ -71,7 +71,9 @@ def ask_judge(
     else:
         found = client.ask(requests.values(), again)
     replies = {place: found[request.key(judge.chat.model)] for place, request in requests.items()}
-    return replies, usage_of(replies.values(), client.usage(requests.values()), client)
+    usage = usage_of(replies.values(), client.usage(requests.values()), client)
+    cut_off = sum(r.finish_reason == "length" and r.answered and not readable(r) for r in replies.values())
+    return replies, usage | ({"cut_off": cut_off} if cut_off else {})
 
 
 def usage_of(replies: Iterable[Reply], used: Usage, client: ChatClient) -> dict[str, Any]:
@@ -172,6 +174,11 @@ def tell_failures(usage: Mapping[str, Any]) -> None:
     """On stderr, a line for each reason for which calls failed, and one where the price is not known."""
     for failure in usage.get("failures", ()):
         print(told_failure(failure), file=sys.stderr)
+    if cut_off := usage.get("cut_off"):
+        print(
+            f"{cut_off} replies were cut off before a verdict (finish_reason length): raise max_tokens.",
+            file=sys.stderr,
+        )
     if missing := usage.get("replies_without_usage"):
         print(f"The endpoint did not say what {missing} replies used: tokens and cost are unknown.", file=sys.stderr)
 

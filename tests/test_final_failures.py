@@ -13,7 +13,7 @@ import pytest
 from fault_endpoint import completion
 
 from eval.judges import endpoint
-from eval.judging import usage_of
+from eval.judging import tell_failures, usage_of
 from eval.win_score import match, read_outputs, win_score
 from optune.chat.client import ChatClient, ChatRequest, ChatSettings, conversation, read_completion, without_system
 from optune.chat.reply_log import Reply, ReplyLog, Usage
@@ -240,10 +240,13 @@ def test_a_contest_whose_judge_fails_is_unparsed_with_its_reason_and_the_rest_is
     assert judged(tmp_path, transport)["usage"] == found["usage"] and len(transport.seen) == 8
 
 
-def test_of_a_reply_that_was_cut_off_only_a_whole_first_line_counts(tmp_path):
+def test_of_a_reply_that_was_cut_off_only_a_whole_first_line_counts(tmp_path, capsys):
     whole, cut = choice("8 7\nAssistant 1 is", "length"), choice("8 1", "length")
     found = judged(tmp_path, Judge({"Q0": whole, "Q1": cut}))
     assert (found["tie"], found["unparsed"]) == (3, 1)
+    assert found["usage"]["cut_off"] == 2
+    tell_failures(found["usage"])
+    assert "2 replies were cut off before a verdict" in capsys.readouterr().err
 
 
 def test_without_a_system_turn_its_text_stands_before_the_users(tmp_path):

@@ -101,7 +101,7 @@ def sample(
     ]
     if refused:
         first, reason = next(iter(refused.items()))
-        told = f"{len(refused)} of {len(prompts)} prompts have no responses, the first of them {first!r}: {reason}"
+        told = f"{len(refused)} of {len(prompts)} prompts have no responses, the first of them {first!r}: {reason}."
         raise PromptsRefused(told, responses, Counter(re.sub(r"\d+", "N", why) for why in refused.values()))
     return responses
 
@@ -223,7 +223,7 @@ async def _ask_all(
                     raise UserError(f"{error} {in_a_row} requests in a row have failed.") from None
                 given_up = error.final or key in failed_before
                 failures.extend([] if given_up else [f"prompt {whose}: {error}"])
-                keep(Reply(key, None, error=str(error), final=given_up))
+                keep(Reply(key, None, error=error.reason, final=given_up))
                 continue
             keep(Reply(key, json.dumps(choice)))
             in_a_row, done = 0, done + 1
@@ -240,15 +240,16 @@ async def _ask_all(
             f"The other {len(requests) - len(failures)} {kept}."
         )
     if not any(map(log.answered, requests)):
-        raise UserError(f"The endpoint answered none of the {len(requests)} requests: {log.replies[waiting[0]].error}")
+        reason = log.replies[waiting[0]].error
+        raise UserError(f"The endpoint {server.base_url} answered none of {len(requests)} requests: {reason}.")
 
 
 class RequestFailed(UserError):
     """One request that an endpoint does not answer, while it may answer others. `final`: nor would it the next time."""
 
-    def __init__(self, told: str, final: bool = False):
+    def __init__(self, told: str, reason: str, final: bool = False):
         super().__init__(told)
-        self.final = final
+        self.reason, self.final = reason, final
 
 
 async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConfig) -> dict[str, Any]:
@@ -259,13 +260,17 @@ async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConf
             return read_choice(response.content)
         except NoAnswer as error:
             final = not may_pass(error.status or 200, error.code)
-            raise RequestFailed(f"The endpoint {server.base_url} gives no completion: {error}.", final) from None
+            raise RequestFailed(
+                f"The endpoint {server.base_url} gives no completion: {error}.", str(error), final
+            ) from None
         except ValueError as error:
             unreadable = error
         except openai.APIError as error:
             told, final = _told(error, server), _is_final(error)
-            raise (RequestFailed(str(told), final) if final or not isinstance(error, OF_ALL) else told) from None
-    raise RequestFailed(f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}.")
+            alone = final or not isinstance(error, OF_ALL)
+            raise (RequestFailed(str(told), _reason(error), final) if alone else told) from None
+    told = f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}."
+    raise RequestFailed(told, str(unreadable))
 
 
 def _is_final(error: openai.APIError) -> bool:
@@ -320,9 +325,12 @@ async def _served_name(api: openai.AsyncOpenAI, model: str, server: ServerConfig
 
 
 def _told(error: openai.APIError, server: ServerConfig) -> UserError:
-    reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".")
     hint = _lacks_v1(server) if isinstance(error, openai.NotFoundError) else ""
-    return UserError(f"The endpoint {server.base_url} does not answer as it should: {reason}{hint}.")
+    return UserError(f"The endpoint {server.base_url} does not answer as it should: {_reason(error)}{hint}.")
+
+
+def _reason(error: openai.APIError) -> str:
+    return " ".join(str(error.__cause__ or error).split())[:300].rstrip(".")
 
 
 def _lacks_v1(server: ServerConfig) -> str:
