@@ -15,6 +15,7 @@ class Endpoint(ThreadingHTTPServer):
     """Answers with three tokens that depend on prompt and seed alone; `faults` come first, one per call."""
 
     daemon_threads = True
+    request_queue_size = 64  # connections that wait to be taken; more are reset
 
     def __init__(self, style: str, served: str, decode: Callable, faults: list = (), port: int = 0):
         super().__init__(("127.0.0.1", port), Handler)

@@ -330,7 +330,8 @@ def _told(error: openai.APIError, server: ServerConfig) -> UserError:
 
 
 def _reason(error: openai.APIError) -> str:
-    return " ".join(str(error.__cause__ or error).split())[:300].rstrip(".")
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split())[:300].rstrip(".") or type(cause).__name__  # a broken connection has no words
 
 
 def _lacks_v1(server: ServerConfig) -> str:
