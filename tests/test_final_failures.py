@@ -15,6 +15,7 @@ from fault_endpoint import completion
 from eval.judges import endpoint
 from eval.judging import tell_failures, usage_of
 from eval.win_score import match, read_outputs, win_score
+from optune.chat.batch import _read_line
 from optune.chat.client import ChatClient, ChatRequest, ChatSettings, conversation, read_completion, without_system
 from optune.chat.reply_log import Reply, ReplyLog, Usage
 from optune.types import UserError
@@ -126,6 +127,24 @@ def test_an_error_inside_a_reply_is_final_unless_it_is_a_rate_limit(tmp_path, wh
     _, replies = ask(tmp_path, transport, max_attempts=4)
     (failed,) = (r for r in replies.values() if not r.answered)
     assert "Upstream" in failed.error and transport.asked[BAD] == calls and failed.final == (calls == 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "final"),
+    [
+        (200, {"error": {"message": "Upstream", "code": 502}}, True),
+        (200, {"error": {"message": "Upstream"}}, True),
+        (200, {"error": {"message": "later", "code": 429}}, False),
+        (200, {"error": {"message": "add credits", "code": 402}}, False),
+        (200, {"choices": [choice(None, "length")]}, True),
+        (400, {"error": {"message": "maximum context length is 5"}}, True),
+        (500, {"error": {"message": "later"}}, False),
+    ],
+)
+def test_a_line_of_a_batch_fails_for_good_where_a_call_would(status, body, final):
+    line = json.dumps({"custom_id": "key", "response": {"status_code": status, "body": body}, "error": None})
+    reply = _read_line(line)
+    assert not reply.answered and reply.error and reply.final == final
 
 
 def test_an_error_that_was_paid_for_is_not_asked_twice(tmp_path):
