@@ -37,6 +37,8 @@ def _row(row: Any, where: str) -> dict[str, Any]:
     for name in IDS:
         if name in row and (isinstance(row[name], bool) or not isinstance(row[name], str | int)):
             raise UserError(f"{where}: `{name}` must be a text or a whole number, not {row[name]!r}.")
+    for name in (*IDS, "generator", "category"):
+        check_characters(str(row.get(name)), f"{where}: `{name}`")
     return {**row, "instruction": _asked(row, where)}
 
 

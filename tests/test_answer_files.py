@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -190,3 +192,39 @@ def test_a_reward_that_is_no_number_is_refused(tmp_path, prompt_id, reward):
 def test_a_row_without_an_id_is_refused(tmp_path, prompt_id):
     with pytest.raises(UserError, match="no value for `prompt_id`"):
         read_rewards(write(tmp_path / "r.jsonl", [{"prompt_id": prompt_id, "reward": 1}]))
+
+
+# --- half a character ------------------------------------------------------------------------------------------------
+
+HALF = "smile \ud83d"
+
+
+@pytest.mark.parametrize("field", ["instruction", "output", "prompt_id", "id", "generator", "category"])
+def test_half_a_character_is_refused_with_its_row_and_field(tmp_path, field):
+    row = {"instruction": "a", "output": "b"}
+    path = write(tmp_path / "o.json", [row, {**row, "instruction": "c", field: HALF}])
+    for read in (read_outputs, read_answers):
+        with pytest.raises(UserError, match=rf"o\.json, row 2: `{field}` holds a lone surrogate"):
+            read(path)
+
+
+@pytest.mark.parametrize("field", ["output_2", "annotator"])
+def test_half_a_character_of_an_annotation_is_refused_with_its_row(tmp_path, field):
+    with pytest.raises(UserError, match=rf"row 1: `{field}` holds a lone surrogate"):
+        annotations(tmp_path, 1.5, **{field: HALF})
+    assert annotations(tmp_path, 1.5, raw_completion=HALF) == [1.5]
+
+
+def test_half_a_character_in_an_id_of_a_reward_is_refused_with_its_row(tmp_path):
+    with pytest.raises(UserError, match=r"row 1: the prompt_id holds a lone surrogate"):
+        read_rewards(write(tmp_path / "r.jsonl", [{"prompt_id": HALF, "reward": 1}]))
+
+
+def test_what_no_terminal_shows_is_printed_and_written_as_its_escape(tmp_path):
+    content = {"results": {"hellaswag": {"acc_norm,none": 0.5}, HALF: {}}, "model_name": HALF}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content))
+    command = [sys.executable, "-m", "eval.benchmarks", "import", str(path), "--out", str(tmp_path / "table")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0 and "smile \\ud83d" in done.stdout
+    assert json.loads((tmp_path / "table" / "table.json").read_text())[0]["model"] == HALF

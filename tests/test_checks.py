@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_a_sentence_before_anything_is_generated(parts, par
         ({"prompt": "sort cat", "chosen": "cat", "rejected": 3}, "row 1: `rejected`"),
         (
             {"messages": SYSTEM, "chosen": "cat", "rejected": "dog"},
-            "policy.*does not take the prompts of .*system turns",
+            "offline.*policy.*does not take prompt .*system turns",
         ),
         ({"id": "p0", "prompt": "sort cat", "chosen": "a", "rejected": "b"}, "prompt_id 'p0' is another prompt"),
         (None, "holds no pairs"),

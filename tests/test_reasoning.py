@@ -123,6 +123,14 @@ def test_a_score_for_one_criterion_of_several_is_no_verdict(reply):
     assert parse_scores(reply) is None
 
 
+@pytest.mark.parametrize("criterion", ["Accuracy", "**Helpfulness**", "2. Level of detail", "For clarity"])
+def test_a_grade_or_verdict_on_one_criterion_is_none(criterion):
+    mark = "," if criterion.startswith("For") else ":"
+    assert parse_grade(f"Rating of each:\nRelevance: [[9]]\n{criterion}{mark} [[3]]") is None
+    assert parse_verdict(f"Relevance: [[A>B]]\n{criterion}{mark} [[B>A]]") is None
+    assert parse_grade(f"{criterion}{mark} 3 of 5\nOverall: [[6]]") == 6
+
+
 @pytest.mark.parametrize(
     "reply",
     [

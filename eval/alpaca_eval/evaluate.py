@@ -34,6 +34,7 @@ from eval.judges import Judge, judge_of, make_judge
 from optune.chat.client import ChatClient
 from optune.config import JudgeConfig
 from optune.prompts.conversation import present
+from optune.prompts.files import check_characters
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -93,6 +94,8 @@ def recorded_annotations(path: Path, pairs: pd.DataFrame) -> pd.DataFrame:
     for number, row in enumerate(records, start=1):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in PAIR):
             raise UserError(f"{path}: row {number} is no annotation; it needs texts in {', '.join(PAIR)}.")
+        for name in (*PAIR, "annotator"):
+            check_characters(str(row.get(name)), f"{path}: row {number}: `{name}`")
     if records and not any("preference" in row for row in records):
         raise UserError(f"{path}: there is no preference in it.")
     rows = pd.DataFrame([_annotation(row) for row in records], columns=[*PAIR, "raw_completion", "annotator"])
@@ -110,7 +113,9 @@ def _annotation(row: dict[str, Any]) -> dict[str, Any]:
     """The columns that are read, but for the preference."""
     annotator = row.get("annotator")
     named = str(annotator) if present(annotator) else "unknown"
-    return {**{name: row[name] for name in PAIR}, "raw_completion": row.get("raw_completion"), "annotator": named}
+    raw = row.get("raw_completion")  # kept as it is, but for characters that no table can hold
+    raw = raw.encode("utf-8", "backslashreplace").decode() if isinstance(raw, str) else raw
+    return {**{name: row[name] for name in PAIR}, "raw_completion": raw, "annotator": named}
 
 
 def _preference(row: dict[str, Any], where: str) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from eval.judges import Judge
 from eval.judges.form import fill, hash_of
+from eval.judges.parser import is_of_criterion
 from eval.questions import Question
 from eval.stats import bootstrap_ratio
 from optune.chat.client import ChatRequest
@@ -41,10 +42,12 @@ def request(question: Question, answer: str, baseline: str, order: str, judge: J
 def parse_verdict(reply: str | None) -> int | None:
     """2 to -2 for the answer shown first: the verdict on the last line, or the only one there is; None otherwise.
 
-    What a reasoning model drafts is not read.
+    What a reasoning model drafts is not read, and a verdict on one criterion is none.
     """
     answer = final_answer(reply) or ""
     lines = [line for line in answer.splitlines() if line.strip()]
+    if lines and is_of_criterion(lines[-1]):
+        return None
     for text in (lines[-1] if lines else "", answer):
         said = {_level(*match) for match in _VERDICT.findall(text)}
         if len(said) == 1:

@@ -145,6 +145,11 @@ def _is_revised(scores: tuple[float, float], text: str) -> bool:
     return later is not None and (float(later["score1"]), float(later["score2"])) != scores
 
 
+def is_of_criterion(line: str) -> bool:
+    """Whether a line is headed by one criterion, as "Accuracy: ..." is, so that a verdict in it is a part of one."""
+    return bool(_CRITERION_HEADING.match(_MARKUP.sub("", line[:200])))
+
+
 def off_scale(scores: tuple[float, float]) -> bool:
     """Whether a score lies off the scale that was asked for. Such scores still compare."""
     return not all(LOWEST <= score <= HIGHEST for score in scores)

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -23,15 +22,13 @@ from optune.loop.memory_check import Weights, check_memory
 from optune.pairs.offline import offline_pairs_beside
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import SOURCES, sample_of
-from optune.prompts.tokens import encode_prompts
+from optune.prompts.tokens import TemplateRefuses, encode_prompts
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
 
 Rows = list[list[int]]
 Encode = Callable[[Sequence[Prompt]], Rows]
-# What a chat template raises: its own refusals and undefined names, and Python's errors inside an expression.
-TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -225,11 +222,8 @@ def _check_offline(policy: Checkpoint, prompts: list[Prompt], config: RunConfig)
     """The pairs of `pairs.offline` can be read, and the policy's chat template takes their prompts."""
     try:
         offline = offline_pairs_beside({p.prompt_id: p for p in prompts}, config, policy.tokenizer)
-    except TEMPLATE_ERRORS as error:
-        raise UserError(
-            f"{policy.title}: its chat template does not take the prompts of {config.pairs.offline}: "
-            f"{first_line(error)}; use a template that does, or other pairs."
-        ) from None
+    except TemplateRefuses as error:
+        raise UserError(f"{config.pairs.offline}: {policy.title}: its {error.reason}") from None
     return f"{len(offline.pairs)} of the {offline.offered} pairs of {config.pairs.offline} can train."
 
 
@@ -237,18 +231,8 @@ def _encoded(encode: Encode, prompts: Sequence[Prompt], title: str) -> dict[str,
     """Prompt id -> tokens. Raises UserError naming the first prompt that the chat template does not take."""
     try:
         return {p.prompt_id: len(row) for p, row in zip(prompts, encode(prompts), strict=True)}
-    except TEMPLATE_ERRORS as error:
-        whole = error
-    for prompt in prompts:
-        try:
-            encode([prompt])
-        except TEMPLATE_ERRORS as error:
-            roles = ", ".join(message["role"] for message in prompt.chat)
-            raise UserError(
-                f"{title}: its chat template does not take prompt {prompt.prompt_id!r} (turns: {roles}): "
-                f"{first_line(error)}; use a template that does, or other prompts."
-            ) from None
-    raise UserError(f"{title}: its chat template fails: {first_line(whole)}.") from whole
+    except TemplateRefuses as error:
+        raise UserError(f"{title}: its {error.reason}") from None
 
 
 def _longest(rows: dict[str, int]) -> tuple[int, str] | None:

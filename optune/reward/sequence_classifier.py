@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from optune.config import RewardConfig
-from optune.prompts.tokens import plain_text
+from optune.prompts.tokens import plain_text, templated
 from optune.reward.workers import Rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model, load_tokenizer
@@ -62,13 +62,13 @@ def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], r
     pairs = list(zip(prompts, responses, strict=True))
     if not pairs:
         return []
-    templated = bool(tokenizer.chat_template)
-    if templated:
+    has_template = bool(tokenizer.chat_template)
+    if has_template:
         chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
-        texts = tokenizer.apply_chat_template(chats, tokenize=False)
+        texts = templated(tokenizer, chats, prompts, opens_answer=False)
     else:
         texts = [plain_text(p, "the reward model") + r.text for p, r in pairs]
-    return tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+    return tokenizer(texts, add_special_tokens=not has_template)["input_ids"]
 
 
 class Network:

@@ -55,6 +55,8 @@ def read_rewards(path: Path) -> tuple[list[str], list[float]]:
                 f"{where}: no value for `{missing[0]}`; each row needs `prompt_id` and `reward` (it has {given})."
             )
         prompt_id, reward = str(row["prompt_id"]), _number(row["reward"])
+        if any("\ud800" <= character <= "\udfff" for character in prompt_id):
+            raise UserError(f"{where}: the prompt_id holds a lone surrogate, which is not text.")
         if not math.isfinite(reward):
             comma = "; write decimals with a point" if "," in str(row["reward"]) else ""
             raise UserError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ def exit_status(command: Callable[[], int | None]) -> int:
     2 for bad input or a package that is not installed, told on stderr; 1 where disk or memory gave out; 130 after
     Ctrl-C and 143 after SIGTERM.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names from files may hold what no terminal shows
     try:
         with _sigterm_stops():
             return command() or 0

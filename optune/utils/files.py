@@ -53,8 +53,8 @@ _NUMBERS = re.compile(r"\[\n\s+(?:-?\d[\d.eE+-]*,?\n\s+)+\]")  # over lines, whi
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` for text, as UTF-8."""
-    return write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` for text, as UTF-8; half a character (a lone surrogate) is written as its JSON escape."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> Path:
