@@ -26,7 +26,7 @@ from optune import instructions
 from optune.config import SamplingSettings, ServerConfig, set_option
 from optune.generate import ENGINES, PromptsRefused
 from optune.packaged_models.names import checkpoint_of
-from optune.prompts.conversation import transcript
+from optune.prompts.conversation import present, transcript
 from optune.prompts.files import check_characters, load_prompts, parse_prompt
 from optune.types import Prompt, UserError
 from optune.utils.command import exit_status
@@ -181,7 +181,7 @@ def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(rows, start=1):
         prompt, has_id = parse_prompt(row, f"{where}, row {number}")
-        category = prompt.category or str(row.get("dataset") or "")
+        category = prompt.category or (str(row["dataset"]) if present(row.get("dataset")) else "")
         # The id of a plain text without one is the text's hash alone: judges' replies are kept under it.
         prompt_id = prompt.prompt_id if has_id or prompt.messages else stable_hash(prompt.text)[:16]
         check_characters(category, f"{where}, row {number}: the dataset")

@@ -162,6 +162,12 @@ def test_tokens_of_failed_attempts_count(tmp_path):
     assert client.usage(requests()) == Usage(500 + 35, 50 + 15)
 
 
+def test_usage_under_either_name_counts_where_the_other_is_null(tmp_path):
+    usage = {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": 0, "output_tokens": None}
+    reply = read_completion("k", completion("8 9", usage=usage))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (7, 0)
+
+
 def test_usage_that_is_not_reported_is_unknown_and_never_0(tmp_path):
     body = completion("8 9")
     del body["usage"]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eval.answers import IDS, read_outputs
+from optune.prompts.conversation import present
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 from optune.utils.hashing import sha256_of, stable_hash
@@ -134,7 +135,8 @@ def read_answers(path: str | Path) -> list[Output]:
             seen[known] += 1
             prompt_id = known if seen[known] == 1 else f"{known}#{seen[known]}"
         texts = (plain_lines(row[name]) for name in ("instruction", "output"))
-        outputs.append(Output(str(prompt_id), *texts, str(row.get("category") or ""), f"{path}, row {number}"))
+        category = str(row["category"]) if present(row.get("category")) else ""
+        outputs.append(Output(str(prompt_id), *texts, category, f"{path}, row {number}"))
     twice = [prompt_id for prompt_id, count in Counter(o.prompt_id for o in outputs).items() if count > 1]
     if twice:
         raise UserError(f"{path}: prompt id {twice[0]!r} stands on more than one row; give every prompt its own id.")
@@ -169,7 +171,7 @@ def describe(comparison: Comparison) -> dict[str, Any]:
     """A comparison as the key records it: its files' content and the models' own names."""
 
     def side(path: Path) -> dict[str, str]:
-        generators = {str(row.get("generator") or "") for row in read_outputs(path)}
+        generators = {str(row["generator"]) if present(row.get("generator")) else "" for row in read_outputs(path)}
         return {"file": path.name, "sha256": sha256_of(path), "generator": ", ".join(sorted(generators))}
 
     return {"name": comparison.name, "a": side(comparison.file_a), "b": side(comparison.file_b)}

@@ -612,11 +612,9 @@ def _without_answer(text: str | None, finish: str | None, message: Mapping[str, 
 def _tokens(usage: Any) -> tuple[int | None, int | None]:
     """Prompt and completion tokens as the endpoint reports them, None where it does not."""
     usage = usage if isinstance(usage, Mapping) else {}
-    given = (
-        usage.get("prompt_tokens", usage.get("input_tokens")),
-        usage.get("completion_tokens", usage.get("output_tokens")),
-    )
-    return tuple(_count(value) for value in given)
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    counts = ([_count(usage.get(name)) for name in several] for several in names)
+    return tuple(next((count for count in some if count is not None), None) for some in counts)
 
 
 def _count(value: Any) -> int | None:
