@@ -497,3 +497,22 @@ def test_recorded_replies_over_loopback_give_the_recorded_preferences(tmp_path: 
     assert result["length_controlled_winrate"] == pytest.approx(8.67, abs=0.01)
     assert result["preferences_from"] == {"annotation_file": 0, "replies": 803, "equal_outputs": 2}
     assert result["annotator"] == ANNOTATOR
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.5\n-1.25\n", None),
+        ('0.5\n-1.25\n""\n\n', None),
+        ('"0,5"\n"-1,25"\n', "with a point"),
+        ("0.5\nx\n", "no number"),
+    ],
+)
+def test_a_table_of_difficulties_is_what_it_holds_or_one_sentence(tmp_path: Path, text: str, told: str | None) -> None:
+    (tmp_path / "instruction_difficulty.csv").write_bytes(b"\xef\xbb\xbfinstruction_difficulty\n" + text.encode())
+    assets = find_assets(tmp_path)
+    if told is None:
+        assert assets.read_difficulty().tolist() == [0.5, -1.25]
+        return
+    with pytest.raises(UserError, match=told):
+        assets.read_difficulty()

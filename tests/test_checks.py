@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -221,6 +222,13 @@ def test_a_containers_limit_counts_and_none_does_not(tmp_path, monkeypatch):
     assert memory_here().bytes > 10**8
     monkeypatch.setattr(memory_check, "LIMITS", (str(tmp_path / "limit"),))
     assert memory_here().bytes == 1_000_000
+
+
+def test_where_there_is_a_gpu_its_memory_counts(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = SimpleNamespace(name="Big GPU", total_memory=80_000_000_000)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: found)
+    assert memory_here() == Memory("the GPU (Big GPU)", 80_000_000_000)
 
 
 def test_a_finished_run_is_not_checked_again(config, tmp_path, monkeypatch):
