@@ -110,7 +110,7 @@ def _checkpoint(role: str, model: str, auto_class: Any, trust: bool) -> Checkpoi
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust)
         with torch.device("meta"):
             skeleton = auto_class.from_config(config, trust_remote_code=trust)
-    except (*UNREADABLE, AssertionError, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         raise UserError(f"No model can be loaded from {str(model)!r}: {first_line(error)}.") from error
     checkpoint = Checkpoint(title, config, tokenizer, skeleton)
     if not checkpoint.quantised:

@@ -84,11 +84,13 @@ class Network:
         labels = self.model.config.num_labels
         if labels != 1:
             raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
+        rows = self.model.get_input_embeddings().weight.shape[0]
         # The model finds a row's last token by looking for what is not padding, so both must mean the same id; a model
         # without one reads a row's very last token, so that the end token, which rows end with, cannot be the padding.
         if self.model.config.pad_token_id is None:
             known = (tokenizer.pad_token_id, tokenizer.unk_token_id, 0, 1)
-            self.model.config.pad_token_id = next(i for i in known if i not in (None, tokenizer.eos_token_id))
+            usable = (i for i in known if i is not None and i != tokenizer.eos_token_id and i < rows)
+            self.model.config.pad_token_id = next(usable)
 
     def __call__(self, batches: Iterable[Rows]) -> Iterator[list[float]]:
         return map(self._forward, batches)

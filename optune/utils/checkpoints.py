@@ -24,6 +24,7 @@ UNREADABLE = (
     SafetensorError,
     StrictDataclassError,
     ImportError,  # a package that quantised weights need
+    AssertionError,  # of torch: a padding token beyond the embedding
 )
 
 
