@@ -1,4 +1,4 @@
-"""What measures a policy: it stands beside the loop, and neither knows the other.
+"""Measures a finished policy. Neither this package nor the loop imports the other.
 
 Start with `win_score.py` (Eq. 7). `judges/` has the rating prompt, the parser of replies and the judges;
 `alpaca_eval/`, `benchmarks/` and `human_study/` are the paper's other measures; `outputs.py` answers a prompt set with

@@ -1,4 +1,4 @@
-"""What evaluations by a judge share: a run directory for one comparison, calls through its log, their price, options.
+"""What all evaluations by a judge share: the run directory, logged calls, their price, and command-line options.
 
 A run directory holds `judge.json` (what was judged and how) and `replies.jsonl` (the log; nothing in it is asked
 again). Everything else in it can be made again from these two.
@@ -26,7 +26,7 @@ Place = tuple[str, str]  # what a call is about, such as a prompt's id and the o
 
 
 def claim(run_dir: Path, identity: Mapping[str, Any], judge: Judge) -> None:
-    """Write `judge.json`, or compare with the one that is there; raises UserError naming what is not the same."""
+    """Write `judge.json`, or compare it with the existing one. Raises UserError naming what differs."""
     path = run_dir / "judge.json"
     identity = {**identity, **({} if judge.system else {"system": False})}
     if path.exists():
@@ -49,11 +49,11 @@ def ask_judge(
     announce: Callable[[Estimate], None] = lambda estimate: None,
     replies_log: str | Path | None = None,
 ) -> tuple[dict[Place, Reply], dict[str, Any]]:
-    """The judge's reply to every request, and what they used; only what the log lacks is asked.
+    """The judge's reply to every request, and the usage. Requests with a logged reply are not asked again.
 
-    readable: whether a reply says what was asked for; with `retry_unparsed`, logged replies that do not, and calls that
-    failed for good, are asked again. `announce` is told calls, tokens and price before anything is spent. Raises what
-    `ChatClient.ask` does.
+    readable: whether a reply can be parsed. With `retry_unparsed`, unreadable replies and calls that failed for good
+    are asked again. `announce` is called with the number of calls, tokens and price before anything is spent. Raises
+    what `ChatClient.ask` raises.
     """
     if batch and judge.transport is not None:
         raise UserError(f"The judge {judge.chat.model!r} answers in this process and takes no batches.")
@@ -67,20 +67,20 @@ def ask_judge(
     if not judge.chat.offline:
         announce(client.estimate(requests.values(), again))
     if batch:
-        found = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
+        by_key = ask_in_batches(client, requests.values(), run_dir / "batches.json", again)
     else:
-        found = client.ask(requests.values(), again)
-    replies = {place: found[request.key(judge.chat.model)] for place, request in requests.items()}
+        by_key = client.ask(requests.values(), again)
+    replies = {place: by_key[request.key(judge.chat.model)] for place, request in requests.items()}
     usage = usage_of(replies.values(), client.usage(requests.values()), client)
     cut_off = sum(r.finish_reason == "length" and r.answered and not readable(r) for r in replies.values())
     return replies, usage | ({"cut_off": cut_off} if cut_off else {})
 
 
 def usage_of(replies: Iterable[Reply], used: Usage, client: ChatClient) -> dict[str, Any]:
-    """Tokens and price of all that was asked, which calls failed and why, and which models say they answered.
+    """Tokens and price of all calls, which calls failed and why, and which models say they answered.
 
-    Tokens count wherever an endpoint reports them, in failed attempts too. Where it did not report all of them, the sum
-    is "unknown", and so is the price, unless the tokens are free.
+    Tokens of failed attempts count, too. If the endpoint did not report all tokens, their sum is "unknown", and so is
+    the price unless tokens are free.
     """
     replies = list(replies)
     failed = [reply for reply in replies if not reply.answered]
@@ -99,7 +99,7 @@ def usage_of(replies: Iterable[Reply], used: Usage, client: ChatClient) -> dict[
 
 
 def by_reason(failed: Iterable[Reply]) -> list[dict[str, Any]]:
-    """Reasons of failed calls with their numbers of calls; reasons that differ in numbers alone count as one."""
+    """How many calls failed for each reason. Reasons that differ only in numbers count as one."""
     groups: dict[tuple[str, bool], list[str]] = {}
     for reply in failed:
         reason = reply.error or "no reason given"
@@ -113,7 +113,7 @@ def whole_text(reply: Reply) -> str | None:
 
 
 def said(reply: Reply) -> dict[str, str | None]:
-    """A reply's text as files have it, whether it was cut off, and why there is none."""
+    """The fields of a reply in result files: its text, whether it was cut off, or why there is no text."""
     row = {"reply": reply.text, **({"error": reply.error} if reply.error else {})}
     return {**row, "finish_reason": "length"} if reply.answered and reply.finish_reason == "length" else row
 
@@ -127,9 +127,9 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def add_judge_options(parser: argparse.ArgumentParser, *, max_tokens: int | None = None) -> None:
-    """Who is asked, how hard and for how much; `judge_named` and `asking` read them.
+    """Options for the judge, its endpoint, retries and spending. `judge_named` and `asking` read them.
 
-    max_tokens: of a reply, where the judge's own default (1,024) is too few.
+    max_tokens: the limit of a reply, if the judge's default (1,024) is too low.
     """
     parameters = {"temperature": 0.0, "max_tokens": max_tokens} if max_tokens else None
     told = f'as JSON; default {{"temperature": 0, "max_tokens": {max_tokens or 1024}}}'
@@ -171,7 +171,7 @@ def asking(args: argparse.Namespace, judge: Judge) -> dict[str, Any]:
 
 
 def tell_failures(usage: Mapping[str, Any]) -> None:
-    """On stderr, a line for each reason for which calls failed, and one where the price is not known."""
+    """Print on stderr a line for each reason of failed calls, and one if the price is unknown."""
     for failure in usage.get("failures", ()):
         print(told_failure(failure), file=sys.stderr)
     if cut_off := usage.get("cut_off"):

@@ -70,7 +70,7 @@ def answer_prompts(
     generator: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """One answer per prompt, as rows with AlpacaEval's `instruction`, `output` and `generator`, and how it was made.
+    """One row per prompt: AlpacaEval's `instruction`, `output` and `generator`, and how the answer was made.
 
     `settings.engine` names the engine, and `settings.n` must be 1. Rows are in the order of the prompts. A prompt that
     can have no answer has no row, and the reason is told on stderr.
@@ -114,7 +114,7 @@ def replies_beside(out: Path, settings: SamplingSettings) -> Iterator[SamplingSe
 
 
 def describe(settings: SamplingSettings, seed: int) -> str:
-    """The decoding in a line, as it stands in the file."""
+    """The decoding settings as one line, for the file of answers."""
     if settings.temperature == 0:
         how = "greedy"
     else:
@@ -152,7 +152,7 @@ def _from_hub(name: str) -> list[Prompt]:
     file, expected = HUB[name]
     try:
         rows = load_dataset("json", data_files=file, split="train").to_list()
-    except Exception as error:  # whatever the hub, the network or the login says is the user's to mend
+    except Exception as error:  # errors of the hub, the network and the login, which only the user can fix
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"The prompt set {name!r} cannot be loaded from the hub ({reason}); download it once and give the file."
@@ -210,7 +210,7 @@ def add_sampling_options(
     max_new_tokens: int = 512,
     max_prompt_tokens: int = 2048,
 ) -> None:
-    """The options of how a model answers, with these defaults; `sampling_of` reads them."""
+    """Command-line options for sampling, with these defaults. `sampling_of` reads them."""
     parser.add_argument("--engine", default="hf", help=f"{', '.join(ENGINES)} or package.module:function")
     parser.add_argument("--base-url", help="of the endpoint, for `--engine server`")
     parser.add_argument(
@@ -231,13 +231,13 @@ def add_sampling_options(
 
 
 def sampling_of(args: argparse.Namespace) -> SamplingSettings:
-    """How to answer, as the options say, with one answer per prompt. Raises UserError naming the option."""
+    """Sampling settings from the options, with one answer per prompt. Raises UserError naming the option."""
     names = ("engine", "temperature", "top_p", "max_new_tokens", "max_prompt_tokens", "batch_size", "dtype")
     return _settings({"n": 1, **{name: getattr(args, name) for name in names}}, args.base_url, args.set)
 
 
 def run(args: argparse.Namespace) -> Path:
-    """Answer, and write the file and its config; returns the file."""
+    """Answer the prompts and write the answers and the model's config. Returns the path of the answers."""
     out = Path(args.out)
     if out.exists() and not args.overwrite:
         raise UserError(f"{out}: is there already; give another --out, or --overwrite.")
@@ -265,7 +265,7 @@ def run(args: argparse.Namespace) -> Path:
 
 
 def _settings(data: dict[str, Any], base_url: str | None, options: Sequence[str]) -> SamplingSettings:
-    """How to answer, with the engine's own options. Raises UserError naming the option."""
+    """Sampling settings with the engine's own options. Raises UserError naming the option."""
     for option in [*([f"server.base_url={base_url}"] if base_url else []), *options]:
         set_option(data, option)
     try:

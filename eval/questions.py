@@ -43,7 +43,7 @@ class Answers:
 
 
 def read_questions(path: str | Path, turns: int) -> list[Question]:
-    """The questions of a file, each of `turns` user turns. Raises UserError naming the row that is not so."""
+    """The questions of a file, each with `turns` user turns. Raises UserError naming a row that has not."""
     questions: dict[str, Question] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, row {number}"
@@ -63,28 +63,28 @@ def read_questions(path: str | Path, turns: int) -> list[Question]:
 
 
 def read_answers(path: str | Path, questions: Sequence[Question], *, allow_empty: bool = False) -> Answers:
-    """A model's answers to exactly these questions. Raises UserError naming the row, or the question without one."""
-    found: dict[str, tuple[str, ...]] = {}
+    """A model's answers to exactly these questions. Raises UserError naming the row or the unanswered question."""
+    answered: dict[str, tuple[str, ...]] = {}
     models: dict[str, None] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, row {number}"
         key, choices = str(_identity(row, where)), row.get("choices")
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             raise UserError(f"{where}: needs `choices`, a list with one object; give one answer per question.")
-        if key in found:
+        if key in answered:
             raise UserError(f"{where}: the question {key!r} is answered a second time.")
-        found[key] = _texts(choices[0].get("turns"), f"{where}: the `turns` of its choice", empty=True)
+        answered[key] = _texts(choices[0].get("turns"), f"{where}: the `turns` of its choice", empty=True)
         models[str(row["model_id"]) if present(row.get("model_id")) else Path(path).stem] = None
     if len(models) > 1:
         raise UserError(f"{path}: holds answers of {len(models)} models ({', '.join(models)}); give a file for each.")
     for question in questions:
-        given = found.get(question.key)
+        given = answered.get(question.key)
         if given is None or len(given) != len(question.turns):
             has = "no answer" if given is None else f"{len(given)} answers for {len(question.turns)} turns"
             raise UserError(f"{path}: question {question.key!r} has {has}; answer the same questions.")
         if not allow_empty and not all(text.strip() for text in given):
             raise UserError(f"{path}: an answer to question {question.key!r} is empty; give --allow-empty to judge it.")
-    return Answers(next(iter(models)), {question.key: found[question.key] for question in questions})
+    return Answers(next(iter(models)), {question.key: answered[question.key] for question in questions})
 
 
 def answer_questions(
@@ -96,9 +96,9 @@ def answer_questions(
     seed: int = 0,
     generator: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The checkpoint's answers, a row per question as files have them; a later turn sees the conversation before it.
+    """The checkpoint's answers, one row per question for an answer file. A later turn sees the turns before it.
 
-    temperature_of: the temperature of each question, where it is not `settings.temperature`.
+    temperature_of: gives each question's temperature, instead of `settings.temperature`.
     """
     temperature = {q.key: temperature_of(q) if temperature_of else settings.temperature for q in questions}
     answers: dict[str, list[str]] = {q.key: [] for q in questions}
@@ -122,7 +122,7 @@ def write_answers(path: str | Path, rows: Sequence[dict[str, Any]]) -> Path:
 
 
 def _prompt(question: Question, before: Sequence[str]) -> Prompt:
-    """The next turn of a conversation that has got `before` as answers."""
+    """The conversation with its next user turn; `before` are the answers to the earlier turns."""
     chat: list[Message] = []
     for text, answer in zip(question.turns, before, strict=False):
         chat += [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]
@@ -151,7 +151,7 @@ def _identity(row: Any, where: str) -> int | str:
 
 
 def _texts(value: Any, what: str, *, empty: bool = False) -> tuple[str, ...]:
-    """Turns as texts, be they texts or objects with `content`."""
+    """The texts of turns that are texts or objects with `content`."""
     turns = value if isinstance(value, list) else []
     texts = [turn.get("content") if isinstance(turn, dict) else turn for turn in turns]
     if not texts or not all(isinstance(text, str) and (empty or text.strip()) for text in texts):

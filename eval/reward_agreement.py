@@ -1,4 +1,4 @@
-"""How often a reward model agrees with people's preferences, by category: how a reward model is chosen.
+"""Chooses a reward model by how often it agrees with people's preferences, by category.
 
     python -m eval.reward_agreement PREFERENCES.jsonl --model NAME [--model NAME ...]
 
@@ -32,7 +32,7 @@ Score = Callable[[Sequence[Row], str], list[float]]  # (comparisons, "chosen" or
 
 
 def agreement(rows: Sequence[Row], score: Score) -> dict[str, Any]:
-    """Comparisons and agreements in all and by category, and the share of agreements with its 95% Wilson interval."""
+    """Numbers of comparisons and agreements, in total and by category; their share with its 95% Wilson interval."""
     gaps = [c - r for c, r in zip(score(rows, "chosen"), score(rows, "rejected"), strict=True)]
     categories: dict[str, list[bool]] = {}
     for row, gap in zip(rows, gaps, strict=True):
@@ -42,7 +42,7 @@ def agreement(rows: Sequence[Row], score: Score) -> dict[str, Any]:
         "n": len(rows),
         "agreed": agreed,
         "share": wilson(agreed, len(rows)).as_dict(),
-        "categories": {name: {"n": len(found), "agreed": sum(found)} for name, found in categories.items()},
+        "categories": {name: {"n": len(verdicts), "agreed": sum(verdicts)} for name, verdicts in categories.items()},
     }
 
 
@@ -59,7 +59,7 @@ def reward_of(settings: RewardConfig, seed: int = 0) -> Score:
 
 
 def length(rows: Sequence[Row], side: str) -> list[float]:
-    """A control: the longer answer, by characters."""
+    """A control that prefers the longer answer: its length in characters."""
     return [float(len(row[side])) for row in rows]
 
 
@@ -90,12 +90,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tell(options: argparse.Namespace) -> None:
-    rows, found = read_preferences(options.preferences), {}
+    rows, agreements = read_preferences(options.preferences), {}
     for model in options.model:
         settings = RewardConfig(model=model, max_length=options.max_length, batch_size=options.batch_size)
-        found[model] = agreement(rows, reward_of(settings))
-    best = max(found, key=lambda model: found[model]["agreed"])
-    print(json.dumps({"models": found, "best": best}, indent=2))
+        agreements[model] = agreement(rows, reward_of(settings))
+    best = max(agreements, key=lambda model: agreements[model]["agreed"])
+    print(json.dumps({"models": agreements, "best": best}, indent=2))
 
 
 if __name__ == "__main__":

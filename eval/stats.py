@@ -1,4 +1,4 @@
-"""Statistics of the evaluations: seeded, without global random state; the same inputs give the same digits."""
+"""Statistics of the evaluations. All draws are seeded and use no global state, so results are reproducible."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
 def prediction_interval(
     values: ArrayLike, *, draws: int = 1, units: int | None = None, level: float = 0.95
 ) -> Interval:
-    """Where the mean of `draws` further independent draws lies, by Student's t.
+    """Student's t interval for the mean of `draws` further independent draws.
 
     values: shape (n,), n >= 2. units: how many of the n values count as independent (n, unless it is given).
     """
@@ -132,7 +132,7 @@ def below(values: ArrayLike, limit: float) -> float:
 
 
 def equivalence(values: ArrayLike, margin: float) -> float:
-    """p of two one-sided t tests (the larger) that the mean lies within (-margin, margin). values: shape (n,)."""
+    """Two one-sided t tests that the mean lies within (-margin, margin): the larger p. values: shape (n,)."""
     values = _vector(values)
     if margin <= 0:
         raise ValueError(f"the margin must be positive, not {margin}")
@@ -144,7 +144,7 @@ def equivalence(values: ArrayLike, margin: float) -> float:
 
 
 def sign_test(differences: ArrayLike) -> float:
-    """Two-sided exact sign test; zeros say nothing and are left out. differences: shape (n,)."""
+    """Two-sided exact sign test. Zeros are left out. differences: shape (n,)."""
     differences = np.asarray(differences, dtype=float)
     return exact_binomial(int((differences > 0).sum()), int((differences < 0).sum()))
 
@@ -177,7 +177,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def smallest_detectable(values: ArrayLike, *, power: float = 0.8, level: float = 0.95) -> float:
-    """The mean that a two-sided t test over as many units, as variable as these, finds with `power` (approximately)."""
+    """The mean that a two-sided t test at this n and variance detects with probability `power` (approximate)."""
     values = _vector(values)
     freedom = len(values) - 1
     quantiles = stats.t.ppf((1 + level) / 2, freedom) + stats.t.ppf(power, freedom)

@@ -1,4 +1,4 @@
-"""From judge replies to a win score (Eq. 7): pure functions on what was said.
+"""From judge replies to a win score (Eq. 7), as pure functions.
 
 Two orders per prompt: "AB" shows the test model's answer first, "BA" the baseline's. Each readable reply is a win, a
 tie or a loss of the test model. A prompt is a win with two wins or a win and a tie, a loss in the mirror case, and a
@@ -8,6 +8,7 @@ left out of n, and is never a loss or a tie.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -45,7 +46,7 @@ class Verdict:
 
 
 def verdict_of(prompt_id: str, reply_ab: str | None, reply_ba: str | None, parse: Parse = parse_scores) -> Verdict:
-    """The verdict from the two replies; None for a reply that never came. parse: how the judge's form is read."""
+    """The verdict from the two replies (None for a missing one). parse: the parser of the judge's form."""
     return verdict_of_shown(prompt_id, parse(reply_ab), parse(reply_ba))
 
 
@@ -72,10 +73,10 @@ def win_score(win: int, lose: int, n: int) -> float | None:
 
 
 def win_rates(outcomes: Iterable[str]) -> dict[str, float | int]:
-    """Percent of prompts won, lost and tied: the win rate of "Always-On-Policy Prompts for Efficient RLHF", its Eq. 2.
+    """Percent of prompts won, lost and tied: Eq. 2 of "Always-On-Policy Prompts for Efficient RLHF".
 
-    outcomes: of each prompt, in both orders as everywhere here (the paper shows one). Unparsed prompts are left out, as
-    there, and counted.
+    outcomes: one per prompt, from both orders as everywhere here (the paper uses one order). Unparsed prompts are
+    counted and left out, as in the paper.
     """
     outcomes = list(outcomes)
     n = sum(o != "unparsed" for o in outcomes)
@@ -84,23 +85,25 @@ def win_rates(outcomes: Iterable[str]) -> dict[str, float | int]:
 
 
 def summarize(verdicts: Iterable[Verdict], *, seed: int = 0, interval: bool = True) -> dict[str, Any]:
-    """Counts, the win score with its bootstrap interval over prompts, and how the judge took to the order.
+    """Counts, the win score with its bootstrap interval over prompts, and how the order swayed the judge.
 
-    `n` counts scored prompts: win + tie + lose. `off_scale` counts replies with a score outside 1-10. Shares are over
-    scored prompts: `flip_share` with opposite verdicts in the two orders, `unequal_share` with different ones,
-    `reply_tie_share` of their replies, and `first_position_share` of their decided replies that the answer shown first
-    won (0.5: no preference).
+    `n` counts scored prompts: win + tie + lose. `off_scale` counts replies with a score outside 1-10. Shares of scored
+    prompts: `flip_share` has opposite verdicts in the two orders, `unequal_share` different ones. Shares of their
+    replies: `reply_tie_share` are ties; of those that are none, the answer shown first won `first_position_share` (0.5:
+    no preference for a position).
     """
     verdicts = list(verdicts)
     scored = [v for v in verdicts if v.outcome != "unparsed"]
-    counts = {name: sum(v.outcome == name for v in verdicts) for name in ("win", "tie", "lose", "unparsed")}
+    outcomes = Counter(v.outcome for v in verdicts)
+    counts = {name: outcomes[name] for name in ("win", "tie", "lose", "unparsed")}
+    replies = [scores for v in verdicts for scores in (v.scores_ab, v.scores_ba)]
     n = len(scored)
     signs = [(_sign(v.scores_ab), _sign(v.scores_ba)) for v in scored]
     first_won = sum((ab > 0) + (ba < 0) for ab, ba in signs)
     decided = sum((ab != 0) + (ba != 0) for ab, ba in signs)
     return {
         **counts,
-        "off_scale": sum(off_scale(s) for v in verdicts for s in (v.scores_ab, v.scores_ba) if s),
+        "off_scale": sum(off_scale(scores) for scores in replies if scores),
         "n": n,
         "win_score": win_score(counts["win"], counts["lose"], n),
         "interval": _interval([v.points for v in scored], 50, seed) if interval else None,
@@ -116,8 +119,8 @@ def summarize(verdicts: Iterable[Verdict], *, seed: int = 0, interval: bool = Tr
 def compare(a: Mapping[str, Verdict], b: Mapping[str, Verdict], *, seed: int = 0) -> dict[str, Any]:
     """Two test models against one baseline, paired on the prompts scored for both.
 
-    `difference` is win score A - win score B on those prompts. The sign test asks which model's verdict is better
-    prompt by prompt, McNemar's test who wins more prompts.
+    `difference` is win score A - win score B on those prompts. The sign test compares the two models' outcomes prompt
+    by prompt; McNemar's test compares only whether each prompt was won.
     """
     common = [i for i in a if i in b and "unparsed" not in (a[i].outcome, b[i].outcome)]
     points_a, points_b = [a[i].points for i in common], [b[i].points for i in common]
@@ -152,8 +155,8 @@ def _interval(points: list[int], offset: float, seed: int) -> dict[str, float] |
     """95% limits on the win score's scale; None with fewer than two prompts."""
     if len(points) < 2:
         return None
-    found = stats.bootstrap_mean(points, seed=seed)
-    return {"low": offset + 100 * found.low, "high": offset + 100 * found.high, "level": found.level}
+    limits = stats.bootstrap_mean(points, seed=seed)
+    return {"low": offset + 100 * limits.low, "high": offset + 100 * limits.high, "level": limits.level}
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -1,4 +1,4 @@
-"""Win score against a baseline (Eq. 7), with its uncertainty, at a price known beforehand.
+"""Win score against a baseline (Eq. 7) with its interval. The price is shown before anything is spent.
 
     python -m eval.win_score judge --outputs A.json --baseline B.json --judge sandbox --run-dir DIR
     python -m eval.win_score score REVIEWS.jsonl
@@ -17,6 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +71,15 @@ def win_score(
     announce: Callable[[Estimate], None] = lambda estimate: None,
     replies_log: str | Path | None = None,
 ) -> dict[str, Any]:
-    """Judge `outputs` against `baseline` in both orders and score them; asks only for what the run directory lacks.
+    """Judge `outputs` against `baseline` in both orders and score them. Logged replies are not asked for again.
 
-    replies_log: the log of replies, default `run_dir/replies.jsonl`. Runs that share one never ask for a comparison of
-    the same texts twice: policies of neighbouring iterations give most prompts the same answer.
     outputs, baseline: rows with `instruction`, `output` and optionally `prompt_id`, on the same instructions.
-    `announce` is told calls, tokens and price before anything is spent. Returns `eval.verdicts.summarize`'s numbers
-    with `usage`; verdicts per prompt lie in the run directory (`read_verdicts`).
-    Raises UserError on inputs that do not match, on a run directory made from other inputs, and from the client.
+    replies_log: the log of replies, by default `run_dir/replies.jsonl`. Runs that share a log never ask for the same
+    comparison twice, which saves calls since neighbouring iterations give many prompts the same answer. `announce` is
+    called with the number of calls, tokens and price before anything is spent.
+    Returns `eval.verdicts.summarize`'s numbers and `usage`; the run directory has the verdicts by prompt
+    (`read_verdicts`). Raises UserError if the inputs do not match or the run directory is of other inputs, and the
+    client's errors.
     """
     run_dir = Path(run_dir)
     contests = match(outputs, baseline, allow_empty=allow_empty)
@@ -85,7 +87,7 @@ def win_score(
         claim(run_dir, _identity(contests, judge), judge)
         replies, usage = ask_judge(
             judge,
-            {(c.prompt_id, order): c.request(order, judge) for c in contests for order in ORDERS},
+            {(c.prompt_id, order): c.request(order, judge) for c, order in product(contests, ORDERS)},
             run_dir,
             readable=lambda reply: judge.form.read(reply.text, reply.finish_reason) is not None,
             retry_unparsed=retry_unparsed,
@@ -107,7 +109,7 @@ def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[C
     base = _by_id(baseline, "the baseline", allow_empty, column)
     for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):
         if missing:
-            first = next(row for rows in (test, base) for i, row in rows.items() if i in missing)
+            first = next(row for i, row in (*test.items(), *base.items()) if i in missing)
             raise UserError(
                 f"The instruction sets differ: {len(missing)} of {len(test | base)} instructions are not in the "
                 f"{where} (first: {_short(first['instruction'])!r}); answer the same prompts with both."
@@ -153,7 +155,7 @@ def read_verdicts(run_dir: str | Path) -> dict[str, Verdict]:
 
 
 def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict[str, Any]:
-    """`eval.verdicts.compare` of two runs. Raises UserError where judge or baseline differ, or no prompt is shared."""
+    """`eval.verdicts.compare` of two runs. Raises UserError if judge or baseline differ, or no prompt is shared."""
     a, b = read_verdicts(run_a), read_verdicts(run_b)
     made_a, made_b = (read_json(Path(run) / "judge.json") for run in (run_a, run_b))
     fields = {"model": None, "parameters": None, "template_hash": None, "system": True}
@@ -198,25 +200,25 @@ def _by_id(rows: Rows, whose: str, allow_empty: bool, column: str | None) -> dic
     if not rows:
         raise UserError(f"There are no answers in {whose}.")
     seen: Counter[str] = Counter()
-    found: dict[str, dict[str, Any]] = {}
+    answers: dict[str, dict[str, Any]] = {}
     for row in rows:
         text = stable_hash(row["instruction"])[:16]
         seen[text] += 1
         identity = str(row[column]) if column else text if seen[text] == 1 else f"{text}#{seen[text]}"
-        if identity in found:
+        if identity in answers:
             raise UserError(f"Prompt {identity!r} is answered twice in {whose}.")
-        found[identity] = row
-    empty = [i for i, row in found.items() if not row["output"].strip()]
+        answers[identity] = row
+    empty = [i for i, row in answers.items() if not row["output"].strip()]
     if empty and not allow_empty:
         raise UserError(
             f"{len(empty)} of the {len(rows)} outputs in {whose} are empty (first: "
-            f"{_short(found[empty[0]]['instruction'])!r}); give --allow-empty to have them judged as they are."
+            f"{_short(answers[empty[0]]['instruction'])!r}); give --allow-empty to have them judged as they are."
         )
-    return found
+    return answers
 
 
 def _identity(contests: Sequence[Contest], judge: Judge) -> dict[str, Any]:
-    """What a run directory is about: the judge, the baseline's answers (a hash per prompt) and the test model's."""
+    """What identifies a run directory: judge, baseline's answers (a hash per prompt) and the test model's answers."""
     return {
         "model": judge.chat.model,
         "parameters": dict(judge.parameters),
@@ -237,7 +239,10 @@ def _write_results(
 ) -> dict[str, Any]:
     reviews = [{"prompt_id": i, "order": order, **said(reply)} for (i, order), reply in replies.items()]
     shown = {place: judge.form.read(reply.text, reply.finish_reason) for place, reply in replies.items()}
-    verdicts = [verdict_of_shown(c.prompt_id, *(shown[c.prompt_id, order] for order in ORDERS)) for c in contests]
+    verdicts = []
+    for contest in contests:
+        in_both = [shown[contest.prompt_id, order] for order in ORDERS]
+        verdicts.append(verdict_of_shown(contest.prompt_id, *in_both))
     write_text(run_dir / "reviews.jsonl", jsonl(reviews))
     write_text(run_dir / "verdicts.jsonl", jsonl(v.as_row() for v in verdicts))
     result = {**summarize(verdicts, seed=seed), "model": judge.chat.model, "usage": usage}

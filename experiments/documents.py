@@ -1,4 +1,4 @@
-"""The parts of README.md and docs/ that commands write: each stands between two marks, and a test compares it."""
+"""The parts of README.md and docs/ that commands write. Each is between two marks, and a test checks it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ PLACES = {
     "summary": Place("README.md", "make report"),
     "results": Place("docs/results.md", "make report"),
     "recipes": Place("docs/results.md", "make report"),
+    "real preferences": Place("docs/own_model.md", "experiments.development.real_preferences"),
     "bench": Place("docs/speed.md", "make bench"),
     "robustness": Place("docs/reliability.md", "make chaos, make fuzz and make audit"),
 }
@@ -37,7 +38,7 @@ def written(name: str) -> str:
 
 
 def update(texts: dict[str, str]) -> None:
-    """Put each text in the place of its name; the rest of the document stays as it is."""
+    """Replace each named part by its text. The rest of the document is unchanged."""
     for name, text in texts.items():
         before, _, after = _split(name)
         begin, end = _marks(name)

@@ -1,4 +1,4 @@
-"""Rankings that know what nobody knows outside a sandbox: they tell a failing premise from a failing reward."""
+"""Rankings by gold, which only a sandbox knows. They tell a failing premise from a failing reward model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The method from the command line: `python -m optune run`, check, view, select, audit, plan, push, clean-runs."""
+"""The method from the command line: `python -m optune run`, check, view, select, sft, reward, preference, audit, ..."""
 
 from __future__ import annotations
 
@@ -61,6 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
 
+    _takes_data(commands.add_parser("sft", help="fine-tune a start policy on your demonstrations"), "sft")
+    _takes_data(commands.add_parser("reward", help="train a reward model (Eq. 1) on your preferences"), "reward")
+    _takes_data(commands.add_parser("preference", help="offline DPO or wDPO on your preferences"), "preference")
+
     audit = commands.add_parser("audit", help="check a finished run: hashes, counts, selection, pairs")
     audit.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     audit.set_defaults(function=_audit)
@@ -95,6 +99,32 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
+
+
+def _takes_data(parser: argparse.ArgumentParser, command: str) -> None:
+    parser.add_argument("--model", metavar="M", help="to start from: a folder, hub name or packaged:name")
+    parser.add_argument("--data", metavar="DATA", help="JSONL, JSON, Parquet or CSV file, or a hub data set, as TRL's")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the model and its record")
+    parser.add_argument("--config", metavar="FILE", help="YAML file: optune/pipeline/settings.py has the options")
+    parser.add_argument("overrides", nargs="*", metavar="name=value", help="for example training.learning_rate=2e-5")
+    parser.set_defaults(function=lambda options: _train_start_model(command, options))
+
+
+def _train_start_model(command: str, options: argparse.Namespace) -> None:
+    from optune.config import load_section
+    from optune.pipeline import settings
+    from optune.pipeline.card import measured
+    from optune.pipeline.train import train_start_model
+
+    given = {"model": options.model, "data.path": options.data}
+    given = {name: value for name, value in given.items() if value is not None}
+    if not (options.config or len(given) == 2):
+        raise UserError("Say what to train on what: --model M --data DATA, or --config FILE that has both.")
+    config = load_section(settings.KINDS[command], options.config, given, options.overrides)
+    trained = train_start_model(command, config, options.out, progress=True)
+    for name, value in measured(trained.measures):
+        print(f"{name}: {value}")
+    print(f"The model is in {trained.model}: it can be {trained.role}.model of a run. Its card is README.md there.")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -165,8 +195,11 @@ def _plan(options: argparse.Namespace) -> None:
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
     config = _config(options)
-    given = [(f"--{name}", getattr(options, name)) for name in ("config", "preset", "recipe")]
-    words = [word for pair in given if pair[1] for word in pair] + options.overrides
+    words = []
+    for name in ("config", "preset", "recipe"):
+        if getattr(options, name):
+            words += [f"--{name}", getattr(options, name)]
+    words += options.overrides
     print(plan(config, **{name: getattr(options, name) for name in names}, arguments=shlex.join(words)))
 
 

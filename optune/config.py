@@ -1,8 +1,9 @@
 """What a run is: typed, strict configuration. An unknown, misspelt or impossible value is an error that names it.
 
-A configuration is a preset (`optune/presets/*.yaml`), a recipe (`optune/presets/recipes/*.yaml`), a YAML file of one's
-own that may name both to start from (`preset: tiny`, `recipe: vanilla`), and dotted overrides (`selection.ratio=0.4`),
-in this order. Scale and method are data: no code asks which preset or which recipe it runs.
+A configuration is built from four parts; each overrides those before it: a preset (`optune/presets/*.yaml`), a recipe
+(`optune/presets/recipes/*.yaml`), the user's YAML file, which may name a preset and a recipe to start from (`preset:
+tiny`, `recipe: vanilla`), and dotted overrides (`selection.ratio=0.4`). Scale and method are data: no code asks which
+preset or recipe it runs.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from optune.types import UserError
 from optune.utils.files import parse_yaml, read_yaml
 
+C = TypeVar("C", bound=BaseModel)
 PRESETS = Path(__file__).parent / "presets"
 RECIPES = PRESETS / "recipes"
 Dtype = Literal["float32", "bfloat16", "auto"]
-# Options that say nothing about a run's results: they may change when it is continued.
+# Options that do not change a run's results. They may be changed when a run is continued.
 OPERATIONAL: dict[str, Any] = {
     "report_to": True,
     "keep": True,
@@ -46,11 +48,11 @@ OPERATIONAL: dict[str, Any] = {
     },
     "reward": {"workers"},
 }
-# For an option younger than the first results: at its default it is no part of a dump, so that stage keys, run
-# directories and recorded results from before stay what they are.
+# For options that were added after the first results: a dump leaves them out while they have their default, so that the
+# stage keys, run directories and results from before stay valid.
 LATER = {"exclude_if": lambda value: value is None}
-# Where a person's configuration says nothing: safer, and faster. No defaults of the options: what was recorded before
-# there were any did without them, and so do the presets whose results are older.
+# Defaults for users' configurations: safer and faster than the fields' own. They are not field defaults, because the
+# recorded results, and the presets that made them, were made without them.
 RECOMMENDED = {
     "generation": {"sampler": "inverse_cdf"},
     "pairs": {"without_words": "left_out"},
@@ -58,8 +60,8 @@ RECOMMENDED = {
 }
 
 
-# Marks options that name a folder, a file or something on the hub; or `scheme:name`, such as `sandbox:policy`, which
-# stands for one of these and is resolved before the loop starts.
+# Marks options that name a folder, a file, or a model or data set on the hub. They also take `scheme:name`, such as
+# `sandbox:policy`, which is replaced by a folder or file before the loop starts.
 RESOURCE = "resource"
 _SCHEME = re.compile(r"[a-z_]+:(?!//)")
 
@@ -253,7 +255,7 @@ class GenerationConfig(Section):
 
 
 class SamplingSettings(GenerationConfig):
-    """What an engine is told: how to decode, and what it may take in."""
+    """All that an engine needs: how to decode, and how long a prompt may be."""
 
     max_prompt_tokens: int = Field(512, ge=1)
     trust_remote_code: bool = False
@@ -305,7 +307,7 @@ class LossConfig(Section):
 
 
 class LoraConfig(Section):
-    """Low-rank adapters in the place of all weights. A policy is saved merged, with its adapter beside it."""
+    """Low-rank adapters are trained instead of all weights. A policy is saved merged, with its adapter beside it."""
 
     r: int = Field(16, ge=1)
     alpha: float = Field(32.0, gt=0)
@@ -330,6 +332,12 @@ class TrainingConfig(Section):
         None, description="sft: each iteration trains from the SFT policy, not from the last one", **LATER
     )
     dtype: Dtype = "float32"
+    master_weights: bool | None = Field(
+        None,
+        description="with dtype bfloat16: the model itself in bfloat16, float32 weights for the optimizer; "
+        "default: float32 weights under autocast",
+        **LATER,
+    )
     gradient_checkpointing: bool = False
     lora: LoraConfig | None = Field(None, **LATER)
     batching: Literal["length_grouped", "token_budget"] | None = Field(
@@ -355,6 +363,8 @@ class TrainingConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} must be a multiple of micro_batch_size {self.micro_batch_size}"
             )
+        if self.master_weights and (self.dtype != "bfloat16" or self.batching is None or self.lora):
+            raise ValueError("master_weights need dtype 'bfloat16' and batching, and no lora")
         if (self.batching == "token_budget") != (self.micro_batch_tokens is not None):
             raise ValueError("batching 'token_budget' and micro_batch_tokens need each other")
         return self
@@ -368,7 +378,7 @@ class TrainingConfig(Section):
 
 
 class ValidationConfig(Section):
-    """After each iteration its policy answers these prompts; the one with the highest mean reward is the best."""
+    """Prompts that each iteration's policy answers; the policy with the highest mean reward on them is the best."""
 
     path: Annotated[str, RESOURCE] = Field(description="as prompts.path; none of the prompts that train")
     split: str = Field("train", description="hub data sets only")
@@ -424,7 +434,7 @@ class EvaluationConfig(Section):
 
 
 class SandboxConfig(Section):
-    """Which build of the embedded world `sandbox:` names stand for. Resolved before the loop, which never reads it."""
+    """Which build of the embedded world `sandbox:` names refer to. They are replaced before the loop starts."""
 
     size: str = "tiny"
     build: int = Field(0, ge=0, description="seed of SFT policy, reward model and baseline")
@@ -487,7 +497,7 @@ class RunConfig(Section):
         )
 
     def validating(self) -> SamplingSettings:
-        """How validation prompts are answered: with their own number and temperature, and no nucleus."""
+        """Sampling of validation answers: `validation.n` and its temperature, from the whole distribution (top_p 1)."""
         own = {"n": self.validation.n, "temperature": self.validation.temperature, "temperatures": None, "top_p": 1.0}
         return self.sampling().model_copy(update=own)
 
@@ -505,9 +515,10 @@ def load_config(
     overrides: list[str] | tuple[str, ...] = (),
     recipe: str | None = None,
 ) -> RunConfig:
-    """Preset, recipe, file, then `name=value` overrides. Raises UserError naming the field and the nearest known name.
+    """Preset, recipe, file, then `name=value` overrides; later ones win.
 
-    A preset or recipe given here takes the place of the one that the file names.
+    A preset or recipe given here replaces the one that the file names. Raises UserError naming the field, and the
+    nearest known name where the field is unknown.
     """
     own = _without_empty_sections(_read_yaml(Path(file))) if file is not None else {}
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
@@ -531,10 +542,11 @@ def _without_empty_sections(own: dict[str, Any]) -> dict[str, Any]:
 
 
 def recipe_settings(name: str, preset: str | None = None, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """What a recipe sets: its `method`, and over it what it has for this preset in `scales`; all over its `base`.
+    """The settings of a recipe: those of its `base`, then its `method`, then what `scales` says for this preset.
 
-    `base` names another recipe to start from. `name` is that of a file in `optune/presets/recipes`, or the path of a
-    `.yaml` file of one's own. `above`: the recipes that it is the base of. Raises UserError.
+    Later settings override earlier ones. `base` names another recipe to start from. `name` is a file in
+    `optune/presets/recipes` without its ending, or the path of another `.yaml` file. `above`: the recipes that were
+    followed to this one through `base`. Raises UserError for an unknown recipe and for a circle of `base`.
     """
     path = Path(name) if str(name).endswith(".yaml") else RECIPES / f"{name}.yaml"
     if not path.is_file():
@@ -574,16 +586,28 @@ def preset_path(name: str) -> Path:
     return path
 
 
-def parse_config(data: dict[str, Any], where: str) -> RunConfig:
-    """Validate; every problem is told as `section.field: what is wrong`, all in one message."""
+def load_section(
+    kind: type[C], file: str | Path | None, given: dict[str, Any], overrides: list[str] | tuple[str, ...] = ()
+) -> C:
+    """A configuration of another kind than a run's: file, values given by dotted name, then `name=value` overrides."""
+    data = _read_yaml(Path(file)) if file is not None else {}
+    for name, value in given.items():
+        _set(data, name, value)
+    for override in overrides:
+        set_option(data, override)
+    return parse_config(data, str(file or "configuration"), kind)
+
+
+def parse_config(data: dict[str, Any], where: str, kind: type[C] = RunConfig) -> C:
+    """Validate. Raises one UserError that lists every problem as `section.field: what is wrong`."""
     try:
-        return RunConfig.model_validate(data)
+        return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(e) for e in error.errors())) from None
+        raise UserError(f"{where}: " + "; ".join(_explain(e, kind) for e in error.errors())) from None
 
 
 def unresolved(section: BaseModel, prefix: str = "") -> list[str]:
-    """The options below `section` whose `scheme:name` nobody has resolved yet, as `policy.model=sandbox:policy`."""
+    """The options below `section` that still hold a `scheme:name`, as `policy.model=sandbox:policy`."""
     waiting = []
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
@@ -606,11 +630,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return unlike
 
 
-def _explain(error: dict[str, Any]) -> str:
+def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:
     place = [str(p) for p in error["loc"] if not str(p).startswith(("literal[", "float", "function-"))]
     name = ".".join(place) or "configuration"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1]), n=1)
+        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1], kind), n=1)
         hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
         return f"{name} is not an option{hint}"
     message = error["msg"].removeprefix("Value error, ")
@@ -619,8 +643,8 @@ def _explain(error: dict[str, Any]) -> str:
     return f"{name}: {message}{given}"
 
 
-def _fields_at(place: list[str]) -> list[str]:
-    model: Any = RunConfig
+def _fields_at(place: list[str], kind: type[BaseModel]) -> list[str]:
+    model: Any = kind
     for part in place:
         annotation = model.model_fields[part].annotation
         options = [annotation, *getattr(annotation, "__args__", ())]

@@ -199,7 +199,10 @@ class History:
                 for place, row in zip(rows.place[here], batch.take(here - start).to_pylist(), strict=True):
                     texts[place][row["index"]] = row["text"]
                 start += len(batch)
-        return [[text for _, text in sorted(by_index.items())] for by_index in texts]
+        in_order = []
+        for by_index in texts:
+            in_order.append([by_index[index] for index in sorted(by_index)])
+        return in_order
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ from optune.chat.client import read_completion
 from optune.chat.reply_log import ReplyLog
 from optune.config import RunConfig, load_config, parse_config
 from optune.generate.server import read_choice
+from optune.pipeline.rows import as_stored, demonstration_of, preference_of, read_split, write_rows
+from optune.pipeline.settings import DataConfig
 from optune.prompts.files import load_prompts, write_prompts
 from optune.selection.from_file import read_rewards
 from optune.types import UserError
@@ -240,7 +242,7 @@ PROMPT_ROWS = [
 @seeded(0.2)
 def test_any_prompt_file_is_prompts_that_can_be_written_again_or_one_sentence(folder, rng):
     rows = mutated(rng.sample(PROMPT_ROWS, rng.randint(1, 4)), rng)
-    kind = rng.choice(("jsonl", "parquet", "json"))
+    kind = rng.choice(("jsonl", "parquet", "json", "csv"))
     path = folder / f"prompts.{kind}"
     if kind == "parquet":
         path.write_bytes(_parquet(rows, rng))
@@ -255,6 +257,35 @@ def test_any_prompt_file_is_prompts_that_can_be_written_again_or_one_sentence(fo
             assert len({p.prompt_id for p in prompts}) == len(prompts)
             write_prompts(folder / "again.parquet", prompts)
             assert load_prompts(folder / "again.parquet") == prompts
+
+
+TRAINING_ROWS = [
+    (demonstration_of, {"prompt": "One?", "completion": "Yes."}),
+    (demonstration_of, {"prompt": CHAT, "completion": [{"role": "assistant", "content": "Yes."}]}),
+    (demonstration_of, {"messages": [*CHAT, {"role": "assistant", "content": "Hi."}], "category": "greeting"}),
+    (demonstration_of, {"messages": json.dumps([*CHAT, {"role": "assistant", "content": "Hi."}])}),
+    (demonstration_of, {"text": "Once upon a time."}),
+    (preference_of, {"prompt": "One?", "chosen": "Yes.", "rejected": "No.", "score_chosen": 1, "score_rejected": "0"}),
+    (preference_of, {"chosen": "Well, yes.", "rejected": "Well, no."}),
+    (preference_of, {side: [*CHAT, {"role": "assistant", "content": side}] for side in ("chosen", "rejected")}),
+]
+
+
+@seeded(0.1)
+def test_any_row_to_train_on_is_stored_or_one_sentence(folder, rng):
+    parse, row = rng.choice(TRAINING_ROWS)
+    rows = [mutated(row, rng), row]
+    path = folder / "train.jsonl"
+    path.write_bytes(b"".join(as_text(one, rng) + b"\n" for one in rows))
+
+    def encode(one: Any) -> dict[str, Any]:
+        return {"length": 1, **(as_stored(one) if parse is preference_of else {"text": str(one.turns) + one.text})}
+
+    data = DataConfig(path=str(path), held_out=0.5)
+    split = or_one_sentence(lambda _: read_split(data, parse, encode, 0), path)
+    if split is not None:
+        assert split.counts["offered"] == 2
+        write_rows(folder / "train.parquet", [*split.train, *split.held_out])
 
 
 def _parquet(rows: Any, rng: random.Random) -> bytes:

@@ -137,10 +137,10 @@ def test_pairs_in_a_batch_score_as_alone(model, tokenizer, shared):
 def test_fine_tuning_learns_the_end_token_and_nothing_after_it(tokenizer):
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-    from optune.training.sft import _with_labels, encode
+    from optune.training.sft import encode, with_labels
 
     rows = [{"prompt": "Hi", "completion": text} for text in ("yes", "certainly so")]
-    examples = [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, rows, "completion")]
+    examples = [with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, rows, "completion")]
     batch = DataCollatorForLanguageModeling(pad_token_id=END)(examples)
     learned = [[int(i) for i in row if i != -100] for row in batch["labels"]]
     assert [tokenizer.decode(row) for row in learned] == ["yes<|im_end|>", "certainly so<|im_end|>"]
@@ -170,6 +170,6 @@ def test_a_reward_model_on_the_same_tokenizer_scores_a_batch_as_it_scores_rows_a
 
 
 def test_answers_of_other_writers_end_like_the_policys_own(tokenizer):
-    from optune.pairs.offline import _tokenised
+    from optune.pairs.offline import tokenised
 
-    assert tokenizer.decode(_tokenised("Blue.", tokenizer)) == "Blue.<|im_end|>"
+    assert tokenizer.decode(tokenised("Blue.", tokenizer)) == "Blue.<|im_end|>"

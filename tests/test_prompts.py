@@ -75,10 +75,10 @@ def test_bad_rows_are_named(tmp_path, content, sentence):
 
 
 def test_missing_and_foreign_files_are_named(tmp_path):
-    with pytest.raises(UserError, match="there is no such prompt file"):
+    with pytest.raises(UserError, match="there is no such file"):
         load_prompts(tmp_path / "none.jsonl")
     (tmp_path / "p.txt").write_text("a")
-    with pytest.raises(UserError, match=r"read from \.jsonl, \.json or \.parquet"):
+    with pytest.raises(UserError, match=r"read from \.jsonl, \.json, \.csv or \.parquet"):
         load_prompts(tmp_path / "p.txt")
     (tmp_path / "p.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(UserError, match="not a readable Parquet file"):

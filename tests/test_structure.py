@@ -27,6 +27,7 @@ ROOMS = {
         {"training"},
         {"sandbox", "instructions", "loop"},
         {"finished", "view"},
+        {"pipeline"},
         {"__main__", "__init__"},
     ],
     "experiments": [

@@ -59,10 +59,10 @@ def annotate(pairs: pd.DataFrame, complete: Complete, model: str = DEFAULT_MODEL
         rows = annotator(pairs[["instruction", "output_1", "output_2"]], chunksize=None)
     finally:
         logger.setLevel(level)
-    found = pd.DataFrame(rows).set_index("instruction").loc[pairs["instruction"]]
-    asked = found.get("preference_raw_completion", pd.Series(index=found.index, dtype=object))
+    annotated = pd.DataFrame(rows).set_index("instruction").loc[pairs["instruction"]]
+    asked = annotated.get("preference_raw_completion", pd.Series(index=annotated.index, dtype=object))
     return pairs.assign(
-        preference=found["preference"].to_numpy(dtype=float),
+        preference=annotated["preference"].to_numpy(dtype=float),
         raw_completion=[reply if isinstance(reply, dict) else None for reply in asked],
         annotator=ANNOTATOR if model == DEFAULT_MODEL else f"{ANNOTATOR} ({model})",
     )

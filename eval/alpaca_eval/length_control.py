@@ -93,11 +93,11 @@ def find_assets(folder: Path) -> Assets:
 
 
 def _only(folder: Path, stem: str) -> Path | None:
-    found = sorted(folder.glob(f"{stem}*.csv"))
-    if len(found) > 1:
-        names = ", ".join(p.name for p in found)
+    matching = sorted(folder.glob(f"{stem}*.csv"))
+    if len(matching) > 1:
+        names = ", ".join(p.name for p in matching)
         raise UserError(f"--assets {folder}: {names} all match {stem}*.csv; leave the one that is meant.")
-    return found[0] if found else None
+    return matching[0] if matching else None
 
 
 def hub_assets(*, offline: bool) -> Assets:

@@ -32,11 +32,11 @@ def _respond(sandbox: SandboxJudge) -> Respond:
     """The annotator as a chat endpoint's function; it refuses prompts that are not the sandbox's."""
 
     def respond(body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        found = _prompt().fullmatch(body["messages"][-1]["content"])
+        match = _prompt().fullmatch(body["messages"][-1]["content"])
         try:
-            if found is None:
+            if match is None:
                 raise UserError("this prompt is not AlpacaEval's")
-            choice = _choice(log_probabilities(sandbox, *found.groups()))
+            choice = _choice(log_probabilities(sandbox, *match.groups()))
         except UserError as error:
             return refused(error)
         return 200, {"model": body["model"], "choices": [choice]}

@@ -1,4 +1,4 @@
-"""Arena-Hard: have questions answered, and the answers compared with a baseline's by a judge, with intervals.
+"""Arena-Hard: answers questions with a checkpoint; a judge compares the answers with a baseline's.
 
     python -m eval.arena_hard answer --checkpoint MODEL --questions question.jsonl --out answers.jsonl
     python -m eval.arena_hard judge --questions question.jsonl --answers A.jsonl --baseline B.jsonl --judge MODEL \\
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -53,17 +54,16 @@ def arena_hard(
     announce: Callable[[Estimate], None] = lambda estimate: None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Have every answer compared with the baseline's in both orders, and score; asks only for what is not there yet.
+    """Judge every answer against the baseline's in both orders, and score. Logged replies are not asked for again.
 
-    Returns `games.summarize`'s numbers, mean lengths of the answers, the models' names and `usage`. Raises UserError on
-    a run directory of other answers, and what the client raises.
+    Returns `games.summarize`'s numbers, mean lengths of the answers, the models' names and `usage`. Raises UserError if
+    the run directory belongs to other answers, and the client's errors.
     """
     run_dir = Path(run_dir)
-    requests = {
-        (q.key, order): request(q, answers.turns[q.key][0], baseline.turns[q.key][0], order, judge)
-        for q in questions
-        for order in ORDERS
-    }
+    requests = {}
+    for question, order in product(questions, ORDERS):
+        ours, theirs = (given.turns[question.key][0] for given in (answers, baseline))
+        requests[question.key, order] = request(question, ours, theirs, order, judge)
     identity = {
         "benchmark": "Arena-Hard",
         "model": judge.chat.model,
@@ -87,8 +87,7 @@ def arena_hard(
         rows = [
             {"question_id": q.row_id, "category": q.category, "order": order, "level": games[q.key, order]}
             | said(replies[q.key, order])
-            for q in questions
-            for order in ORDERS
+            for q, order in product(questions, ORDERS)
         ]
         write_text(run_dir / "games.jsonl", jsonl(rows))
         scores = summarize(questions, games, seed=seed)

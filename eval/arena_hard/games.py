@@ -1,10 +1,12 @@
-"""The judge's calls of Arena-Hard, how a verdict is read out of a reply, and what verdicts come to."""
+"""Arena-Hard's calls to the judge, the parser of its verdicts, and the win rate computed from them."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -70,33 +72,39 @@ def game(reply: str | None, order: str) -> int | None:
 
 
 def summarize(questions: Sequence[Question], games: Games, *, seed: int = 0) -> dict[str, Any]:
-    """The Bradley-Terry win rate in percent with its bootstrap interval, and how the judge took to the order.
+    """The Bradley-Terry win rate in percent with its bootstrap interval, and how the order swayed the judge.
 
-    Every game is against the one baseline, so the maximum of the Bradley-Terry likelihood (Eq. 1's model, over models
-    in the place of responses) has a closed form: the model wins with probability W / N, where N counts games, W those
-    won and half of those tied, and a game "much better" counts for STRONG; `log_odds` is its strength, the baseline's
-    being 0. The bootstrap resamples questions, since the two orders of one question go together. A question whose
-    games are not both readable is `unparsed`: it is left out, and never a tie.
+    All games are against one baseline. So the Bradley-Terry likelihood (Eq. 1 with models instead of responses) has its
+    maximum in closed form: the model wins with probability W / N. N is the number of games; W is those won plus half of
+    those tied; a game "much better" counts STRONG times in both. `log_odds` is the model's strength above the
+    baseline's. The bootstrap resamples questions, because both orders of a question are one unit. A question with an
+    unreadable game is `unparsed`: it is left out, and never counted as a tie.
     """
-    both = {q.key: [games[q.key, order] for order in ORDERS] for q in questions}
-    scored = [pair for pair in both.values() if None not in pair]
-    won = [sum(_weight(g) * _share(g) for g in pair) for pair in scored]
+    both = [(games[q.key, "AB"], games[q.key, "BA"]) for q in questions]
+    scored = [pair for pair in both if None not in pair]
+    won = [sum(map(_won, pair)) for pair in scored]
     played = [sum(map(_weight, pair)) for pair in scored]
     rate = sum(won) / sum(played) if scored else None
-    found = bootstrap_ratio(won, played, seed=seed) if len(scored) > 1 else None
-    decided = [(ab > 0) == (order == "AB") for pair in scored for order, ab in zip(ORDERS, pair, strict=True) if ab]
+    limits = bootstrap_ratio(won, played, seed=seed) if len(scored) > 1 else None
+    # Whether the answer shown first won: the test model's in "AB", the baseline's in "BA"; ties decide nothing.
+    decided = [ab > 0 for ab, _ in scored if ab] + [ba < 0 for _, ba in scored if ba]
+    levels = Counter(chain.from_iterable(scored))
     return {
         "win_rate": None if rate is None else 100 * rate,
-        "interval": found and {"low": 100 * found.low, "high": 100 * found.high, "level": found.level},
+        "interval": limits and {"low": 100 * limits.low, "high": 100 * limits.high, "level": limits.level},
         "log_odds": math.log(rate / (1 - rate)) if rate not in (None, 0.0, 1.0) else None,
         "n": len(scored),
         "unparsed": len(questions) - len(scored),
         "unparsed_games": sum(g is None for g in games.values()),
-        "games": {name: sum(pair.count(level) for pair in scored) for level, name in NAMES.items()},
+        "games": {name: levels[level] for level, name in NAMES.items()},
         "flip_share": sum(ab * ba < 0 for ab, ba in scored) / len(scored) if scored else None,
         "first_position_share": sum(decided) / len(decided) if decided else None,
         "seed": seed,
     }
+
+
+def _won(level: int) -> float:
+    return _weight(level) * _share(level)
 
 
 def _weight(level: int) -> int:

@@ -1,7 +1,7 @@
-"""Table 4 from the ratings, how far the raters agree with each other, and with a judge.
+"""Computes Table 4 from the ratings, and how much the raters agree with each other and with a judge.
 
-Every figure here is a function of sums over prompts, so one bootstrap that resamples prompts gives all intervals:
-ratings of one prompt (several raters, two comparisons that share an answer) are not independent of each other.
+Every number here is a function of sums over prompts, so one bootstrap over prompts gives all intervals. Prompts are
+resampled because ratings of one prompt (several raters, two comparisons that share an answer) are not independent.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def agreeing_pairs(counts: Array) -> tuple[Array, Array]:
 
 
 def alpha_terms(counts: Array) -> Array:
-    """What Krippendorff's alpha sums over units: shape (units, 1 + categories).
+    """The terms of each unit in Krippendorff's alpha: shape (units, 1 + categories).
 
     Column 0 is the unit's disagreeing pairs of raters over (ratings - 1), the others its ratings per category. A unit
     with a single rating cannot agree or disagree and counts nothing.

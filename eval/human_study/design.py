@@ -1,8 +1,8 @@
-"""Who rates what, and with which answer on the left: balanced exactly, drawn from a seed.
+"""Draws from a seed who rates which pair, and which answer is on the left, in exact balance.
 
-The paper draws 50 of the 100 pairs at random for each rater, so pairs get four ratings *on average*; here every pair
-gets the same number, every rater the same load per comparison, and no rater meets a prompt in two comparisons as long
-as there are raters enough. The balance costs nothing and makes the intervals as narrow as 400 ratings allow.
+The paper draws 50 of the 100 pairs at random for each rater, so pairs get four ratings *on average*. Here every pair
+gets the same number of ratings and every rater the same number of pairs in each comparison. With enough raters, none
+meets a prompt in both comparisons. The balance makes the intervals as narrow as 400 ratings allow.
 """
 
 from __future__ import annotations

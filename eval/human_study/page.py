@@ -1,4 +1,4 @@
-"""One self-contained page per rater: works from a file, loads nothing, and can tell whether it was altered.
+"""One self-contained page per rater. It works from a file, loads nothing, and shows if it was altered.
 
 The page is pure ASCII but for its own wording; the texts of models stand in one JSON block with `<`, `>` and `&`
 escaped, and reach the screen as text nodes only. What the rater reads and the program that records it are *sealed*:

@@ -1,7 +1,7 @@
-"""Ratings back in: what a rater sent is checked row by row, and what is sound is kept for good.
+"""Imports ratings: each row that a rater returned is checked, and valid ones are kept.
 
-Three kinds of file come back: the page's ratings file, a Label Studio export, and a filled-in CSV. Each becomes the
-same `Submission`. A row that cannot be trusted is refused by file and row; nothing that was imported is ever changed.
+Three kinds of file come back: the page's ratings file, a Label Studio export, and a filled-in CSV. Each is read into
+the same `Submission`. Refused rows are listed by file and row. Imported ratings are never changed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RATINGS_FILE = "ratings.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Rating:
-    """One accepted rating and where it came from; still blinded, the key says what the choice means."""
+    """One accepted rating and its source. It is still blinded: only the key tells which model was chosen."""
 
     study: str
     rater: str

@@ -1,7 +1,7 @@
-"""The same study as one CSV per rater, safe to open in a spreadsheet: a rater fills the last column.
+"""The study as one CSV per rater, safe to open in a spreadsheet; the rater fills the last column.
 
-A cell that a spreadsheet could take for a formula, a number or a date gets an apostrophe in front, which reading takes
-off again; ids stand behind a word.
+A cell that a spreadsheet could take for a formula, a number or a date gets an apostrophe in front, which is removed on
+reading. Ids get a word in front.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A study as data: the pairs that are compared, who rates which of them with which answer on the left, and the key.
+"""A study as data: the pairs, who rates which pair with which answer on the left, and the key.
 
-The key is the one file that says which model wrote which answer. It lies beside the folders that are handed out and
+The key is the only file that tells which model wrote which answer. It is stored beside the folders for the raters,
 never inside one.
 """
 
@@ -32,9 +32,9 @@ PAPER_COMPARISONS = (
 
 
 def digest(*texts: str) -> str:
-    """SHA-256 (hex) of several texts, unambiguous in where one ends; the page computes the same in the browser.
+    """SHA-256 (hex) of several texts; where each one ends is hashed, too. The page computes the same in the browser.
 
-    No text of a study has half a character; one that comes back with some gets a digest that no study's text has.
+    No text of a study has an unpaired surrogate. A returned text with one gets a digest that no study's text has.
     """
     hashes = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in texts]
     return hashlib.sha256("".join(hashes).encode("ascii")).hexdigest()

@@ -1,4 +1,4 @@
-"""What a returned file says, whatever its format; nothing in it is believed yet."""
+"""The content of a returned file of any format, before it is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pair's ratings as votes: what more of its raters said than anything else; without that, a tie.
+"""Counts a pair's ratings as votes: the outcome that most raters chose, or a tie if two have as many.
 
 Every rater saw the answers in an order of their own, and `Study.outcome` turns each rating back to the first model's
 win, loss or tie before votes are counted.

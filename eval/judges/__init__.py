@@ -1,4 +1,4 @@
-"""Judges: the ways to ask (a rating, or a choice), the reply parsers, and who is asked.
+"""Judges: how they are asked (for a rating or a choice), how replies are parsed, and which endpoints there are.
 
 A judge is a function `(model: str | None, **chat settings) -> Judge`, registered here or named from outside as
 `package.module:function`.
@@ -28,9 +28,9 @@ PRICES = Path(__file__).with_name("prices.yaml")
 
 @dataclass(frozen=True)
 class Judge:
-    """An endpoint, and how it is asked. `transport` replaces the network; `form` is the prompt and how it is read.
+    """A judge's endpoint. `transport` replaces the network; `form` is the prompt and the parser of replies.
 
-    system: whether it takes a system turn; without, that turn's text stands at the head of the user's.
+    system: whether the endpoint takes a system turn. If not, its text is put before the user's turn.
     """
 
     chat: ChatSettings
@@ -41,7 +41,7 @@ class Judge:
 
 
 def endpoint(model: str | None = None, **options: Any) -> Judge:
-    """Any OpenAI-compatible endpoint; a price that is not given comes from `prices.yaml` where the model is there."""
+    """Any OpenAI-compatible endpoint. A price that is not given is taken from `prices.yaml`, if it lists the model."""
     if not model:
         raise UserError("The judge 'openai' needs a model: give --model.")
     listed = yaml.safe_load(PRICES.read_text("utf-8"))["models"].get(model, {})
@@ -66,7 +66,7 @@ JUDGES = {
 
 
 def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
-    """The judge called `name`; a name that is neither registered nor `module:function` is a model at an endpoint."""
+    """The judge called `name`. A name that is not registered and no `module:function` is a model at an endpoint."""
     if name not in JUDGES and ":" not in name:
         return endpoint(model or name, **options)
     return resolve(JUDGES, name, "judge")(model, **options)

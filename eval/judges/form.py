@@ -1,4 +1,4 @@
-"""Prompt files for judges; and a form, which is how a judge is asked about two answers: a prompt file and a parser."""
+"""Forms: how a judge is asked about two answers. A form is a prompt file and a parser of replies."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FIELD = re.compile(r"\{(" + "|".join(FIELDS) + r")\}")
 
 @dataclass(frozen=True)
 class Form:
-    """path: the prompt file. parse: a reply as scores of the answer shown first and second, None where unreadable.
+    """path: the prompt file. parse: reply -> scores of the first and the second answer shown, None if unreadable.
 
-    first_line: the first line is the verdict, so that it counts in a reply that was cut off, too.
+    first_line: whether the first line is the whole verdict. It then counts even in a reply that was cut off.
     """
 
     path: Path
@@ -29,7 +29,7 @@ class Form:
     first_line: bool = True
 
     def read(self, reply: str | None, finish_reason: str | None = None) -> tuple[float, float] | None:
-        """The scores in a reply; `length` is the finish reason of one that was cut off."""
+        """The scores in a reply. The finish reason `length` marks a reply that was cut off."""
         cut = finish_reason == "length" and self.first_line
         return self.parse(certain_part(reply) if cut else reply)
 
@@ -39,7 +39,7 @@ class Form:
         return hash_of(self.path)
 
     def render(self, question: str, answer_1: str, answer_2: str) -> tuple[Message, ...]:
-        """The judge's conversation about two answers. The texts go in as they are, braces and all."""
+        """The judge's conversation about two answers. Texts are inserted unchanged, braces included."""
         return fill(self.path, question=question, answer_1=answer_1, answer_2=answer_2)
 
     def read_back(self, user_prompt: str) -> tuple[str, str, str] | None:

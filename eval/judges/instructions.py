@@ -1,8 +1,8 @@
-"""The judge of the world `instructions`: its gold quality seen with the sandbox judge's noise, as text.
+"""The judge of the world `instructions`: gold quality plus the sandbox judge's noise, told as text.
 
-It reads the rating prompt, or the choice prompt, and answers in that format, through the same client, parser and reply
-log as a paid judge. Gold needs the frozen start policy, which measures how likely an answer is as language: its folder
-is given as the judge's model. Answers that `optune.instructions.fluency.shared` has seen before cost nothing here.
+It answers the rating prompt or the choice prompt in their formats, through the same client, parser and reply log as a
+paid judge. Gold includes how likely an answer is as language under the frozen start policy, so the judge's model is
+that policy's folder. Likelihoods are cached in `optune.instructions.fluency.shared`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class InstructionsJudge:
 
     @property
     def name(self) -> str:
-        """A model name that changes with the world, the start policy and the noise: no replies of two worlds mix."""
+        """A model name that changes with world, start policy and noise, so that logged replies never mix."""
         parts = (instructions.content_hash(), content_hash(self.start), asdict(self.noise))
         return f"instructions-judge-{stable_hash(*parts)[:12]}"
 
@@ -49,7 +49,7 @@ class InstructionsJudge:
 
 
 def judge(model: str | None = None, **options: Any) -> Judge:
-    """The judge as `eval.judges` wants it: in process, free, under its own name. model: the start policy's folder."""
+    """The judge for `eval.judges`, in this process and free of charge. model: the start policy's folder."""
     if not model or not Path(model).is_dir():
         raise UserError(f"The judge 'instructions' needs the start policy's folder as its model; got {model!r}.")
     rater = InstructionsJudge(Path(model))

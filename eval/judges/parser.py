@@ -1,16 +1,17 @@
 """Reads the two scores out of a judge's reply, or says that there are none. It never guesses.
 
-The prompt asks for a first line with two numbers; that line is read first, in the forms that judges give it. Where it
-has no scores, judges write them out ("Assistant 1: 8/10", "a score of 7 for Assistant 2", "Output: (10, 4)"); such
-statements count only where all of them in the reply agree on one score for each assistant. Everything else (prose, a
-refusal, one score, three numbers, numbers that belong to the question, statements that contradict each other) is
-unreadable. So is a part of a verdict (scores by criterion, of which none is the whole), and "9,8": two scores to some,
-one with a decimal comma to others. What a reasoning model drafts before its answer is not read at all.
+The prompt asks for a first line with two numbers, so that line is read first, in the forms that judges give it. If it
+has no scores, statements such as "Assistant 1: 8/10", "a score of 7 for Assistant 2" or "Output: (10, 4)" are read.
+They count only if all statements in the reply agree on one score for each assistant. Everything else is unreadable:
+prose, a refusal, one score, three numbers, numbers of the question, contradictions, and scores for single criteria.
+"9,8" is unreadable, too: it may be two scores or one with a decimal comma. The draft of a reasoning model is not read.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from itertools import chain
 
 from optune.chat.reasoning import final_answer
 
@@ -118,7 +119,7 @@ _REFUSAL = re.compile(
 
 
 def parse_scores(reply: str | None) -> tuple[float, float] | None:
-    """The scores of the first and the second answer shown, or None where the reply doesn't say them plainly."""
+    """The scores of the first and the second answer shown, or None if the reply does not state them clearly."""
     reply = final_answer(reply)
     if not reply or _is_object(reply):
         return None
@@ -151,7 +152,7 @@ def is_of_criterion(line: str) -> bool:
 
 
 def off_scale(scores: tuple[float, float]) -> bool:
-    """Whether a score lies off the scale that was asked for. Such scores still compare."""
+    """Whether a score is outside the scale that was asked for. Such scores are still compared."""
     return not all(LOWEST <= score <= HIGHEST for score in scores)
 
 
@@ -170,10 +171,10 @@ def _first_line(lines: list[str]) -> tuple[float, float] | None:
 
 
 def _settled_commas(lines: list[str]) -> list[str] | None:
-    """The lines with the commas of the scores as what they are; None where "9,8" could be two scores or one.
+    """The lines with each comma between digits read as a decimal point or a separator. None if it could be either.
 
-    It is a decimal comma where two such numbers stand for two scores and one of them ends in ",0", which is no score
-    of its own; it parts two scores where one of them is a 10.
+    It is a decimal comma if a line has two such numbers and one of them ends in ",0", since 0 is no score. It separates
+    two scores if one of them is a 10.
     """
     first, *rest = lines
     commas = _COMMA.findall(first)
@@ -194,7 +195,7 @@ def _single_of(line: str) -> bool:
 
 
 def _is_whole(scores: tuple[float, float] | None, others: list[str]) -> bool:
-    """Whether no other line is a pair of scores that says something else, as a list of criteria has them."""
+    """Whether no other line is a pair of different scores. Lists of criteria have such lines."""
     for line in others:
         pair = _PAIR.fullmatch(line) or _LABELLED_PAIR.fullmatch(line)
         if pair and (float(pair["score1"]), float(pair["score2"])) != scores:
@@ -203,7 +204,7 @@ def _is_whole(scores: tuple[float, float] | None, others: list[str]) -> bool:
 
 
 def _pair(match: re.Match[str]) -> tuple[float, float] | None:
-    """Two numbers on one line; a lone "8/10" or scores out of different totals are no pair."""
+    """The two numbers on a line. None for "8/10" alone, and for scores out of different totals."""
     first, second, of_first, of_second = match["score1"], match["score2"], match["of1"], match["of2"]
     if of_first and of_second and of_first != of_second:
         return None
@@ -211,17 +212,16 @@ def _pair(match: re.Match[str]) -> tuple[float, float] | None:
 
 
 def _on_a_scale(first: float, second: float) -> tuple[float, float] | None:
-    """The two scores, unless one is above 100: no judge's scale goes further, so it is another number."""
+    """The two scores, or None if one is above 100: no judge's scale goes that far, so it is some other number."""
     return (first, second) if max(first, second) <= 100 else None
 
 
 def _statements(text: str) -> tuple[float, float] | None:
-    """The one pair of scores that every statement in the reply agrees on."""
+    """The pair of scores that all statements in the reply agree on, or None."""
     said: dict[str, set[float]] = {"1": set(), "2": set()}
-    named = [match for pattern in _ABOUT_ONE for match in pattern.finditer(text)]
+    named = _matches(_ABOUT_ONE, text)
     named += [match for match in _BARE.finditer(text) if _is_announced(text, match)]
-    both = [match for pattern in _ABOUT_BOTH for match in pattern.finditer(text)]
-    together = [match for pattern in _TOGETHER for match in pattern.finditer(text)]
+    both, together = _matches(_ABOUT_BOTH, text), _matches(_TOGETHER, text)
     if _has_parts(text, [*named, *both, *together]):
         return None
     for match in named:
@@ -239,6 +239,11 @@ def _statements(text: str) -> tuple[float, float] | None:
     return scores if max(scores) <= HIGHEST else None
 
 
+def _matches(patterns: Iterable[re.Pattern[str]], text: str) -> list[re.Match[str]]:
+    """What each pattern matches, pattern by pattern."""
+    return list(chain.from_iterable(pattern.finditer(text) for pattern in patterns))
+
+
 def _value(number: str) -> float:
     return float(number.replace(",", "."))
 
@@ -246,8 +251,9 @@ def _value(number: str) -> float:
 def _has_parts(text: str, statements: list[re.Match[str]]) -> bool:
     """Whether a statement is about one criterion, or the reply has scores that no statement accounts for."""
     spans = [match.span() for match in statements]
-    if any(not any(a <= found.start() < b for a, b in spans) for found in _OUT_OF_TEN.finditer(text)):
-        return True
+    for rating in _OUT_OF_TEN.finditer(text):
+        if not any(start <= rating.start() < end for start, end in spans):
+            return True
     return any(_is_part(text, *span) for span in spans)
 
 

@@ -1,7 +1,7 @@
-"""The sandbox judge: gold quality seen with noise, behind an OpenAI-compatible endpoint.
+"""The sandbox judge: gold quality plus noise, behind an OpenAI-compatible endpoint.
 
-It reads the rating prompt, or the choice prompt, and answers as text in that format, through the same client, parser
-and reply log as a paid judge: in process (`judge`), or on loopback with `python -m eval.judges.sandbox`.
+It answers the rating prompt or the choice prompt as text in their formats, through the same client, parser and reply
+log as a paid judge. It runs in this process (`judge`), or on loopback with `python -m eval.judges.sandbox`.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _cached_gold = lru_cache(maxsize=1 << 16)(gold)
 
 @dataclass(frozen=True)
 class JudgeNoise:
-    """How far the judge is from gold, in points of its 1-10 scale.
+    """The judge's errors about gold, in points of its 1-10 scale.
 
-    answer_sd: error about an answer, the same in both orders. call_sd: error about each answer of one call, present in
-    a share `call_rate` of calls. position_bias: added to whichever answer stands first. grid: scores are rounded to its
-    multiples. The defaults come from `experiments.development.calibrate_judge`. Errors are hashes of the texts and
-    their order, so the same call gets the same reply for ever.
+    answer_sd: standard deviation of an answer's error, the same in both orders. call_sd: that of each answer's error in
+    one call; a share `call_rate` of calls has it. position_bias: added to the answer shown first. grid: scores are
+    rounded to its multiples. The defaults come from `experiments.development.calibrate_judge`. Errors are hashes of the
+    texts and their order, so the same call always gets the same reply.
     """
 
     answer_sd: float = 0.25
@@ -56,7 +56,7 @@ class SandboxJudge:
 
     @property
     def name(self) -> str:
-        """A model name that changes with the sandbox and the noise, so that replies of two worlds never mix."""
+        """A model name that changes with the sandbox and the noise, so that logged replies never mix."""
         return f"sandbox-judge-{stable_hash(content_hash(), asdict(self.noise))[:12]}"
 
     def rate(self, question: str, answer_1: str, answer_2: str) -> tuple[float, float]:
@@ -105,7 +105,7 @@ def rate(noise: JudgeNoise, texts: tuple[str, str, str], gold_1: float, gold_2: 
 
 
 def judge(model: str | None = None, **options: Any) -> Judge:
-    """The sandbox judge as `eval.judges` wants it: in process, free, and under its own name."""
+    """The sandbox judge for `eval.judges`, in this process and free of charge."""
     rater = SandboxJudge()
     options |= {"price_in": 0.0, "price_out": 0.0, "base_url": None}
     return Judge(ChatSettings(model=rater.name, **options), transport=in_process(rater.respond))

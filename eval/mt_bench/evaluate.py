@@ -1,4 +1,4 @@
-"""MT-Bench: have two-turn questions answered, and the answers graded by a judge, with intervals.
+"""MT-Bench: answers two-turn questions with a checkpoint; a judge grades the answers.
 
     python -m eval.mt_bench answer --checkpoint MODEL --questions question.jsonl --out answers.jsonl
     python -m eval.mt_bench judge --questions question.jsonl --answers answers.jsonl --judge MODEL --run-dir DIR
@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,15 @@ def mt_bench(
     announce: Callable[[Estimate], None] = lambda estimate: None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Have both turns of every answer graded, and score them; asks only for what the run directory lacks.
+    """Grade both turns of every answer, and score them. Logged replies are not asked for again.
 
-    Returns `grading.summarize`'s numbers, the models' names and `usage`. Raises UserError on a run directory of other
-    answers, and what the client raises.
+    Returns `grading.summarize`'s numbers, the models' names and `usage`. Raises UserError if the run directory belongs
+    to other answers, and the client's errors.
     """
     run_dir = Path(run_dir)
-    requests = {(q.key, turn): request(q, answers.turns[q.key], turn, judge) for q in questions for turn in TURNS}
+    requests = {}
+    for question, turn in product(questions, TURNS):
+        requests[question.key, turn] = request(question, answers.turns[question.key], turn, judge)
     identity = {
         "benchmark": "MT-Bench",
         "model": judge.chat.model,
@@ -92,8 +95,7 @@ def mt_bench(
         rows = [
             {"question_id": q.row_id, "category": q.category, "turn": int(turn), "grade": grades[q.key, turn]}
             | said(replies[q.key, turn])
-            for q in questions
-            for turn in TURNS
+            for q, turn in product(questions, TURNS)
         ]
         write_text(run_dir / "grades.jsonl", jsonl(rows))
         scores = summarize(questions, grades, seed=seed)
@@ -103,13 +105,13 @@ def mt_bench(
 
 
 def with_references(questions: Sequence[Question], path: str | Path) -> list[Question]:
-    """The questions with the answers of an answer file as their references, where it has one."""
+    """The questions, with answers of an answer file as references. Questions without an answer stay as they are."""
     answered = {str(row.get("question_id")) for _, row in read_jsonl(path) if isinstance(row, dict)}
     given = [q for q in questions if q.key in answered]
     if not given:
         raise UserError(f"{path}: answers none of the questions; give their reference answers.")
-    found = read_answers(path, given).turns
-    return [replace(q, reference=found[q.key]) if q.key in found else q for q in questions]
+    references = read_answers(path, given).turns
+    return [replace(q, reference=references[q.key]) if q.key in references else q for q in questions]
 
 
 # --- command line ---

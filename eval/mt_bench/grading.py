@@ -1,4 +1,4 @@
-"""The judge's calls of MT-Bench, how a grade is read out of a reply, and what grades come to."""
+"""MT-Bench's calls to the judge, the parser of its grades, and the score computed from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from optune.chat.reasoning import final_answer
 
 TURNS = ("1", "2")
 LOWEST, HIGHEST = 1.0, 10.0
-# Categories in which the judge is shown a correct answer, where there is one, since judges err in these.
+# In these categories judges err often, so the judge is shown a reference answer if there is one.
 WITH_REFERENCE = ("math", "reasoning", "coding")
 _GRADE = r"\[\[\s*(\d{1,2}(?:\.\d+)?)\s*(?:/\s*10\s*)?\]\]"
 _LAST_LINE = re.compile(_GRADE)
@@ -32,7 +32,7 @@ def guided(question: Question) -> bool:
 
 
 def request(question: Question, answers: Sequence[str], turn: str, judge: Judge) -> ChatRequest:
-    """The call that has the answer of one turn graded; for the second turn the judge sees the first one, too."""
+    """The call that grades the answer of one turn. For the second turn the judge sees the first one, too."""
     path = Path(__file__).with_name(f"turn_{turn}{'_reference' if guided(question) else ''}.txt")
     texts = {f"question_{i}": text for i, text in enumerate(question.turns, start=1)}
     texts |= {f"answer_{i}": text for i, text in enumerate(answers, start=1)}
@@ -47,7 +47,7 @@ def request(question: Question, answers: Sequence[str], turn: str, judge: Judge)
 
 
 def parse_grade(reply: str | None) -> float | None:
-    """The grade on the reply's last line, else the only one that is called so; None where none, or one off the scale.
+    """The grade on the reply's last line, else the only one labelled as a grade. None if absent or off the scale.
 
     Double brackets elsewhere may belong to the answer, as an array of a coding question does. What a reasoning model
     drafts is not read, and a grade for one criterion is none.
@@ -67,10 +67,12 @@ def parse_grade(reply: str | None) -> float | None:
 def summarize(questions: Sequence[Question], grades: Grades, *, seed: int = 0) -> dict[str, Any]:
     """The mean grade over both turns of all questions, of each turn and of each category, with 95% intervals.
 
-    Units of the bootstrap are questions, since a question's two grades go together. Grades that could not be read are
-    counted in `unparsed` and enter no mean.
+    The bootstrap resamples questions, because both grades of a question are one unit. Unreadable grades are counted in
+    `unparsed` and enter no mean.
     """
-    by_category = {name: [q for q in questions if q.category == name] for name in dict.fromkeys(_categories(questions))}
+    by_category: dict[str, list[Question]] = {}
+    for question in questions:
+        by_category.setdefault(question.category, []).append(question)
     return {
         **_mean(questions, TURNS, grades, seed),
         "turns": {turn: _mean(questions, (turn,), grades, seed) for turn in TURNS},
@@ -82,19 +84,19 @@ def summarize(questions: Sequence[Question], grades: Grades, *, seed: int = 0) -
     }
 
 
-def _categories(questions: Sequence[Question]) -> list[str]:
-    return [question.category for question in questions]
-
-
 def _mean(questions: Sequence[Question], turns: Sequence[str], grades: Grades, seed: int) -> dict[str, Any]:
     """Mean of the grades that could be read, its bootstrap interval over questions, and their number."""
-    read = [[g for turn in turns if (g := grades[q.key, turn]) is not None] for q in questions]
-    read = [found for found in read if found]
+    read = []
+    for question in questions:
+        given = [grades[question.key, turn] for turn in turns]
+        own = [grade for grade in given if grade is not None]
+        if own:
+            read.append(own)
     n = sum(map(len, read))
     if not n:
         return {"score": None, "interval": None, "grades": 0}
     score = sum(map(sum, read)) / n
     if len(read) < 2:
         return {"score": score, "interval": None, "grades": n}
-    found = bootstrap_ratio([sum(own) for own in read], [len(own) for own in read], seed=seed)
-    return {"score": score, "interval": {"low": found.low, "high": found.high, "level": found.level}, "grades": n}
+    limits = bootstrap_ratio([sum(own) for own in read], [len(own) for own in read], seed=seed)
+    return {"score": score, "interval": {"low": limits.low, "high": limits.high, "level": limits.level}, "grades": n}

@@ -19,10 +19,11 @@ TITLES = {"aop": "always-on-policy", "sop": "starts-on-policy", "vsp": "vanilla 
 def collect(rival: str, table: str, evidence: Evidence) -> Data:
     """Percent of prompts won, lost and tied by iteration, over seeds; gold, updates and tokens of both arms."""
     results = evidence.raw[CONTESTS.name]
-    rows = [
-        _row(t, [result["rivals"][rival][t] for result in results]) for t in range(len(results[0]["rivals"][rival]))
-    ]
-    arms = {arm: _arm([result["arms"][arm]["iterations"] for result in results]) for arm in ("aop", rival)}
+    by_seed = [result["rivals"][rival] for result in results]
+    rows = [_row(t, contests) for t, contests in enumerate(zip(*by_seed, strict=True))]
+    arms = {}
+    for arm in ("aop", rival):
+        arms[arm] = _arm([result["arms"][arm]["iterations"] for result in results])
     paper = read_json(ROOT / "results" / "published" / "always_on_policy.json")[table]["iterations"]
     data: Data = {"rival": rival, "iterations": [row for row in rows if row], "arms": arms}
     return {**data, "paper": paper}
@@ -32,8 +33,12 @@ def _row(t: int, contests: Sequence[Data]) -> Data | None:
     """One iteration's win rates over seeds; None where both arms are one policy."""
     if contests[0]["verdicts"] is None:
         return None
-    rates = [win_rates(NAMES[letter] for letter in contest["verdicts"]) for contest in contests]
-    shares = {outcome: interval([rate[outcome] for rate in rates]) for outcome in OUTCOMES}
+    rates = []
+    for contest in contests:
+        rates.append(win_rates(NAMES[letter] for letter in contest["verdicts"]))
+    shares = {}
+    for outcome in OUTCOMES:
+        shares[outcome] = interval([rate[outcome] for rate in rates])
     return {"iteration": t + 1, **shares, "lead": interval([rate["win"] - rate["lose"] for rate in rates])} | {
         "n": [rate["n"] for rate in rates],
         "unparsed": [rate["unparsed"] for rate in rates],

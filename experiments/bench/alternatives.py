@@ -1,8 +1,8 @@
-"""What was measured and not chosen: other ways to sample and to train on this machine, beside the presets' own.
+"""Alternatives that we measured and did not adopt: other ways to sample and to train on this machine.
 
-Our engine's forward pass compiled, our engine in bf16, transformers' continuous batching and its static cache; micro-
-batches by tokens, and training in bf16. No goals: a ratio above 1 says that the presets' way is faster
-here, one below 1 what an option would gain. Compiling takes minutes, so this is measured only when it is asked for.
+Sampling: our engine compiled, our engine in bf16, transformers' continuous batching and its static cache. Training:
+micro-batches by tokens, and bf16. They have no goals: a ratio above 1 means that the presets' way is faster here, a
+ratio below 1 that the alternative is. Compiling takes minutes, so this is measured only on request.
 """
 
 from __future__ import annotations
@@ -120,16 +120,11 @@ def _training(world: World, repetitions: int) -> list[Row]:
         worlds[name] = replace(world, config=world.config.with_overrides(options))
     turns_by_name = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
     speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
-    return [
-        _row(
-            "preference training",
-            f"itself, {name}",
-            "pairs/s",
-            speed,
-            ", ".join(f"{k}={v}" for k, v in options.items()),
-        )
-        for name, options in TRAINING.items()
-    ]
+    rows_of = []
+    for name, options in TRAINING.items():
+        said = ", ".join(f"{option}={value}" for option, value in options.items())
+        rows_of.append(_row("preference training", f"itself, {name}", "pairs/s", speed, said))
+    return rows_of
 
 
 def _row(what: str, peer: str, unit: str, speed: dict[str, list[float]], said: str, why: str = "") -> Row:

@@ -1,9 +1,9 @@
-"""Distance to the machine: what training and sampling make of its matrix products and memory, and what bounds them.
+"""How much of the machine's arithmetic and memory speed training and sampling use, and what limits them.
 
-Counted: 2 x parameters multiplications and additions per token and forward pass, 4 x more in a backward pass, of tokens
-that are no padding; embeddings that are looked up cost none, the output layer does. Bytes in sampling: the weights once
-per step, and every step's keys and values read once. `arithmetic` is the share of our time that torch's profiler finds
-inside matrix products and attention: the rest is smaller operations and Python.
+Operations: 2 x parameters per token in a forward pass, 4 x parameters more in a backward pass. Padding is not counted,
+nor are input embeddings, which are only looked up; the output layer is. Bytes in sampling: the weights once per step,
+and each step's keys and values read once. `arithmetic` is the share of our time that torch's profiler finds inside
+matrix products and attention; the rest is smaller operations and Python.
 """
 
 from __future__ import annotations
@@ -61,13 +61,12 @@ def _sampling(world: World, peak: float, memory: float, repetitions: int) -> lis
     flops = 2 * world.parameters * (prompts + sampled)
     moved = _bytes(network, start.ids, settings, sampled)
     share = _arithmetic(lambda: ours(network, world, settings))
-    return [
-        _utilisation("sampling", kind, unit, [work / turn["seconds"] / 1e9 for turn in turns], limit, share)
-        for kind, unit, work, limit in (
-            ("fp32 matrix product", "GFLOP/s", flops, peak),
-            ("memory bandwidth", "GB/s", moved, memory),
-        )
-    ]
+    limits = (("fp32 matrix product", "GFLOP/s", flops, peak), ("memory bandwidth", "GB/s", moved, memory))
+    rows = []
+    for kind, unit, work, limit in limits:
+        reached = [work / turn["seconds"] / 1e9 for turn in turns]
+        rows.append(_utilisation("sampling", kind, unit, reached, limit, share))
+    return rows
 
 
 def _bytes(network: Any, ids: list[list[int]], settings: Any, sampled: int) -> float:

@@ -38,9 +38,10 @@ def limits(size: int, repetitions: int) -> dict[str, dict[str, float]]:
     things = {f"matmul_{dtype}": _product(size, getattr(torch, dtype), device) for dtype in ("float32", "bfloat16")}
     turns_by_name = in_turn({**things, "copy": _copy(64 * size * size, device)}, repetitions)
     work = dict.fromkeys(things, 2 * size**3 * PRODUCTS) | {"copy": 2 * 4 * 64 * size * size}
-    return {
-        name: spread([work[name] / turn["seconds"] / 1e9 for turn in turns]) for name, turns in turns_by_name.items()
-    }
+    speeds = {}
+    for name, turns in turns_by_name.items():
+        speeds[name] = spread([work[name] / turn["seconds"] / 1e9 for turn in turns])
+    return speeds
 
 
 PRODUCTS = 8  # in a row, so that a call's own cost does not count

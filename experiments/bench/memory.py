@@ -1,7 +1,7 @@
-"""Peak memory of a preference step against TRL's DPOTrainer: each in a process of its own, above what its imports take.
+"""Peak memory of a preference step against TRL's DPOTrainer, each in its own process, without what imports take.
 
-On a CPU the largest resident set of the process (reset after the imports, where the system can), on a GPU the most that
-torch had allocated there.
+On a CPU this is the largest resident set of the process (reset after the imports if the system allows it), on a GPU the
+most that torch allocated.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _peak() -> int:
 
 
 def _reset_peak() -> None:
-    """Where the system can: Linux."""
+    """Possible on Linux only."""
     import contextlib
 
     with contextlib.suppress(OSError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ def table(record: dict[str, Any]) -> str:
     memory, gpu = f"{machine['memory_gib']} GiB", machine["accelerator"]
     lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}{f', {gpu}' if gpu else ''}; {versions(record)}."]
     for name, model in record["models"].items():
-        rows = [one for measure in model["measures"].values() for one in measure["rows"]]
+        rows = list(chain.from_iterable(measure["rows"] for measure in model["measures"].values()))
         facts = model["facts"]
         lines += [
             "",

@@ -1,4 +1,4 @@
-"""Timing things in turn, and what is made of the seconds."""
+"""Times functions by turns, and turns the seconds into rates, ratios and shares."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def synchronize() -> None:
 
 
 def timed(thing: Callable[[], Found]) -> Found:
-    """What `thing` returns, with the `seconds` that it took unless it knows them better itself."""
+    """What `thing` returns, with the `seconds` that it took unless it returns its own."""
     gc.collect()
     synchronize()
     started = time.perf_counter()
@@ -32,7 +32,7 @@ def timed(thing: Callable[[], Found]) -> Found:
 
 
 def in_turn(things: Mapping[str, Callable[[], Found]], repetitions: int, warm_up: int = 1) -> dict[str, list[Found]]:
-    """Every thing `repetitions` times, one after the other in turn, after `warm_up` turns that don't count."""
+    """Run all things by turns, `repetitions` times each, after `warm_up` turns that do not count."""
     turns: dict[str, list[Found]] = {name: [] for name in things}
     for turn in range(warm_up + repetitions):
         for name, thing in things.items():
@@ -58,13 +58,17 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> Spread:
 
 
 def shares_of(thing: Callable[[], Found], kinds: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Of one run under torch's profiler, the share of its time inside operations with these parts in their names."""
+    """By kind, the share of a run's time inside operations whose names have one of the kind's parts."""
     on_gpu = torch.cuda.is_available()
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as seen:
         whole = timed(thing)["seconds"]
     own = {e.key: (e.self_device_time_total if on_gpu else e.self_cpu_time_total) / 1e6 for e in seen.key_averages()}
-    inside = {
-        kind: sum(seconds for key, seconds in own.items() if any(part in key for part in parts))
-        for kind, parts in kinds.items()
-    }
-    return {kind: min(1.0, seconds / whole) for kind, seconds in inside.items()}
+    shares = {}
+    for kind, parts in kinds.items():
+        inside = [seconds for key, seconds in own.items() if _has_one_of(key, parts)]
+        shares[kind] = min(1.0, sum(inside) / whole)
+    return shares
+
+
+def _has_one_of(key: str, parts: Sequence[str]) -> bool:
+    return any(part in key for part in parts)

@@ -1,9 +1,9 @@
 """A whole vanilla iteration (ratio 1: sample two responses, score, make pairs, train) against TRL's OnlineDPOTrainer.
 
-The same policy, reward model, prompts and number of updates of as many pairs. Ours is the real loop (`run_optune`,
-iteration 0), from a checkpoint folder to a checkpoint folder; its own measure of KL, which theirs has no like of, is
-taken off. Theirs samples every batch from the newest policy, which is not the same algorithm: it is what a TRL user
-runs for online DPO.
+Both have the same policy, reward model, prompts, number of updates and pairs per update. Ours is the real loop
+(`run_optune`, iteration 0), from a checkpoint folder to a checkpoint folder, without its KL measurement, which TRL does
+not make. TRL samples every batch from the newest policy. That is another algorithm, but it is what a TRL user runs for
+online DPO.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHARE_AS_SHIPPED = 1 / 8  # of the updates: it is slow, and its time is linear i
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
-    """Prompts per second of each, so that fewer updates of the slow one compare."""
+    """Updates per second of each. It is a rate, so that fewer updates of the slow one can be timed."""
     ours = variants(world)
     with cpu_threads(world.config.threads):
         updates = our_iteration(world)["updates"]

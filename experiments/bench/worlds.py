@@ -1,4 +1,4 @@
-"""What is measured: a policy, a reward model and prompts, as a configuration of the loop.
+"""The worlds of the benchmark: a policy, a reward model and prompts, as a configuration of the loop.
 
 `tiny` (and `nano`, for a quick try) is the sandbox's own world. `10m` and `100m` are random Llamas of about that size,
 for larger machines: prompts of random words and many end tokens, so that lengths are mixed as they are in real use.

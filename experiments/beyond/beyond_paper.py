@@ -34,7 +34,7 @@ from experiments.claims.contrasts import (
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import BEST_STRATEGY, RATIOS, arm, ratio_arms
 from experiments.compute.raw_result import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
+from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, interval, preview, shown
 
 FULL = arm("wdpo", "all")
 CLOCKED = (FULL, LONG_ARMS[0])  # random takes the same time as the lowest reward
@@ -61,14 +61,16 @@ def collect(evidence: Evidence) -> Data:
     """Levels of every arm and iteration with intervals, what each curve cost, and the contrasts."""
     raw = evidence.raw
     data: Data = {"ratios": list(RATIOS), "best_strategy": BEST_STRATEGY}
-    data["arms"] = {
-        name: [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(results[0]["iterations"]))]
-        for name, results in raw.items()
-        if "iterations" in results[0]  # not those for the clock
-    }
+    data["arms"] = {}
+    for name, results in raw.items():
+        if "iterations" in results[0]:  # not those for the clock
+            iterations = range(len(results[0]["iterations"]))
+            data["arms"][name] = [at_iteration(results, t, OUTCOMES) for t in iterations]
     data["tokens"] = {a.name: _spent(raw[a.name], ("tokens",)) for a in (FULL, *LONG_ARMS)}
     data["seconds"] = {a.name: _spent(on_the_clock(raw, a), PHASES) for a in CLOCKED}
-    data["contrasts"] = {said: {m: _by_seed(f(raw, m)) for m in OUTCOMES} for said, f in CONTRASTS.items()}
+    data["contrasts"] = {}
+    for said, contrast in CONTRASTS.items():
+        data["contrasts"][said] = {measure: _by_seed(contrast(raw, measure)) for measure in OUTCOMES}
     return data
 
 
@@ -79,8 +81,10 @@ def _by_seed(values: np.ndarray) -> Data:
 
 def _spent(results: list[dict[str, Any]], columns: Sequence[str]) -> list[float]:
     """Sum of the ledger's columns by the end of each iteration, from iteration 1 on, mean over seeds."""
-    ledgers = [result["timing"]["ledger"][1:] for result in results]
-    spent = [np.cumsum([sum(entry[column] for column in columns) for entry in ledger]) for ledger in ledgers]
+    spent = []
+    for result in results:
+        rows = [[entry[column] for column in columns] for entry in result["timing"]["ledger"][1:]]
+        spent.append(np.cumsum([sum(row) for row in rows]))
     return np.mean(spent, axis=0).round(3).tolist()
 
 
@@ -132,7 +136,8 @@ def _curve(axes: Any, x: Sequence[float], points: Sequence[Data], label: str, pl
 
 
 def _reuse(axes: Any, data: Data) -> None:
-    reused, fresh = ([data["arms"][a.name][3] for a in arms] for arms in (REUSED, FRESH_ARMS))
+    reused = [data["arms"][member.name][3] for member in REUSED]
+    fresh = [data["arms"][member.name][3] for member in FRESH_ARMS]
     _curve(axes, [ratio - 0.006 for ratio in data["ratios"]], reused, "reused and fresh pairs", 1)
     _curve(axes, [ratio + 0.006 for ratio in data["ratios"]], fresh, "fresh pairs alone", 3, "--")
     axes.set_xticks(data["ratios"])

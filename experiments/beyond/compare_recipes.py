@@ -18,7 +18,8 @@ between two policies on the line from one to the other. Rules and claims: `exper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from experiments.claims.recipe_contrasts import (
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import ROOT
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
+from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, interval, preview, shown
 from optune.utils.files import read_json
 
 ARMS = (*MEMBERS.values(), *CLOCKED.values())
@@ -64,8 +65,13 @@ def collect(evidence: Evidence) -> Data:
     data["members"] = {name: _member(raw, name, data["budget"]) for name in MEMBERS}
     contrasts = [claim for claim in CLAIMS if claim.family == "recipes"]
     data["published"] = _published()
-    data["contrasts"] = {c.key: {m: interval(_rounded(c.contrast(raw, m))) for m in OUTCOMES} for c in contrasts}
+    data["contrasts"] = {claim.key: _outcomes(partial(claim.contrast, raw)) for claim in contrasts}
     return data
+
+
+def _outcomes(value: Callable[[str], np.ndarray]) -> Data:
+    """By outcome the interval over seeds of what `value` gives for it."""
+    return {measure: interval(_rounded(value(measure))) for measure in OUTCOMES}
 
 
 def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
@@ -79,7 +85,7 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
         "half_tokens": lambda measure: at_equal_tokens(raw, measure, name, share=0.5),
         "half_seconds": lambda measure: at_equal_seconds(raw, measure, name, share=0.5),
     }
-    curve = [{m: over_seeds(results, t, m) for m in OUTCOMES} for t in range(len(ends["tokens"]))]
+    curve = [at_iteration(results, t, OUTCOMES) for t in range(len(ends["tokens"]))]
     best = max(range(len(curve)), key=lambda t: curve[t]["win_score"]["mean"])
     return {
         "title": RECIPE_TITLES[name],
@@ -92,10 +98,9 @@ def _member(raw: Raw, name: str, budget: dict[str, float]) -> Data:
             **curve[best],
         },
         **{unit: costs.round(2).tolist() for unit, costs in ends.items()},
-        "at": {unit: {m: interval(_rounded(value(m))) for m in OUTCOMES} for unit, value in equal.items()},
+        "at": {unit: _outcomes(value) for unit, value in equal.items()},
         "lead": {
-            unit: {m: interval(_rounded(over(raw, m, name, "vanilla", unit))) for m in OUTCOMES}
-            for unit in ("tokens", "seconds")
+            unit: _outcomes(partial(over, raw, name=name, rival="vanilla", unit=unit)) for unit in ("tokens", "seconds")
         },
         "updates": {unit: round(float(np.interp(budget[unit], costs, updates)), 1) for unit, costs in ends.items()},
         "iterations": {
@@ -133,15 +138,19 @@ def _updates(result: dict[str, Any]) -> list[int]:
 
 def _per_iteration(results: Sequence[dict[str, Any]]) -> Data:
     """Tokens of an iteration by kind, prompts answered, pairs and updates: means over seeds and iterations 0 to 3."""
-    entries = [entry for result in results for entry in result["timing"]["ledger"][:4]]
-    points = [point["stages"] for result in results for point in result["iterations"][:4]]
+    entries, points = [], []
+    for result in results:
+        entries += result["timing"]["ledger"][:4]
+        points += [point["stages"] for point in result["iterations"][:4]]
     counted = {
         "prompts": np.mean([stages["generate"]["prompts"] for stages in points]),
         "responses": np.mean([stages["generate"]["responses"] for stages in points]),
         "pairs": np.mean([stages["pairs"]["pairs"] for stages in points]),
         "updates": np.mean([stages["train"]["updates"] for stages in points]),
     }
-    spending = {kind: np.mean([entry.get(kind, 0) for entry in entries]) for kind in KINDS}
+    spending = {}
+    for kind in KINDS:
+        spending[kind] = np.mean([entry.get(kind, 0) for entry in entries])
     return {name: round(float(value), 1) for name, value in {**counted, **spending}.items()}
 
 

@@ -46,7 +46,7 @@ def probe_arm(mix: str) -> Arm:
     return arm("wdpo", "all", mix=mix).probed("improvability")
 
 
-ARMS = tuple(a for mix in WORLDS.values() for a in (*ranking_arms(mix), probe_arm(mix)))
+ARMS = tuple(itertools.chain.from_iterable((*ranking_arms(mix), probe_arm(mix)) for mix in WORLDS.values()))
 
 
 # --- what kind of world it is ----------------------------------------------------------------------------------------
@@ -113,18 +113,25 @@ def collect(evidence: Evidence) -> Data:
 
 def _world(raw: Raw, mix: str) -> Data:
     named = {s: a.name for s, a in zip(STRATEGIES, ranking_arms(mix), strict=True)}
-    values = {s: {m: outcome(raw, name, m) for m in OUTCOMES} for s, name in named.items()}
+    levels, over_random = {}, {}
+    for strategy, name in named.items():
+        levels[strategy] = {measure: interval(outcome(raw, name, measure).tolist()) for measure in OUTCOMES}
+        if strategy != "random":
+            over_random[strategy] = {m: _by_seed(_contrast(raw, name, named["random"], m)) for m in OUTCOMES}
     probes = raw[probe_arm(mix).name]
     return {
         "families": sorted(set(probes[0]["families"])),
-        "levels": {s: {m: interval(values[s][m].tolist()) for m in OUTCOMES} for s in STRATEGIES},
-        "over_random": {
-            s: {m: _by_seed(values[s][m] - values["random"][m]) for m in OUTCOMES} for s in STRATEGIES if s != "random"
-        },
+        "levels": levels,
+        "over_random": over_random,
         "families_correlation": _by_seed([family_correlation(probe) for probe in probes]),
         "prompts_correlation": _by_seed([prompt_correlation(probe) for probe in probes]),
         "low_half_lead": _by_seed([low_half_lead(probe) for probe in probes]),
     }
+
+
+def _contrast(raw: Raw, name: str, other: str, measure: str) -> np.ndarray:
+    """One arm's outcome minus another's, seed by seed."""
+    return outcome(raw, name, measure) - outcome(raw, other, measure)
 
 
 def _by_seed(values: Sequence[float]) -> Data:

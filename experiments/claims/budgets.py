@@ -1,8 +1,7 @@
-"""What a budget buys: what an arm's iterations cost by its ledger, and its outcome where a budget ends.
+"""What an arm's iterations cost by its ledger, and its outcome at the point where a budget is spent.
 
-Costs are counted from the first response on, iteration 0 included, as recipes differ there already. A budget that ends
-between two iterations gives the outcome in between, on the line from one policy to the next; nothing is read beyond
-what was measured.
+Costs are counted from the first response on, iteration 0 included, because recipes differ there already. If the budget
+ends between two iterations, the outcome is interpolated linearly. Nothing is extrapolated.
 """
 
 from __future__ import annotations
@@ -19,17 +18,17 @@ SHORTFALL = 0.1  # of a budget: how much of it an arm may leave unspent after it
 
 
 def tokens(entry: LedgerRow) -> float:
-    """Every token of an iteration: responses, and whatever the recipe has spent besides, each under its own name."""
+    """All tokens of an iteration: responses, and the recipe's other tokens (ledger columns `tokens_<name>`)."""
     return sum(value for name, value in entry.items() if name == "tokens" or name.startswith("tokens_"))
 
 
 def generated(entry: LedgerRow) -> float:
-    """Those that a policy or a prompt writer has written."""
+    """The tokens of an iteration that a policy or a prompt writer generated."""
     return tokens(entry) - entry.get(WRITER_READS, 0)
 
 
 def seconds(entry: LedgerRow) -> float:
-    """Generation, rewarding, training, and what else the recipe has done."""
+    """Seconds of an iteration: generation, rewarding, training, and the recipe's other work."""
     return sum(value for name, value in entry.items() if name.endswith("_s"))
 
 
@@ -44,14 +43,14 @@ def mean_spent(results: Sequence[RawResult], cost: Callable[[LedgerRow], float])
 
 
 def typical_spent(results: Sequence[RawResult], cost: Callable[[LedgerRow], float]) -> np.ndarray:
-    """(iterations,): the same, each iteration's cost being the median over results: a machine has moods."""
+    """(iterations,): the same with each iteration's median cost over results, since a machine's speed varies."""
     return np.cumsum(np.median([[cost(entry) for entry in result["timing"]["ledger"]] for result in results], axis=0))
 
 
 def returned(result: RawResult, measure: str) -> np.ndarray:
     """(iterations, ...): the outcome of the policy that the recipe would return after each iteration.
 
-    It is the newest, or the best so far on validation prompts where the recipe has some (the first of equals).
+    That is the newest policy or, for a recipe with validation prompts, the best so far on them (the first of equals).
     """
     points = result["iterations"]
     rewards = [point["stages"].get("validate", {}).get("reward_mean") for point in points]
@@ -64,7 +63,7 @@ def returned(result: RawResult, measure: str) -> np.ndarray:
 def at_budget(costs: np.ndarray, values: np.ndarray, budget: float, who: str = "An arm") -> np.ndarray:
     """The outcome where `budget` ends. costs: (iterations,), rising; values: (iterations, ...).
 
-    Raises UserError where the first iteration costs more than the budget, or all of them too little to reach it.
+    Raises UserError if the first iteration costs more than the budget, or all cost less than 1 - SHORTFALL of it.
     """
     if budget < costs[0]:
         raise UserError(f"{who}: its first iteration costs {costs[0]:.0f}, more than the budget of {budget:.0f}.")

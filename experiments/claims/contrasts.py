@@ -1,4 +1,4 @@
-"""One number per seed for every claim: what stands against what, and how it is averaged. Rules: `rules.py`."""
+"""The contrasts: one number per seed for each claim, from the arms that it compares. Rules: `rules.py`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def mean_over_ratios(
 
 
 def least(differences: Sequence[np.ndarray]) -> np.ndarray:
-    """Of several contrasts the one with the smallest mean, against the strongest rival.
+    """Of several contrasts the one with the smallest mean, which is the one against the strongest rival.
 
-    Where contrasts vary unequally another one may have the larger p, and picking the smallest favours "contradicted":
-    both stay as fixed beforehand, and the figures show every arm.
+    If the contrasts differ in spread, another one may have the larger p. Choosing the smallest mean favours
+    "contradicted". The rule stays because it was fixed beforehand; the figures show every arm.
     """
     return min(differences, key=np.mean)
 
@@ -72,7 +72,7 @@ def slope_over_ratio(raw: Raw, measure: str, loss: str) -> np.ndarray:
 
 
 def online_over_baseline(raw: Raw, measure: str, loss: str) -> np.ndarray:
-    """Of OPTune's three ratios and ratio 1 the weakest, against the offline baseline."""
+    """The weakest of OPTune's three ratios and ratio 1, minus the offline baseline."""
     arms = [a.name for a in loss_arms(loss)]
     even = 50.0 if measure == "win_score" else np.array([r["baseline"]["gold_mean"] for r in raw[arms[0]]])
     return least([outcome(raw, name, measure) - even for name in arms])
@@ -81,7 +81,7 @@ def online_over_baseline(raw: Raw, measure: str, loss: str) -> np.ndarray:
 def full_over_static(
     raw: Raw, measure: str, loss: str = "wdpo", mix: str = "", t: int = PRIMARY_ITERATION
 ) -> np.ndarray:
-    """The gate: ratio 1 minus `none`."""
+    """The gate of parity claims: ratio 1 minus the static control `none`."""
     return of(raw, measure, loss, "all", mix=mix, t=t) - of(raw, measure, loss, "none", mix=mix, t=t)
 
 
@@ -121,7 +121,7 @@ def seconds_of(entry: LedgerRow) -> float:
 
 
 def timed(*arms: Arm) -> tuple[Arm, ...]:
-    """Arms and their runs for the clock: made again, arms in turn, as many at once as the machine has cores."""
+    """Arms with their runs for the clock, which are repeated by turns, as many at once as the machine has cores."""
     return (*arms, *(a.probed("seconds") for a in arms))
 
 
@@ -209,8 +209,9 @@ def best_strategy_over_lowest(raw: Raw, measure: str) -> np.ndarray:
 
 
 def _at_equal_cost(full: list[dict], half: list[dict], measure: str, cost: Callable[[dict], float]) -> np.ndarray:
-    """(n_seeds,): the half arm's outcome, interpolated between its iterations where it has cost what the full arm's
-    iterations 1-3 did, minus the full arm's. Where six iterations cost less, it is the sixth's outcome.
+    """(n_seeds,): the half arm's outcome at the cost of the full arm's iterations 1-3, minus the full arm's outcome.
+
+    The half arm is interpolated between its iterations. If all six cost less than that, the sixth's outcome counts.
     """
     differences = []
     for a, b in zip(full, half, strict=True):

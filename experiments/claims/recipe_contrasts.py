@@ -98,7 +98,7 @@ CLOCKED: dict[str, Arm] = {
 def at_equal_tokens(
     raw: Raw, measure: str, name: str, cost: Callable[[LedgerRow], float] = tokens, share: float = 1.0
 ) -> np.ndarray:
-    """(n_seeds, ...): a member's outcome where it has spent what vanilla spent with the same seed, or a share of it."""
+    """(n_seeds, ...): a member's outcome at the tokens that vanilla spent with the same seed, or at a share of them."""
     pairs = zip(raw[MEMBERS[name].name], raw[VANILLA.name], strict=True)
     return np.array(
         [at_budget(spent(r, cost), returned(r, measure), share * spent(v, cost)[-1], name) for r, v in pairs]

@@ -30,10 +30,13 @@ def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[s
     evidence: by claim key, the raw results that it needs, of the same seeds. gain: ratio 1's gain from iteration 0 to 3
     on development seeds, by outcome; the margin is MARGIN_SHARE of it.
     """
-    details = {c.key: {name: _test(c, evidence[c.key], name, gain) for name in c.outcomes} for c in claims}
+    details: dict[str, dict[str, Any]] = {}
+    for claim in claims:
+        details[claim.key] = {name: _test(claim, evidence[claim.key], name, gain) for name in claim.outcomes}
     for family in {claim.family for claim in claims}:
         for place in (0, 1):  # Holm separately for first and second outcomes
-            tests = [t for c in claims if c.family == family for t in list(details[c.key].values())[place : place + 1]]
+            of_claims = [list(details[claim.key].values()) for claim in claims if claim.family == family]
+            tests = [of_claim[place] for of_claim in of_claims if len(of_claim) > place]
             missing = _size_of(family, place) - len(tests)  # claims without results yet count as p = 1
             for test, p_holm in zip(tests, holm([test["p"] for test in tests] + [1.0] * missing), strict=False):
                 test["p_holm"] = p_holm
@@ -41,7 +44,7 @@ def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[s
 
 
 def _size_of(family: str, place: int) -> int:
-    """Tests in a whole family, first or second outcomes, whether or not their results are there."""
+    """The number of tests of a family's first (or second) outcomes, including claims that have no results yet."""
     return sum(claim.family == family and len(claim.outcomes) > place for claim in CLAIMS)
 
 
@@ -144,14 +147,14 @@ def _per_prompt(raw: Raw, measure: str) -> Raw:
 
 
 def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> str:
-    """The class on one outcome; a claim whose gate is shut is not testable."""
+    """The verdict on one outcome. A claim whose gate does not open is not testable."""
     if claim.gate is not None and not test["gate"]["open"]:
         return "not testable here"
     return verdict(claim.kind, claim.contrast(raw, measure), test["p_holm"], test["margin"])
 
 
 def verdict(kind: str, contrast: np.ndarray, p_holm: float, margin: float) -> str:
-    """The class of one claim on one outcome, from its corrected primary test and, where that fails, the other one."""
+    """The verdict on one outcome, by the corrected primary test and, if that is not significant, by the other one."""
     if kind == "superiority":
         if p_holm < FAMILY_ERROR:
             return "replicated" if contrast.mean() > 0 else "contradicted"

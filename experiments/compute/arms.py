@@ -23,10 +23,10 @@ BEST_STRATEGY = "low_and_varied"  # of the further strategies on development see
 
 @dataclass(frozen=True)
 class Probe:
-    """What measures an arm's finished run in the place of the usual measures: a function, as `module:name`.
+    """A measurement that replaces the usual ones on an arm's finished run: a function, as `module:name`.
 
-    for_the_clock: seconds are what counts, so nothing else may run beside it. needs_sandbox: it reads what only a
-    sandbox has.
+    for_the_clock: it measures seconds, so nothing else may run at the same time. needs_sandbox: it reads data that only
+    a sandbox has.
     """
 
     function: str
@@ -49,8 +49,8 @@ PROBES = {  # see probes.py
 class Arm:
     """A named set of changes to a preset.
 
-    ends_only: measured after iteration 0 and the last one alone. probe: measures the finished run in the place of the
-    usual measures. recipe: whose settings it starts from. seeds: the only ones it is run on, where not all are needed.
+    ends_only: measured only after iteration 0 and the last one. probe: replaces the usual measures. recipe: the one it
+    starts from. seeds: the only ones it is run on, if not all are needed.
     """
 
     name: str

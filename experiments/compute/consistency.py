@@ -1,8 +1,8 @@
-"""Whether a machine that computes other digits still computes the same thing: a tolerance from the committed seeds.
+"""Whether another machine's values agree with the committed ones, within a tolerance from the committed seeds.
 
-Another processor rounds differently in the last bits, and training lets that grow, so that an arm computed there is
-another draw by the same recipe. Such a draw is *consistent* with the committed results where, for win score and gold
-of every iteration, the mean over its seeds lies in the prediction interval of the committed seeds:
+Another processor rounds differently in the last bits, and training lets that grow. An arm computed there is another
+draw by the same recipe. It is *consistent* with the committed results if, for win score and gold of every iteration,
+the mean over its seeds lies in the prediction interval of the committed seeds:
 
     mean +- t(n - 1) * s * sqrt(1 / b + 1 / B), at level 99.9%,
 
@@ -26,7 +26,7 @@ OUTCOMES = {"win_score": ("win score", 1), "gold_mean": ("gold", 2)}  # their na
 
 @dataclass(frozen=True)
 class Comparison:
-    """One outcome at one iteration: the mean over this machine's seeds, and where further draws lie."""
+    """One outcome at one iteration: the mean over this machine's seeds, and the prediction interval for it."""
 
     outcome: str
     iteration: int
@@ -46,7 +46,7 @@ class Comparison:
 
 
 def compare(mine: Sequence[RawResult], committed: Sequence[RawResult]) -> list[Comparison]:
-    """Every outcome of every iteration that all results have; empty where there are too few to compare with.
+    """Every outcome of every iteration that all results have; empty if there are too few results.
 
     mine, committed: raw results of one arm, one per seed.
     """
@@ -85,6 +85,6 @@ def verdict(comparisons: Sequence[Comparison]) -> str:
 
 
 def _excess(one: Comparison) -> float:
-    """How far outside, in half widths of the interval."""
+    """How far outside the interval, in half widths."""
     half = (one.high - one.low) / 2
     return abs(one.value - (one.high + one.low) / 2) / half if half else float("inf")

@@ -1,4 +1,4 @@
-"""Equality up to the last digits, in which processors' sums differ: no reason to write a committed file anew."""
+"""Equality up to the last digits, which differ between processors. Files that differ only there are not rewritten."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def same(a: Any, b: Any) -> bool:
 
 
 def write_if_new(path: Path, data: Any) -> None:
-    """JSON at `path`, which stays as it is where it says the same but for last digits."""
+    """Write JSON to `path`, unless the file there is the same up to last digits."""
     if not (path.exists() and same(read_json(path), data)):
         write_json(path, data)

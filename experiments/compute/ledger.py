@@ -1,6 +1,6 @@
 """Seconds and tokens per phase of a run, from what its stages recorded (Table 1).
 
-A skipped stage keeps its original ledger: the time it took when it was made, by whichever arm made it first.
+A stage that was reused keeps its original ledger: the seconds that it took in the arm that made it first.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ PHASES = {"generate": "generation", "score": "rewarding", "train": "training"}
 def ledger(stages: Iterable[StageEntry]) -> list[LedgerRow]:
     """One row per iteration: `generation_s`, `rewarding_s`, `training_s` (reference included), and tokens sampled.
 
-    Where a source spent tokens on prompts, training sampled its own responses, or policies were validated, the row also
-    has `tokens_<name>` of each, `prompts_s` for the making of prompts and `validation_s`.
+    If a source spent tokens on prompts, training sampled its own responses, or policies were validated, the row also
+    has `tokens_<name>` for each of these, `prompts_s` (making prompts) and `validation_s`.
     """
     rows: dict[int, dict[str, Any]] = {}
     for entry in stages:

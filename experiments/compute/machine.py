@@ -1,4 +1,4 @@
-"""Which machine made a result, and why another one's values may differ from it."""
+"""The machine that made a result, and why another machine's values may differ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from experiments.compute.raw_result import RawResult
 
 
 def processor() -> str:
-    """The processor's model; its kind where the system does not tell."""
+    """The processor's model, or its architecture if the system does not tell the model."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
@@ -20,17 +20,17 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What a result says of its machine: processor, the vector instructions that torch uses, cores."""
+    """The machine's facts for a result: processor, the vector instructions that torch uses, cores."""
     import torch
 
     return {"cpu": processor(), "vectors": torch.backends.cpu.get_cpu_capability(), "cores": os.cpu_count()}
 
 
 def why_results_differ(pairs: Sequence[tuple[RawResult, RawResult]], outside: bool) -> list[str]:
-    """Lines to print below results (this machine's, the committed one) that are not equal: what it means, and whose.
+    """Lines that explain unequal pairs (this machine's result, the committed one) and name both machines.
 
-    outside: whether some of them are not even consistent. The committed results of before processors were recorded
-    say `x86_64` alone.
+    outside: whether some pairs are not even consistent. Committed results from before processors were recorded say only
+    `x86_64`.
     """
     mine, theirs = ({machine_text(side["timing"]["machine"]) for side in sides} for sides in zip(*pairs, strict=True))
     meaning = [
@@ -51,16 +51,16 @@ def why_results_differ(pairs: Sequence[tuple[RawResult, RawResult]], outside: bo
 
 
 def machine_text(facts: dict[str, Any]) -> str:
-    """`AMD EPYC (AVX2), 2 cores`, as far as a result says it."""
+    """`AMD EPYC (AVX2), 2 cores`, as far as the result has these facts."""
     vectors = f" ({facts['vectors']})" if "vectors" in facts else ""
     return f"{facts['cpu']}{vectors}, {facts['cores']} cores"
 
 
 def _packages(pairs: Sequence[tuple[RawResult, RawResult]]) -> str:
-    unlike = {
-        f"{name} {theirs['packages'].get(name)} there, {version} here"
-        for mine, theirs in pairs
-        for name, version in mine["packages"].items()
-        if theirs["packages"].get(name) != version
-    }
+    unlike = set()
+    for mine, theirs in pairs:
+        for name, version in mine["packages"].items():
+            there = theirs["packages"].get(name)
+            if there != version:
+                unlike.add(f"{name} {there} there, {version} here")
     return f"{'; '.join(sorted(unlike))} (that alone can change values)" if unlike else "the same"

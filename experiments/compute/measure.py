@@ -1,7 +1,7 @@
-"""What is measured of a policy: its answers, their win score against the baseline (Eq. 7) and, in the sandbox, gold.
+"""Measures a policy: its answers, their win score against the baseline (Eq. 7) and, in the sandbox, gold.
 
-Answers are an artefact of the policy's content; judge replies lie in a directory of their own, because they may have
-cost money. Both are made once, whoever asks.
+Answers are cached by the policy's content. Judge replies have a directory of their own, because they may have cost
+money. Both are made once, whichever arm needs them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def alpaca_eval(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]
 
 
 def quality(model: str, config: RunConfig, work_dir: Path) -> dict[str, Any]:
-    """Gold of each answer to the evaluation prompts and its mean, in a world that has gold; nothing elsewhere."""
+    """Gold of each answer to the evaluation prompts, and its mean. Empty in a world without gold."""
     if config.evaluation.judge.name == "instructions":
         return _instructions_quality(answers_of(model, config, work_dir), config.evaluation.judge.model)
     if not config.sandbox:

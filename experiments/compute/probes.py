@@ -102,9 +102,9 @@ def redraw(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, An
 
 
 def seconds(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
-    """The same run once more from nothing, for the clock: its ledger is what a raw result's `timing` holds.
+    """Repeats the run from the start to time it. Its ledger is the raw result's `timing`.
 
-    Raises UserError where the second run does not end in the first one's policy.
+    Raises UserError if the second run ends in another policy than the first.
     """
     with tempfile.TemporaryDirectory() as folder:
         again = run_optune(config, Path(folder) / "run", Path(folder) / "stages")
@@ -116,15 +116,15 @@ def seconds(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, A
 
 
 def clock(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
-    """`seconds`, once more: for arms that are compared with each other by time, and so are timed on the same day."""
+    """`seconds` under another name, for arms that are compared by time and so are timed on the same day."""
     return seconds(config, result, work_dir)
 
 
 def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
     """Reward and gold of every training prompt's responses in the first and the last iteration, sandbox only.
 
-    Nothing is sampled anew: the arm must regenerate every prompt. `families`: (n_prompts,); `reward`, `gold`: a list of
-    (n_prompts,) per response index, in the order of the prompts.
+    The run's own responses are used, so its arm must regenerate every prompt. `families`: (n_prompts,); `reward`,
+    `gold`: for each response index a list of (n_prompts,), in the order of the prompts.
     """
     stages = {(e["iteration"], e["stage"]): Path(e["path"]) for e in result.stages}
     prompts = load_prompts(stages[0, "prompts"] / "prompts.parquet")
@@ -132,11 +132,11 @@ def improvability(config: RunConfig, result: RunResult, work_dir: Path) -> dict[
     iterations = []
     for t in (0, last):
         rows = {(r.prompt_id, r.index): r for r in read_responses(stages[t, "score"] / "history.parquet")}
-        by_index = [[rows[p.prompt_id, index] for p in prompts] for index in range(config.generation.n)]
-        reward = [[round(response.reward, 4) for response in responses] for responses in by_index]
-        quality = [
-            [round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)] for responses in by_index
-        ]
+        reward, quality = [], []
+        for index in range(config.generation.n):
+            responses = [rows[prompt.prompt_id, index] for prompt in prompts]
+            reward.append([round(response.reward, 4) for response in responses])
+            quality.append([round(gold(p.text, r.text), 3) for p, r in zip(prompts, responses, strict=True)])
         iterations.append({"iteration": t, "reward": reward, "gold": quality})
     return {"families": [p.category for p in prompts], "iterations": iterations}
 
@@ -145,8 +145,8 @@ def gain_by_half(first: list[float], second: list[float], after: list[float]) ->
     """Mean gain of the top and the bottom half of prompts. Arguments: (n,) preferred rewards, prompt by prompt.
 
     `shared_sample` (the paper): ranked by the draw from which the gain is measured. `independent_sample`: ranked by
-    another draw of the same policy. `no_training`: ranked by the first draw, gain to the second draw of the same
-    policy: all of it is regression to the mean.
+    another draw of the same policy. `no_training`: ranked by the first draw, with the gain to the second draw of the
+    same policy, so that all of it is regression to the mean.
     """
     before, redrawn, now = (np.asarray(values) for values in (first, second, after))
     return {

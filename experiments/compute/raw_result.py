@@ -1,4 +1,4 @@
-"""What stands in a raw result, `results/<preset>/raw/<arm>/seed<k>.json`: the evidence of one arm with one seed."""
+"""The fields of a raw result, `results/<preset>/raw/<arm>/seed<k>.json`: the evidence of one arm with one seed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NotRequired, TypedDict
 
 
 class Quality(TypedDict, total=False):
-    """How good a policy's answers to the evaluation prompts are, where the world knows it."""
+    """The quality of a policy's answers to the evaluation prompts, in a world that has gold."""
 
     gold_mean: float
     gold: list[float]  # (prompts,)
 
 
 class Iteration(Quality):
-    """The policy after one iteration, and what its stages counted. Arms that measure the ends alone have less."""
+    """The policy after one iteration, and its stages' counts. Arms with `ends_only` lack the middle iterations."""
 
     iteration: int
     stages: dict[str, dict[str, Any]]  # stage -> its counts
@@ -28,7 +28,7 @@ class Iteration(Quality):
 
 
 class LedgerRow(TypedDict):
-    """Seconds and tokens of one iteration; further phases and kinds of tokens stand beside these."""
+    """Seconds and tokens of one iteration. Recipes may add further phases and kinds of tokens."""
 
     iteration: int
     generation_s: float
@@ -38,14 +38,14 @@ class LedgerRow(TypedDict):
 
 
 class Timing(TypedDict):
-    """Wall-clock and the machine: outside every equality."""
+    """Wall-clock times and the machine. They are left out of every comparison for equality."""
 
     ledger: list[LedgerRow]
     machine: dict[str, Any]
 
 
 class RawResult(TypedDict):
-    """One arm with one seed. Arms with a probe have what it returns in the place of `baseline` and `iterations`."""
+    """One arm with one seed. Arms with a probe have its result instead of `baseline` and `iterations`."""
 
     preset: str
     config: dict[str, Any]

@@ -1,7 +1,7 @@
-"""Raw results: one file per arm and seed, written once, and what may be read from them.
+"""Raw results: one file per arm and seed, which is written once; reading them, and comparing with them.
 
-`results/<preset>/raw/<arm>/seed<k>.json` is the evidence; it is committed as it finishes and never overwritten. What a
-machine computes itself lies in `runs/computed/<settings>/<preset>/raw` and is compared with it.
+`results/<preset>/raw/<arm>/seed<k>.json` is the evidence. It is committed when it is finished and never overwritten.
+This machine's own results are in `runs/computed/<settings>/<preset>/raw` and are compared with the committed ones.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ def raw_path(base: Path, preset: str, arm: str, seed: int) -> Path:
 
 
 def facts(result: RawResult) -> dict[str, Any]:
-    """A raw result without its wall-clock: what must be equal for a result to count as reproduced."""
+    """A raw result without wall-clock times. Another result reproduces it if these facts are equal."""
     return {name: value for name, value in {**result, **recorded_settings(result)}.items() if name != "timing"}
 
 
 def recorded_settings(result: RawResult) -> dict[str, Any]:
-    """What two results must share to be compared at all.
+    """The settings that two results must share to be comparable.
 
-    An option that did not exist yet when a result was made has its default, which keeps what was done before.
+    Options that are newer than a result count with their default, under which a run does what it did before.
     """
     config = RunConfig.model_validate(result["config"]).model_dump()
     packaged = {"packaged_models": result["packaged_models"]} if "packaged_models" in result else {}
@@ -44,7 +44,7 @@ def recorded_settings(result: RawResult) -> dict[str, Any]:
 
 
 def publish(result: RawResult, results: Path) -> str:
-    """Write a raw result where none is; else say whether it reproduces the one that is there.
+    """Write a raw result if there is none; else return whether it reproduces the existing one.
 
     Returns `new`, `reproduced`, or `differs (...)`. Raises UserError where the committed one is of another sandbox or
     configuration: such results are never mixed.
@@ -71,7 +71,7 @@ def publish(result: RawResult, results: Path) -> str:
 
 
 def committed_results(results: Path, preset: str, arm: str, new: Collection[tuple[str, int]] = ()) -> list[RawResult]:
-    """All raw results of an arm, but for those of `new` (arm, seed), which this machine has only just written."""
+    """All raw results of an arm except those in `new` (arm, seed), which this machine has just written."""
     results_there = [read_json(path) for path in sorted(raw_path(results, preset, arm, 0).parent.glob("seed*.json"))]
     return [raw for raw in results_there if (arm, raw["seed"]) not in new]
 
@@ -92,22 +92,25 @@ def read_raw(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int])
     by_arm: dict[str, dict[int, RawResult]] = {}
     for arm in arms:
         files = sorted((base / preset / "raw" / arm.name).glob("seed*.json"))
-        by_arm[arm.name] = {result["seed"]: result for result in (_read(f, f.stat().st_mtime_ns) for f in files)}
+        results = [_read(file, file.stat().st_mtime_ns) for file in files]
+        by_arm[arm.name] = {result["seed"]: result for result in results}
     shared = set.intersection(*(set(by_seed) for by_seed in by_arm.values()))
     chosen = sorted(shared & set(seeds))
     if not chosen:
         raise UserError(
             f"No seed in {base / preset / 'raw'} has a result for every arm; run the figure's target first."
         )
-    varied = {name for arm in arms for name in varied_by(arm, preset)}
-    made_with = {canonical_json(_shared_settings(by_arm[arm.name][s], varied)) for arm in arms for s in chosen}
+    varied = set().union(*(varied_by(arm, preset) for arm in arms))
+    made_with = set()
+    for arm in arms:
+        made_with |= {canonical_json(_shared_settings(by_arm[arm.name][seed], varied)) for seed in chosen}
     if len(made_with) > 1:
         raise UserError(f"{base / preset / 'raw'} mixes results of other sandboxes or settings; remove the old ones.")
     return {arm: [by_seed[seed] for seed in chosen] for arm, by_seed in by_arm.items()}
 
 
 def read_by_seeds(base: Path, preset: str, arms: Sequence[Arm], seeds: Sequence[int]) -> Raw:
-    """`read_raw` of arms that may be run on unlike seeds: those for the same seeds are read together."""
+    """`read_raw` of arms that may be run on different seeds. Arms with the same seeds are read together."""
     groups: dict[tuple[int, ...], list[Arm]] = {}
     for arm in arms:
         groups.setdefault(arm.seeds, []).append(arm)
@@ -126,7 +129,7 @@ def _read(path: Path, _: int) -> RawResult:
 def varied_by(arm: Arm, preset: str) -> set[str]:
     """The options that an arm sets on purpose: its own and its recipe's, as `section.option`.
 
-    Of a section that the preset does without it is the section.
+    If the preset has no such section, the whole section is listed.
     """
     options_set = {name for name, _ in arm.overrides}
     if arm.recipe:
@@ -151,7 +154,7 @@ def _shared_settings(result: RawResult, varied: set[str]) -> dict[str, Any]:
 
 
 def builds(results: Iterable[RawResult]) -> list[tuple[int, list[list[str]]]]:
-    """Each seed of each world, with the arms of each build of its baseline that they rest on; two machines make two."""
+    """For each seed of each world, the arms of each build of its baseline. Two machines make two builds."""
     by_world: dict[tuple[int, str], dict[str, list[str]]] = {}
     for raw in results:
         if raw.get("baseline", {}).get("gold"):
@@ -161,7 +164,7 @@ def builds(results: Iterable[RawResult]) -> list[tuple[int, list[list[str]]]]:
 
 
 def mixed_builds(by_seed: Iterable[tuple[int, list[list[str]]]]) -> list[str]:
-    """Seeds whose results rest on more than one build: no pairs to compare."""
+    """Seeds with results of more than one build, whose arms are no pairs to compare."""
     return [
         f"seed {seed}: {' / '.join(f'{len(arms)} arms such as {min(arms)}' for arms in of)}"
         for seed, of in by_seed

@@ -1,7 +1,7 @@
 """Compute arms: every (arm, seed) of a figure in worker processes, and compare with the committed evidence.
 
-Each worker runs the loop on its own thread count (`threads` of the preset), so that the digits don't depend on how
-many run at once. Stopped at any moment and started again, it makes only what is missing.
+Each worker uses the preset's number of `threads`, so that the last digits do not depend on how many workers run at
+once. After a stop at any moment, the next start computes only what is missing.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def run_arm(setting: Setting, arm: Arm, seed: int, tick: Any = None) -> None:
 
 
 def _measured(arm: Arm, config: RunConfig, result: Any, work_dir: Path, tick: Any) -> dict[str, Any]:
-    """What is measured of a finished run: the baseline and every iteration's policy, or what the arm's probe gives."""
+    """Measures a finished run: the baseline and every iteration's policy, or the arm's probe instead."""
     from experiments.compute.measure import measure, quality
 
     last = len(result.policies) - 1
@@ -121,7 +121,7 @@ def _work(task: Task) -> None:
 
 
 def _run_all(tasks: Sequence[Task]) -> None:
-    """Run tasks in as many workers as there are cores, whatever they are for."""
+    """Run tasks of any kind in as many workers as there are cores."""
     if not tasks:
         return
     policies = sum(setting.arm_config(arm, seed).iterations + 1 for setting, arm, seed in tasks)

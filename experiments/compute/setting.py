@@ -1,4 +1,4 @@
-"""A preset as experiments use it: loaded once, it hands out every arm's configuration and says where results lie."""
+"""A preset for experiments: loaded once; it gives each arm's configuration and the folders of results."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ class Setting:
 
     @cached_property
     def base(self) -> Path:
-        """Where this machine's results are put: other settings, sandboxes or packages lie in another folder."""
+        """The folder of this machine's results. Other settings, sandboxes or packages get another folder."""
         made_with = (self.config.model_dump(), world(self.config), VERSIONS, package_versions())
         return self.runs / "computed" / stable_hash(*made_with)[:12]
 
     @property
     def work_dir(self) -> Path:
-        """Where stages, answers and judges' replies of all its arms lie."""
+        """The folder of all arms' stages, answers and judges' replies."""
         return self.runs / self.preset
 
     def committed(self, arm: str, seed: int) -> Path:
-        """The committed raw result of an arm and seed, there or not."""
+        """The path of the committed raw result of an arm and seed, whether or not it exists."""
         return raw_path(RESULTS, self.preset, arm, seed)
 
     def computed(self, arm: str, seed: int) -> Path:
-        """This machine's raw result of an arm and seed, there or not."""
+        """The path of this machine's raw result of an arm and seed, whether or not it exists."""
         return raw_path(self.base, self.preset, arm, seed)
 
     def run_dir(self, arm: str, seed: int) -> Path:
@@ -96,7 +96,7 @@ class Setting:
 
 
 def world(config: RunConfig) -> dict[str, Any] | None:
-    """What a result in the sandbox was made with: the language, how its models are built, and the judge."""
+    """The sandbox that a result was made with: the language, the recipe of its models, and the judge."""
     if not config.sandbox:
         return None
     from eval.judges import judge_of
@@ -113,7 +113,7 @@ def world(config: RunConfig) -> dict[str, Any] | None:
 
 
 def made_with(config: RunConfig) -> dict[str, Any]:
-    """What two results must share to be compared at all."""
+    """The settings that two results must share to be comparable."""
     facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
     made = {"preset": config.preset, "config": facts, "sandbox": world(config)}
     if config.evaluation and config.evaluation.judge.name == "instructions":

@@ -37,7 +37,7 @@ GRID = {
 
 
 def shares(contests: Sequence[Contest], golds: Sequence[tuple[float, float]], noise: JudgeNoise) -> dict[str, Any]:
-    """What a judge with this noise would show on these prompts: the four shares, and counts."""
+    """The four shares, and counts, that a judge with this noise has on these prompts."""
     verdicts = []
     for contest, (test, base) in zip(contests, golds, strict=True):
         ab = rate(noise, (contest.instruction, contest.answer, contest.baseline), test, base)

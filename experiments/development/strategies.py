@@ -43,8 +43,14 @@ def summary(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Per strategy and measure, values at iterations 1 to the last, seed by seed, and their means; and the best one."""
     strategies: dict[str, Any] = {}
     for strategy, of_seeds in results.items():
-        by_seed = {m: [[p[m] for p in result["iterations"][1:]] for result in of_seeds] for m in MEASURES}
-        means = {m: [round(fmean(values), 4) for values in zip(*rows, strict=True)] for m, rows in by_seed.items()}
+        by_seed: dict[str, list[list[float]]] = {}
+        means: dict[str, list[float]] = {}
+        for measure in MEASURES:
+            rows = []
+            for result in of_seeds:
+                rows.append([point[measure] for point in result["iterations"][1:]])
+            by_seed[measure] = rows
+            means[measure] = [round(fmean(values), 4) for values in zip(*rows, strict=True)]
         strategies[strategy] = {"mean": means, "by_seed": by_seed}
     best = max((s for s in strategies if s in FURTHER), key=lambda s: strategies[s]["mean"]["gold_mean"][-1])
     return {"strategies": strategies, "best": best}

@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -55,9 +56,10 @@ def means(results: Sequence[Result], measure: str) -> list[float]:
 
 def reached(arm_means: dict[str, list[float]], full_means: dict[str, list[float]]) -> int | None:
     """The first iteration at which an arm is where ratio 1 ends, in both outcomes; None if it never is."""
-    points = range(len(arm_means[MEASURES[0]]))
-    there = (t for t in points if all(arm_means[m][t] >= full_means[m][-1] for m in MEASURES))
-    return next(there, None)
+    for t in range(len(arm_means[MEASURES[0]])):
+        if all(arm_means[measure][t] >= full_means[measure][-1] for measure in MEASURES):
+            return t
+    return None
 
 
 def by_measure(results: Sequence[Result]) -> dict[str, list[float]]:
@@ -68,27 +70,35 @@ def by_measure(results: Sequence[Result]) -> dict[str, list[float]]:
 def published_costs(full: Sequence[Result]) -> dict[str, float]:
     """`unit_costs` at which ratio 1's phases have the shares of the paper's Table 1, where generation is most of it."""
     shares = read_json(RESULTS / "published" / "table1.json")["shares"]
-    points = [point["stages"] for result in full for point in result["iterations"]]
-    return {
-        phase: shares[phase.removesuffix("_s")] / sum(point[stage][count] for point in points)
-        for phase, (stage, count) in PHASES.items()
-    }
+    work = work_of(full)
+    return {phase: shares[phase.removesuffix("_s")] / work[phase] for phase in PHASES}
 
 
 def unit_costs(full: Sequence[Result]) -> dict[str, float]:
     """Of each phase of ratio 1's runs, seconds per token sampled, response scored and pair trained."""
-    ledgers = [entry for result in full for entry in result["timing"]["ledger"]]
-    points = [point["stages"] for result in full for point in result["iterations"]]
-    return {
-        phase: sum(entry[phase] for entry in ledgers) / sum(point[stage][count] for point in points)
-        for phase, (stage, count) in PHASES.items()
-    }
+    ledger = list(chain.from_iterable(result["timing"]["ledger"] for result in full))
+    work = work_of(full)
+    costs = {}
+    for phase in PHASES:
+        costs[phase] = sum(entry[phase] for entry in ledger) / work[phase]
+    return costs
+
+
+def work_of(results: Sequence[Result]) -> dict[str, int]:
+    """By phase, the tokens sampled, responses scored and pairs trained in all iterations of all results."""
+    points = list(chain.from_iterable(result["iterations"] for result in results))
+    work = {}
+    for phase, (stage, count) in PHASES.items():
+        work[phase] = sum(point["stages"][stage][count] for point in points)
+    return work
 
 
 def predicted(results: Sequence[Result], costs: dict[str, float], last: int) -> float:
     """Mean seconds over seeds of the iterations 0 to `last` at these costs."""
-    points = [point["stages"] for result in results for point in result["iterations"][: last + 1]]
-    spent = (costs[phase] * point[stage][count] for point in points for phase, (stage, count) in PHASES.items())
+    spent = []
+    for result in results:
+        for point in result["iterations"][: last + 1]:
+            spent += [costs[phase] * point["stages"][stage][count] for phase, (stage, count) in PHASES.items()]
     return sum(spent) / len(results)
 
 
@@ -159,11 +169,11 @@ def on_report_seeds(base: Path, preset: str) -> dict[str, Any]:
     there = reached(mine, full)
     last = len(mine["win_score"]) - 1 if there is None else there
     mine_timed, full_timed = (on_the_clock(raw, member) for member in (CHOSEN, FULL))
-    times = {
-        name: [_seconds(a, first, last) / _seconds(b, first) for a, b in zip(mine_timed, full_timed, strict=True)]
-        for name, first in (("time", 0), ("iteration_0_apart", 1))
-    }
-    ledgers = [entry for result in full_timed for entry in result["timing"]["ledger"][1:]]
+    clocked = list(zip(mine_timed, full_timed, strict=True))
+    times = {}
+    for name, first in (("time", 0), ("iteration_0_apart", 1)):
+        times[name] = [_seconds(a, first, last) / _seconds(b, first) for a, b in clocked]
+    ledgers = list(chain.from_iterable(result["timing"]["ledger"][1:] for result in full_timed))
     training = sum(entry["training_s"] for entry in ledgers) / sum(map(seconds_of, ledgers))
     costs, end = published_costs(raw[FULL.name]), len(full["win_score"]) - 1
     ahead = {measure: mine[measure][-1] - full[measure][-1] for measure in MEASURES}

@@ -1,4 +1,4 @@
-"""What every figure and table is, and the one way from arms to a picture: compute, collect, write, draw, tell.
+"""The class of every figure and table, and its way from arms to a picture: compute, collect, write, draw, print.
 
 A script defines a `Figure`; its name stands in `registry.py` alone. `collect` turns raw results into the data file
 `results/<preset>/<name>.json`; `draw` and `lines` read that data and nothing else.
@@ -27,7 +27,7 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a figure is collected from: raw results by arm, in order of seeds, and where the preset's results lie."""
+    """The input of `collect`: raw results by arm, in order of seeds, and the folder of the preset's results."""
 
     raw: Raw
     setting: Setting
@@ -81,7 +81,7 @@ def main(figure: Figure, arguments: list[str] | None = None) -> int:
 
 
 def make(figure: Figure, setting: Setting, seeds: Sequence[int], draw_only: bool = False) -> None:
-    """The figure of the committed results; of a trial, or of a machine whose values differ, that one's own as well."""
+    """Make the figure of the committed results. A trial, or a machine with other values, gets its own figure, too."""
     if not set(seeds) <= set(REPORT_SEEDS) and not draw_only:
         raise UserError(f"Arms are compared on the report seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]} alone.")
     outcome = {} if draw_only or not figure.arms else compute(setting, figure.arms, seeds)
@@ -96,7 +96,7 @@ def make(figure: Figure, setting: Setting, seeds: Sequence[int], draw_only: bool
 
 
 def provenance(name: str, preset: str, raw: Raw) -> Data:
-    """What every data file says of itself: figure, preset, seeds, builds, world and the command that makes it."""
+    """The provenance in every data file: figure, preset, seeds, builds, world and the command that makes it."""
     told: Data = {"figure": name, "preset": preset}
     if raw:
         results = next(iter(raw.values()))
@@ -142,6 +142,11 @@ def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:
 def over_seeds(results: Sequence[RawResult], iteration: int, measure: str) -> dict[str, float | None] | None:
     """`interval` of one measure at one iteration."""
     return interval([result["iterations"][iteration].get(measure) for result in results])
+
+
+def at_iteration(results: Sequence[RawResult], iteration: int, measures: Sequence[str]) -> Data:
+    """`over_seeds` of each measure at one iteration."""
+    return {measure: over_seeds(results, iteration, measure) for measure in measures}
 
 
 def shown(estimate: dict[str, float | None] | None, digits: int = 1) -> str:

@@ -56,7 +56,8 @@ def collect(evidence: Evidence) -> Data:
 
 def gains(halves: Sequence[dict[str, float]]) -> Data:
     """Over seeds: gain of each half, bottom minus top, and the top half's share of the total or why it has none."""
-    top, bottom = (np.array([half[name] for half in halves]) for name in ("top", "bottom"))
+    top = np.array([half["top"] for half in halves])
+    bottom = np.array([half["bottom"] for half in halves])
     by_half = {
         "top": interval(top.tolist()),
         "bottom": interval(bottom.tolist()),
@@ -71,13 +72,15 @@ def gains(halves: Sequence[dict[str, float]]) -> Data:
 
 def regression_share(halves: Sequence[dict[str, dict[str, float]]]) -> Data:
     """The halves' gap without training in percent of the paper's gap, or why that says nothing."""
-    without, shared = (
-        np.array([half[ranking]["bottom"] - half[ranking]["top"] for half in halves])
-        for ranking in ("no_training", "shared_sample")
-    )
+    without, shared = _gap(halves, "no_training"), _gap(halves, "shared_sample")
     if shared.mean() <= 0 or not _differs_from_zero(shared):
         return {"share": None, "no_share_because": "the bottom half does not gain more than the top half"}
     return {"share": percentage(without, shared)}
+
+
+def _gap(halves: Sequence[dict[str, dict[str, float]]], ranking: str) -> np.ndarray:
+    """(n_seeds,): the bottom half's gain minus the top half's."""
+    return np.array([half[ranking]["bottom"] - half[ranking]["top"] for half in halves])
 
 
 def percentage(part: ArrayLike, whole: ArrayLike) -> dict[str, float | None]:

@@ -19,7 +19,7 @@ import numpy as np
 from experiments.claims.contrasts import SPEEDUPS, on_the_clock, seconds_of, speedup, timed
 from experiments.compute.arms import RATIOS, arm, loss_arms
 from experiments.compute.raw_result import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
+from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, interval, preview, shown
 from experiments.paper.table1_time_shares import time_share
 
 SHOWN = loss_arms("wdpo")
@@ -37,16 +37,16 @@ def collect(evidence: Evidence) -> Data:
     clocked = {member.name: on_the_clock(raw, member) for member in SHOWN}
     data: Data = {}
     data["engine"] = raw[FULL][0]["config"]["generation"]["engine"]
-    data["arms"] = {
-        name: [point(results, t) for t in range(len(results[0]["iterations"]))] for name, results in clocked.items()
-    }
+    data["arms"] = {}
+    for name, results in clocked.items():
+        data["arms"][name] = [point(results, t) for t in range(len(results[0]["iterations"]))]
     data["speedups"] = {str(ratio): speedups({**raw, **clocked}, ratio) for ratio in RATIOS}
     return data
 
 
 def point(results: Sequence[dict[str, Any]], t: int) -> Data:
     """Outcomes after iteration t, and the cost until then, without and with iteration 0."""
-    values = {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
+    values = {"iteration": t, **at_iteration(results, t, ("win_score", "gold_mean"))}
     for cost in COSTS:
         values[cost] = interval([spent(result, cost, t) for result in results])
         values[f"{cost}_from_iteration_0"] = interval([spent(result, cost, t, first=0) for result in results])
@@ -67,9 +67,8 @@ def speedups(raw: Raw, ratio: float) -> Data:
     """
     reduced, last = raw[arm("wdpo", "lowest_reward", ratio).name], len(raw[FULL][0]["iterations"]) - 1
     tokens = [spent(a, "tokens", last) / spent(b, "tokens", last) for a, b in zip(raw[FULL], reduced, strict=True)]
-    generation, rewarding = (
-        np.array([time_share(result, phase) for result in raw[FULL]]) for phase in ("generation_s", "rewarding_s")
-    )
+    generation = np.array([time_share(result, "generation_s") for result in raw[FULL]])
+    rewarding = np.array([time_share(result, "rewarding_s") for result in raw[FULL]])
     return {
         "measured": interval(speedup(raw, ratio).tolist()),
         "predicted": interval((1 / (1 - generation * (1 - ratio))).tolist()),

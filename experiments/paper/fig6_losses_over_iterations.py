@@ -9,6 +9,7 @@ weighting pairs by their reward gap. Seeds differ more than losses do, so the lo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,10 @@ from experiments.claims.contrasts import outcome
 from experiments.claims.rules import OUTCOMES
 from experiments.compute.arms import RATIOS, arm, loss_arms
 from experiments.compute.raw_result import Raw
-from experiments.figures.figure import Data, Evidence, Figure, caption, interval, over_seeds, preview, shown
+from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, interval, preview, shown
 
 LOSSES = {"dpo": "DPO", "wdpo": "wDPO", "dpo_mean_weight": "DPO, wDPO's mean weight"}
-ARMS = tuple(member for loss in LOSSES for member in loss_arms(loss))
+ARMS = tuple(chain.from_iterable(map(loss_arms, LOSSES)))
 SWEEP = (*RATIOS, 1.0)
 
 
@@ -29,19 +30,21 @@ def collect(evidence: Evidence) -> Data:
     raw = evidence.raw
     data: Data = {}
     iterations = range(len(next(iter(raw.values()))[0]["iterations"]))
-    data["arms"] = {
-        name: [{"iteration": t, **{m: over_seeds(results, t, m) for m in OUTCOMES}} for t in iterations]
-        for name, results in raw.items()
-    }
-    data["leads"] = {
-        str(ratio): {
-            rival: [{"iteration": t, **{m: lead(raw, ratio, rival, m, t) for m in OUTCOMES}} for t in iterations]
-            for rival in LOSSES
-            if rival != "wdpo"
-        }
-        for ratio in SWEEP
-    }
+    data["arms"] = {}
+    for name, results in raw.items():
+        data["arms"][name] = [{"iteration": t, **at_iteration(results, t, OUTCOMES)} for t in iterations]
+    data["leads"] = {}
+    for ratio in SWEEP:
+        rivals = {}
+        for rival in LOSSES:
+            if rival != "wdpo":
+                rivals[rival] = [{"iteration": t, **_leads(raw, ratio, rival, t)} for t in iterations]
+        data["leads"][str(ratio)] = rivals
     return data
+
+
+def _leads(raw: Raw, ratio: float, rival: str, t: int) -> Data:
+    return {measure: lead(raw, ratio, rival, measure, t) for measure in OUTCOMES}
 
 
 def arm_name(loss: str, ratio: float) -> str:

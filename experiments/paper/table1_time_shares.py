@@ -32,10 +32,9 @@ def collect(evidence: Evidence) -> Data:
     data["engine"] = results[0]["config"]["generation"]["engine"]
     data["machines"] = sorted({_machine(result) for results in clocked.values() for result in results})
     data["paper"] = read_json(ROOT / "results" / "published" / "table1.json")["shares"]
-    data["arms"] = {
-        name: {counted: shares_over_seeds(results, first) for counted, first in COUNTED.items()}
-        for name, results in clocked.items()
-    }
+    data["arms"] = {}
+    for name, results in clocked.items():
+        data["arms"][name] = {counted: shares_over_seeds(results, first) for counted, first in COUNTED.items()}
     return data
 
 
@@ -47,7 +46,10 @@ def time_share(result: dict[str, Any], phase: str, first: int = 1) -> float:
 
 def shares_over_seeds(results: Sequence[dict[str, Any]], first: int) -> Data:
     """`interval` over seeds of each phase's share in percent."""
-    return {_said(phase): interval([100 * time_share(result, phase, first) for result in results]) for phase in PHASES}
+    shares = {}
+    for phase in PHASES:
+        shares[_said(phase)] = interval([100 * time_share(result, phase, first) for result in results])
+    return shares
 
 
 def _said(phase: str) -> str:

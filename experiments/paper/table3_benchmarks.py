@@ -47,17 +47,16 @@ def collect(evidence: Evidence) -> Data:
 
 def over_runs(runs: Sequence[dict[str, Any]]) -> Data:
     """`interval` over seeds (or builds) in percent, and the mean standard error from the items, per column."""
-    columns = {**{name: [run["columns"][name] for run in runs] for name in runs[0]["columns"]}}
-    columns["average"] = [run["average"] for run in runs]
-    return {
-        name: {
-            **interval([100 * score["value"] for score in scores]),
-            "standard_error": None
-            if any(score["stderr"] is None for score in scores)
-            else fmean(100 * score["stderr"] for score in scores),
-        }
-        for name, scores in columns.items()
-    }
+    columns = {}
+    for name in runs[0]["columns"]:
+        columns[name] = _over([run["columns"][name] for run in runs])
+    return {**columns, "average": _over([run["average"] for run in runs])}
+
+
+def _over(scores: Sequence[dict[str, Any]]) -> Data:
+    errors = [score["stderr"] for score in scores]
+    error = None if None in errors else fmean(100 * error for error in errors)
+    return {**interval([100 * score["value"] for score in scores]), "standard_error": error}
 
 
 def lines(data: Data) -> list[str]:

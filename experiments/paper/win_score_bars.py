@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from experiments.compute.arms import RATIOS, arm, ratio_arms
-from experiments.figures.figure import Data, Evidence, Figure, caption, over_seeds, preview, shown
+from experiments.compute.raw_result import RawResult
+from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, preview, shown
 
 LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
 BASELINE = 50  # the win score of an answer as good as the baseline's
@@ -30,14 +32,13 @@ def collect(loss: str, evidence: Evidence) -> Data:
     any_arm = next(iter(raw.values()))
     data: Data = {"loss": loss, "prompts": any_arm[0]["iterations"][0]["n"]}
     data["baseline_gold"] = [result["baseline"].get("gold_mean") for result in any_arm]
-    data["arms"] = {
-        arm_name: [
-            {"iteration": t, **{measure: over_seeds(results, t, measure) for measure in ("win_score", "gold_mean")}}
-            for t in range(len(results[0]["iterations"]))
-        ]
-        for arm_name, results in raw.items()
-    }
+    data["arms"] = {arm_name: _by_iteration(results) for arm_name, results in raw.items()}
     return data
+
+
+def _by_iteration(results: Sequence[RawResult]) -> list[Data]:
+    iterations = range(len(results[0]["iterations"]))
+    return [{"iteration": t, **at_iteration(results, t, ("win_score", "gold_mean"))} for t in iterations]
 
 
 def lines(data: Data) -> list[str]:
@@ -98,7 +99,9 @@ def draw(data: Data, path: Path) -> list[str]:
 
 
 def _limits(data: Data) -> tuple[float, float]:
-    points = [point["win_score"] for by_iteration in data["arms"].values() for point in by_iteration[1:]]
+    points = []
+    for by_iteration in data["arms"].values():
+        points += [point["win_score"] for point in by_iteration[1:]]
     lows = [p["low"] if p["low"] is not None else p["mean"] for p in points]
     highs = [p["high"] if p["high"] is not None else p["mean"] for p in points]
     span = max(highs) - min(lows) or 1

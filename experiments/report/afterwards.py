@@ -1,6 +1,6 @@
-"""What was added after the verdicts were known: numbers beside them, and classes shown in place of the rule's.
+"""What was added after the verdicts were known: further numbers, and classes shown instead of the rule's.
 
-No rule, claim or verdict changes here: `verdicts.json` holds what the rules say, and the report shows it beside. Every
+Rules, claims and verdicts stay as they are: `verdicts.json` has what the rules say, and the report shows both. Every
 number is computed from committed results.
 """
 
@@ -26,14 +26,14 @@ Row = dict[str, Any]
 
 
 def shown_verdict(row: Row) -> str:
-    """The class that is shown for a claim: the rule's, but for claims about the time of other machines."""
+    """The class shown for a claim: the rule's, except for claims about the time of other machines."""
     if row["claim"] in OF_ANOTHER_MACHINE and row["verdict"] in ("contradicted", "replicated"):
         return "not testable here"
     return row["verdict"]
 
 
 def reason(row: Row) -> str:
-    """Why another class than the rule's is shown; empty where it is the rule's."""
+    """Why the shown class is not the rule's; empty if it is."""
     if shown_verdict(row) == row["verdict"]:
         return ""
     return (
@@ -43,7 +43,7 @@ def reason(row: Row) -> str:
 
 
 def beside_baseline(row: Row, preset: str) -> str:
-    """What `none` does to the offline baseline, for the claims that online policies beat it; empty for others."""
+    """How `none` compares with the offline baseline, for claims that online policies beat it; empty for others."""
     loss = {"fig3-online-over-offline": "wdpo", "fig4-online-over-offline": "dpo"}.get(row["claim"])
     return f"so does never regenerating: win score {_told(over_none(preset, loss)['none'], 1)}" if loss else ""
 
@@ -72,39 +72,39 @@ def over_none(preset: str, loss: str, base: Path = RESULTS) -> dict[str, Any]:
     raw = read_raw(base, preset, arms, REPORT_SEEDS)
     none = of(raw, "win_score", loss, "none")
     full = of(raw, "win_score", loss, "all")
-    found = {
+    leads = {
         strategy: {ratio: of(raw, "win_score", loss, strategy, ratio) - none for ratio in RATIOS}
         for strategy in ("lowest_reward", "random")
     }
-    par = np.mean([found["lowest_reward"][ratio] for ratio in (0.5, 0.7)], axis=0) - (full - none)
-    return {"none": none - 50, "all": full - none, "par": par, **found}
+    par = np.mean([leads["lowest_reward"][ratio] for ratio in (0.5, 0.7)], axis=0) - (full - none)
+    return {"none": none - 50, "all": full - none, "par": par, **leads}
 
 
 def _beside_parity(preset: str, loss: str) -> Iterable[str]:
-    found = over_none(preset, loss)
-    margin = abs(float(found["all"].mean())) / 2
-    p = equivalence(found["par"], margin)
-    yield f"- {LOSSES[loss]}: the static control `none` beats the offline baseline, too, by {_told(found['none'])}."
-    yield f"  Ratio 1 gains {_told(found['all'])} over `none`."
+    leads = over_none(preset, loss)
+    margin = abs(float(leads["all"].mean())) / 2
+    p = equivalence(leads["par"], margin)
+    yield f"- {LOSSES[loss]}: the static control `none` beats the offline baseline, too, by {_told(leads['none'])}."
+    yield f"  Ratio 1 gains {_told(leads['all'])} over `none`."
     for strategy, name in (("lowest_reward", "OPTune"), ("random", "A random part")):
-        told = "; ".join(f"{ratio}: {_told(values)}" for ratio, values in found[strategy].items())
+        told = "; ".join(f"{ratio}: {_told(values)}" for ratio, values in leads[strategy].items())
         yield f"  {name} over `none`, by ratio: {told}."
     verdict = "still on a par" if p < 0.05 else "not shown to be on a par"
-    yield f"  OPTune at 0.5 and 0.7 minus ratio 1 is {_told(found['par'])}: with half of ratio 1's gain over `none` as"
+    yield f"  OPTune at 0.5 and 0.7 minus ratio 1 is {_told(leads['par'])}: with half of ratio 1's gain over `none` as"
     yield f"  the margin ({margin:.2f}), it is {verdict} (equivalence p {p:.2f})."
 
 
 def _told(values: np.ndarray, digits: int = 2) -> str:
     """`+1.65 [+0.12, +3.18]`."""
-    found = t_interval(values)
-    return f"{found.estimate:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}]"
+    interval = t_interval(values)
+    return f"{interval.estimate:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
 
 
 # --- the clock -------------------------------------------------------------------------------------------------------
 
 
 def predicted_speedup(share: float, ratio: float) -> float:
-    """How many times as fast a run is that generates for `ratio` of its prompts, where generation takes `share`."""
+    """The speedup of generating for `ratio` of the prompts, if generation takes `share` of the time."""
     return 1 / (1 - share * (1 - ratio))
 
 
@@ -125,10 +125,11 @@ def _clock(rows: dict[str, Row]) -> Iterable[str]:
 def oracle_over_reward(worlds: dict[str, Any]) -> dict[str, np.ndarray]:
     """By world: win score of the oracle's ranking minus that of the lowest reward's, shape (n_seeds,)."""
     leads = {name: world["over_random"] for name, world in worlds.items()}
-    return {
-        name: np.subtract(*(lead[strategy]["win_score"]["per_seed"] for strategy in ("lowest_gold", "lowest_reward")))
-        for name, lead in leads.items()
-    }
+    differences = {}
+    for name, lead in leads.items():
+        oracle, reward = (lead[strategy]["win_score"]["per_seed"] for strategy in ("lowest_gold", "lowest_reward"))
+        differences[name] = np.subtract(oracle, reward)
+    return differences
 
 
 def clear_leads(leads: dict[str, np.ndarray]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The numbers in the report's own words: each is read off the results, and none is typed by hand."""
+"""Fills the numbers into the report's prose. Each is read from the results; none is typed by hand."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ SUMMARY: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _caution(row: dict[str, Any]) -> str:
-    """What makes a parity verdict say little, and which class the rule gave where another one is shown.
+    """What weakens a parity verdict, and the rule's class if another one is shown.
 
     The tables are those of the tiny world.
     """

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import documents
+from experiments.claims.budgets import seconds as seconds_of_entry
 from experiments.claims.claims import CLAIMS, REAL_ONLY
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
@@ -85,8 +86,11 @@ def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
 
 def _evidence(base: Path, preset: str, claim: Claim, known: dict[str, Arm]) -> Raw:
     """The raw results that a claim reads; those for the clock may be of fewer seeds."""
-    parts = [[known[name] for name in names] for names in (claim.needs, claim.clocked) if names]
-    return {name: results for arms in parts for name, results in read_raw(base, preset, arms, REPORT_SEEDS).items()}
+    raw: Raw = {}
+    for names in (claim.needs, claim.clocked):
+        if names:
+            raw |= read_raw(base, preset, [known[name] for name in names], REPORT_SEEDS)
+    return raw
 
 
 # --- the text --------------------------------------------------------------------------------------------------------
@@ -132,7 +136,7 @@ def _prose(file: str) -> str:
 
 
 def _static_share(verdicts: Sequence[dict[str, Any]]) -> str:
-    """How little there is to win by regenerating, from the gates of the parity claims."""
+    """How little regenerating gains here, from the gates of the parity claims."""
     rows = {row["claim"]: row["outcomes"]["win_score"] for row in verdicts if "win_score" in row["outcomes"]}
     told = [
         f"{rows[key]['gate']['estimate']:.2f} points ({loss})"
@@ -171,10 +175,9 @@ def _verdict_table(rows: Sequence[dict[str, Any]], preset: str) -> Iterable[str]
     for row in rows:
         tests = row["outcomes"].items()
         told = "<br>".join(f"{OUTCOME_NAMES.get(name, name.replace('_', ' '))}: {_test(test)}" for name, test in tests)
-        checks = [
-            "<br>".join(_limits(test[check]) + _mark(test, test[check]) for _, test in tests)
-            for check in ("bootstrap", "builds")
-        ]
+        checks = []
+        for check in ("bootstrap", "builds"):
+            checks.append("<br>".join(_limits(test[check]) + _mark(test, test[check]) for _, test in tests))
         beside = beside_baseline(row, preset)
         notes = [row["note"], _gate_note(tests), reason(row), beside and f"Added afterwards: {beside}."]
         note = "".join(f"<br>*{said}*" for said in notes if said)
@@ -202,12 +205,12 @@ def _test(test: dict[str, Any]) -> str:
 
 
 def _mark(test: dict[str, Any], limits: Sequence[float] | None) -> str:
-    """A dagger where one of two intervals excludes 0 and the other one does not."""
+    """A dagger if one of the two intervals excludes 0 and the other does not."""
     return " †" if limits and (test["low"] * test["high"] > 0) != (limits[0] * limits[1] > 0) else ""
 
 
 def _gate_note(tests: Iterable[tuple[str, dict[str, Any]]]) -> str:
-    """What ratio 1 gains over never regenerating, on which the meaning of parity hangs."""
+    """What ratio 1 gains over never regenerating. Without such a gain, parity says little."""
     gates = [(name, test["gate"]) for name, test in tests if "gate" in test]
     if not gates:
         return ""
@@ -235,10 +238,10 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "## What this run could not settle\n"
     open_rows = [row for row in verdicts if row["verdict"] in ("inconclusive", "not testable here")]
     for row in open_rows:
-        found = "; ".join(
+        by_outcome = "; ".join(
             f"{OUTCOME_NAMES.get(name, name)} says *{test['verdict']}*" for name, test in row["outcomes"].items()
         )
-        yield f"- {row['statement']} **{row['verdict']}**: {found}."
+        yield f"- {row['statement']} **{row['verdict']}**: {by_outcome}."
     judged = {row["claim"] for row in verdicts}
     waiting = [claim for claim in CLAIMS if verdicts and claim.key not in judged]
     yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
@@ -247,10 +250,10 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
 
 def _paper_checks() -> Iterable[str]:
     path = RESULTS / "published" / "check.json"
-    found = read_json(path)
-    wrong = [check for check in found["checks"] if check["verdict"] == "inconsistent"]
+    checks = read_json(path)["checks"]
+    wrong = [check for check in checks if check["verdict"] == "inconsistent"]
     yield "## What does not add up in the paper\n"
-    yield f"{len(wrong)} of {len(found['checks'])} checks on its own numbers and formulas fail (`make check-paper`):\n"
+    yield f"{len(wrong)} of {len(checks)} checks on its own numbers and formulas fail (`make check-paper`):\n"
     yield "| where | published | recomputed | what it means |"
     yield "|---|---|---|---|"
     for check in wrong:
@@ -289,8 +292,8 @@ def _provenance(preset: str) -> Iterable[str]:
     if preset == "tiny":
         yield _prose("disclosure.md")
     raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
-    seconds = sum(sum(v for k, v in e.items() if k.endswith("_s")) for r in raw for e in r["timing"]["ledger"])
-    packages = Counter(", ".join(f"{k} {v}" for k, v in r["packages"].items()) for r in raw)
+    seconds = sum(seconds_of_entry(entry) for result in raw for entry in result["timing"]["ledger"])
+    packages = Counter(_versions(result["packages"]) for result in raw)
     yield f"- {len(raw)} raw results (`results/{preset}/raw`), seeds {sorted({r['seed'] for r in raw})}, builds "
     yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
     yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
@@ -305,8 +308,12 @@ def _provenance(preset: str) -> Iterable[str]:
     yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
 
 
+def _versions(packages: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
+
+
 def _machines(raw: Sequence[Raw]) -> Iterable[str]:
-    """What the results say of where they were made, and how many machines that must have been."""
+    """The machines that the results name, and whether there must have been more than one."""
     told = Counter(machine_text(one["timing"]["machine"]) for one in raw)
     yield f"- Machines: {'; '.join(f'{name} ({number} results)' for name, number in told.items())}."
     unnamed = sum("vectors" not in one["timing"]["machine"] for one in raw)
@@ -320,5 +327,5 @@ def _machines(raw: Sequence[Raw]) -> Iterable[str]:
 
 
 def _builds_of(claim: Claim, of: Sequence[Sequence[str]]) -> int:
-    """On how many of one seed's builds, given by their arms, the arms of a claim rest."""
+    """The number of builds of one seed, each given by its arms, that a claim's arms belong to."""
     return sum(not set(arms).isdisjoint(claim.needs) for arms in of)

@@ -9,6 +9,7 @@ the share of its row. Prompts whose responses are all equally long have no r and
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,11 @@ def collect(evidence: Evidence) -> Data:
     parts = np.array_split(order, ROWS)
     models = {}
     for model in MODELS:
-        r = np.array([np.nan if v is None else v for result in results for v in result[model]], dtype=float)
-        means = [float(np.mean([v for v in result[model] if v is not None])) for result in results]
+        # Of each prompt Pearson's r, NaN where there is none; (prompts of all builds,).
+        r = np.array(list(chain.from_iterable(result[model] for result in results)), dtype=float)
+        means = []
+        for result in results:
+            means.append(float(np.mean([value for value in result[model] if value is not None])))
         shares = [np.histogram(r[part], bins=COLUMNS, range=(-1, 1))[0] for part in parts]
         models[model] = {
             "mean_r": interval([round(mean, 6) for mean in means]),

@@ -31,7 +31,9 @@ CATEGORIES = {
     "counting": ("add", "count", "step"),
     "naming": ("choose", "describe", "list", "name", "opposite", "translate"),
 }
-CATEGORY_OF = {family: name for name, families in CATEGORIES.items() for family in families}
+CATEGORY_OF: dict[str, str] = {}
+for _name, _families in CATEGORIES.items():
+    CATEGORY_OF |= dict.fromkeys(_families, _name)
 HELD_OUT_PROMPTS, HELD_OUT_SEED = 1024, 4343  # of split `offline`, which no reward model has seen; of no build
 SAMPLED_PROMPTS, SAMPLES = 512, 16  # Fig. 3: the caption's 16 responses; the text's 2,000 prompts, fewer here
 LENGTH_SEED = 4344
@@ -105,10 +107,9 @@ def _by_probability(model: Path) -> Score:
 
 def _by_judge(config: RunConfig, work_dir: Path) -> Score:
     def score(rows: Sequence[Row], side: str) -> list[float]:
-        answers = {
-            name: [{"instruction": row["prompt"], "output": row[name], "generator": name} for row in rows]
-            for name in ("chosen", "rejected")
-        }
+        answers = {}
+        for name in ("chosen", "rejected"):
+            answers[name] = [{"instruction": row["prompt"], "output": row[name], "generator": name} for row in rows]
         judge = config.evaluation.judge.model_copy(update={"form": "choice"})
         folder = work_dir / "judge" / "preferences" / stable_hash(answers, judge.model_dump())[:20]
         win_score(answers["chosen"], answers["rejected"], judge_of(judge), folder, allow_empty=True)
@@ -127,9 +128,10 @@ def length_correlations(config: RunConfig, rewards: dict[str, Score]) -> dict[st
     asked = prompts("train", SAMPLED_PROMPTS)
     settings = config.sampling().model_copy(update={"n": SAMPLES, "temperatures": None, "top_p": 1.0})
     drawn = sample(config.policy.model, asked, settings, seed=LENGTH_SEED, iteration=0)
-    rows = [
-        {"prompt": p.text, "answer": drawn[i * SAMPLES + k].text} for i, p in enumerate(asked) for k in range(SAMPLES)
-    ]
+    rows = []
+    for i, prompt in enumerate(asked):
+        own = drawn[i * SAMPLES : (i + 1) * SAMPLES]
+        rows += [{"prompt": prompt.text, "answer": response.text} for response in own]
     lengths = np.array([len(row["answer"]) for row in rows], dtype=float).reshape(-1, SAMPLES)
     correlations: dict[str, Any] = {"mean_length": lengths.mean(axis=1).round(3).tolist()}
     for name, score in rewards.items():

@@ -42,11 +42,14 @@ def collect(evidence: Evidence) -> Data:
 
 
 def _shares(builds: Sequence[Data]) -> Data:
-    by_category = {
-        name: interval([100 * b["categories"][name]["agreed"] / b["categories"][name]["n"] for b in builds])
-        for name in CATEGORIES
-    }
-    return {**by_category, "all": interval([100 * b["agreed"] / b["n"] for b in builds])}
+    shares = {}
+    for name in CATEGORIES:
+        shares[name] = _percent([build["categories"][name] for build in builds])
+    return {**shares, "all": _percent(builds)}
+
+
+def _percent(counts: Sequence[Data]) -> Data:
+    return interval([100 * count["agreed"] / count["n"] for count in counts])
 
 
 def lines(data: Data) -> list[str]:

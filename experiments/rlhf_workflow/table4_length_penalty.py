@@ -30,22 +30,19 @@ DIGITS = {"length": 2, "kl": 3, "gold": 2}
 def collect(evidence: Evidence) -> Data:
     """Per row each column with its 95% t interval over seeds, and paired differences from the first row."""
     raw = evidence.raw
-    rows = {label: [_columns(result) for result in raw[member.name]] for label, member in ABLATION.items()}
-    ours = rows["ours"]
+    rows = {label: list(map(_columns, raw[member.name])) for label, member in ABLATION.items()}
     first = next(iter(raw.values()))
     return {
         "penalty": PENALTY,
         "rows": {
             "SFT policy": _over([_reference(result, "sft") for result in first]),
             "offline baseline": _over([_reference(result, "baseline") for result in first]),
-            **{label: _over(found) for label, found in rows.items()},
+            **{label: _over(seeds) for label, seeds in rows.items()},
         },
         "minus_ours": {
-            label: _over([{n: a[n] - b[n] for n in a} for a, b in zip(found, ours, strict=True)])
-            for label, found in rows.items()
-            if label != "ours"
+            label: _over(_differences(seeds, rows["ours"])) for label, seeds in rows.items() if label != "ours"
         },
-        "chosen": {label: [result["chosen"] for result in raw[member.name]] for label, member in ABLATION.items()},
+        "chosen": {label: _chosen(raw[member.name]) for label, member in ABLATION.items()},
         "paper": read_json(ROOT / "results" / "published" / "rlhf_workflow.json")["table4"],
     }
 
@@ -75,12 +72,29 @@ def _validation_tokens(result: dict[str, Any]) -> float:
     return result["response_length"][1::2][result["chosen"]]
 
 
-def _benchmarks(found: dict[str, Any]) -> dict[str, float]:
-    return {name: 100 * score["value"] for name, score in found["columns"].items()}
+def _benchmarks(measured: dict[str, Any]) -> dict[str, float]:
+    return {name: 100 * score["value"] for name, score in measured["columns"].items()}
+
+
+def _chosen(results: Sequence[dict[str, Any]]) -> list[int]:
+    """The round whose policy validation chose, by seed."""
+    return [result["chosen"] for result in results]
+
+
+def _differences(seeds: Sequence[dict[str, float]], ours: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+    """Each seed's columns minus those of the same seed's first row."""
+    differences = []
+    for columns, own in zip(seeds, ours, strict=True):
+        differences.append({name: columns[name] - own[name] for name in columns})
+    return differences
 
 
 def _over(seeds: Sequence[dict[str, float]]) -> Data:
-    return {name: interval([round(found[name], 6) for found in seeds]) for name in seeds[0]}
+    """Each column's mean over seeds with its interval."""
+    intervals = {}
+    for name in seeds[0]:
+        intervals[name] = interval([round(columns[name], 6) for columns in seeds])
+    return intervals
 
 
 def lines(data: Data) -> list[str]:
@@ -88,8 +102,8 @@ def lines(data: Data) -> list[str]:
     columns = list(data["rows"]["ours"])
     rows = [f"  {'':34s}" + "".join(f"{COLUMNS.get(name, name):22s}" for name in columns)]
     for part, prefix in (("rows", ""), ("minus_ours", "minus ours: ")):
-        for label, found in data[part].items():
-            cells = (shown(found.get(name), DIGITS.get(name, 1)) for name in columns)
+        for label, intervals in data[part].items():
+            cells = (shown(intervals.get(name), DIGITS.get(name, 1)) for name in columns)
             rows.append(f"  {prefix + label:34s}" + "".join(f"{cell:22s}" for cell in cells))
     rows.append(f"  {'the paper':34s}" + "".join(f"{name:18s}" for name in data["paper"]["columns"]))
     for label, values in data["paper"]["models"].items():

@@ -1,4 +1,4 @@
-"""Whether raw results hold what they say: `make audit`, and `make audit RUN_DIR=...` for one run of the loop.
+"""Checks that raw results are consistent: `make audit`, and `make audit RUN_DIR=...` for one run of the loop.
 
     python -m experiments.robustness.audit --preset tiny            # every committed raw result, against itself
     python -m experiments.robustness.audit --preset tiny --runs     # and against the runs behind them on this machine
@@ -35,7 +35,7 @@ MEASURES = ("win_score", "win", "tie", "lose", "unparsed", "n", "verdicts", "gol
 
 
 def audit_raw(path: Path) -> list[str]:
-    """What does not hold inside one raw result file."""
+    """The contradictions inside one raw result file."""
     raw = read_object(path, "preset", "config", "arm", "seed")
     problems = [] if path == raw_path(path.parents[3], raw["preset"], raw["arm"], raw["seed"]) else ["lies elsewhere"]
     iterations = raw.get("iterations", [])
@@ -91,7 +91,7 @@ def _rows(where: str, stages: dict[str, dict[str, Any]], config: dict[str, Any])
 
 
 def audit_run_behind(path: Path) -> list[str] | None:
-    """What does not hold in this machine's run of a raw result, or is not what the result says; None without one."""
+    """The contradictions in this machine's run of a raw result, and with that result. None if there is no run."""
     from experiments.compute.measure import measure
 
     raw = read_json(path)

@@ -1,4 +1,4 @@
-"""Kills at random, and the same results: `make chaos`, or `python -m experiments.robustness.chaos --kills 50`.
+"""Kills runs at random and checks that results stay the same: `make chaos`.
 
 A trial is one arm of the nano preset from nothing: sandbox models are built, the loop runs, every policy is judged. It
 is killed with SIGKILL, started again, killed again (up to three times in a row, so also while it resumes), and then
@@ -42,7 +42,7 @@ FILE_EVENTS = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 @dataclass
 class Chaos:
-    """What came of it: kills by what was under way, trials, and those whose result was another."""
+    """The counts: kills by what was under way, trials, and trials that ended with another result."""
 
     kills: Counter[str] = field(default_factory=Counter)
     trials: int = 0
@@ -57,7 +57,7 @@ class Chaos:
 
 
 def chaos(kills: int, seed: int, folder: Path, tell: Any = print) -> Chaos:
-    """Kill runs below `folder` until `kills` have died; a run that ends differently stays there to be looked at."""
+    """Kill runs below `folder` until `kills` have died. A run with another result is kept there for inspection."""
     rng, tally = random.Random(seed), Chaos()
     calm = folder / "undisturbed"
     shutil.rmtree(folder, ignore_errors=True)

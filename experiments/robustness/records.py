@@ -1,7 +1,7 @@
-"""What the long checks found the last time: a small file of each in results/robustness, a table in docs/reliability.md.
+"""Records of the long checks' last results: a file for each in results/robustness, a table in docs/reliability.md.
 
-`make chaos`, `make fuzz` and `make audit` leave one when they have come to their end, whatever they found. A trial
-(fewer kills or cases, some files, another preset) leaves none, nor does one that was stopped or could not go on.
+`make chaos`, `make fuzz` and `make audit` write a record when they finish, whatever the result. Trials (fewer kills or
+cases, some files only, another preset) and checks that were stopped write none.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Start:
         self.clock, self.processor = time.monotonic(), processor_seconds()
 
     def seconds(self) -> dict[str, float]:
-        """Seconds since then: of the clock, and of the processor in this process and in those it has waited for."""
+        """Seconds since the start: of the clock, and of the processor for this process and finished children."""
         clocks = {
             "seconds": time.monotonic() - self.clock,
             "processor_seconds": processor_seconds() - self.processor,
@@ -38,14 +38,14 @@ class Start:
         return {name: round(value, 1) for name, value in clocks.items()}
 
 
-def record(command: str, found: str, counts: dict[str, Any], start: Start) -> Path:
-    """Write what came of `make chaos` and the like, in a sentence and in counts, and the table of all; the file."""
+def record(command: str, outcome: str, counts: dict[str, Any], start: Start) -> Path:
+    """Write a check's record (its outcome as a sentence, and counts) and the table. Returns the record's file."""
     path = RECORDS / f"{command.split()[1]}.json"
     write_json(
         path,
         {
             "command": command,
-            "found": found,
+            "found": outcome,
             "counts": counts,
             **start.seconds(),
             "date": datetime.now(UTC).date().isoformat(),
@@ -84,6 +84,6 @@ def table(records: Sequence[dict[str, Any]]) -> str:
 
 
 def processor_seconds() -> float:
-    """Of this process and of those that it has waited for."""
+    """Processor seconds of this process and of its finished children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
 from optune.loop.algorithm import loop
-from optune.loop.manifest import Manifest, read_manifest
+from optune.loop.manifest import Manifest, read_run
 from optune.loop.stages import ON_REQUEST, VERSIONS, Stages
 from optune.prompts.files import load_prompts
 from optune.prompts.synthetic import held_out_texts, normalised
@@ -60,7 +60,7 @@ class Audit:
 
 def audit_run(run_dir: str | Path) -> Audit:
     """Check the run in `run_dir`. Raises UserError where there is no run, or no readable manifest."""
-    manifest = read_manifest(Path(run_dir))
+    manifest = read_run(Path(run_dir))
     config = parse_config(manifest["config"], f"{run_dir}/manifest.json")
     entries, audit = manifest["stages"], Audit(stages=len(manifest["stages"]))
     audit.finished = len(entries) >= (config.iterations + 1) * (len(VERSIONS) + (config.validation is not None))

@@ -19,11 +19,15 @@ CARD = "README.md"
 
 
 def export_policy(policy: str | Path, stages: Sequence[dict[str, Any]], config: RunConfig, run_dir: Path) -> Path:
-    """`run_dir/policy`: the files of `policy` (linked, not copied, where the file system can) and a model card.
+    """`run_dir/policy`: the files of `policy` and a model card."""
+    return export_model(Path(policy), run_dir / "policy", model_card(stages, config))
 
-    A folder that holds this policy already is left as it is, a card that was edited included.
+
+def export_model(source: Path, target: Path, card: str) -> Path:
+    """`target`: the files of `source` (linked, not copied, where the file system can) and a card.
+
+    A folder that holds this model already is left as it is, a card that was edited included.
     """
-    source, target = Path(policy), run_dir / "policy"
     files = [p.relative_to(source) for p in source.rglob("*") if p.is_file() and p.name != STAGE_FILE]
     weights = [name for name in files if name.suffix == ".safetensors"]
     if (target / CARD).exists() and all(_same(source / name, target / name) for name in weights):
@@ -32,7 +36,7 @@ def export_policy(policy: str | Path, stages: Sequence[dict[str, Any]], config: 
         for name in files:
             (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
             _link(source / name, unfinished / name)
-        write_text(unfinished / CARD, model_card(stages, config))
+        write_text(unfinished / CARD, card)
     return target
 
 
@@ -45,8 +49,8 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         library_name="transformers",
         pipeline_tag="text-generation",
         tags=["optune", "dpo", "online-dpo", "trl"],
-        base_model=base if _on_hub(base) else None,
-        datasets=[config.prompts.path] if _on_hub(config.prompts.path) else None,
+        base_model=base if on_hub(base) else None,
+        datasets=[config.prompts.path] if on_hub(config.prompts.path) else None,
     )
     loss, training, selection = config.loss, config.training, config.selection
     rows = [
@@ -77,9 +81,9 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         "# A policy tuned with OPTune",
         "Online (iterative) DPO with selective regeneration: in each iteration the chosen prompts get fresh responses, "
         "a reward model ranks them, and the policy trains on fresh and reused pairs.",
-        _markdown(("setting", "value"), rows),
+        markdown_table(("setting", "value"), rows),
         "## What each iteration measured",
-        _markdown(*_measured(stages)),
+        markdown_table(*_measured(stages)),
         "Reward is the mean over the iteration's fresh responses, under the reward model that the policy was tuned on: "
         "it is no measure of quality. No evaluation is part of this card.",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -114,7 +118,8 @@ def _measured(stages: Sequence[dict[str, Any]]) -> tuple[tuple[str, ...], list[t
     return ("iteration", *(title for title, _, _ in measures)), rows
 
 
-def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; a bar inside a cell becomes a slash."""
     cells = [titles, ["---"] * len(titles), *rows]
     lines = []
     for row in cells:
@@ -122,13 +127,14 @@ def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def _on_hub(name: str) -> bool:
+def on_hub(name: str) -> bool:
+    """Whether a name can only be one on the hub."""
     return not Path(name).exists() and name.count("/") == 1
 
 
 def public_name(name: str) -> str:
     """A hub name, or a local file's or folder's own name: a card says nothing of the machine it was made on."""
-    return name if _on_hub(name) else Path(name).name
+    return name if on_hub(name) else Path(name).name
 
 
 def _link(source: Path, target: Path) -> None:

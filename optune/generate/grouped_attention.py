@@ -44,10 +44,11 @@ def attend(
 ) -> tuple[torch.Tensor, None]:
     """transformers' attention function: `query` (rows, heads, length, size) to (rows, length, heads, size)."""
     rows, heads, length, size = query.shape
-    shared = heads // key.shape[1]
+    shared = heads // key.shape[1]  # query heads to a head of keys and values, which are (rows, heads / shared, ...)
     if length > 1 or shared == 1 or options.get("position_bias") is not None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if attention_mask is not None:
+    # The one query position makes room for the `shared` query heads: the mask is the same for all of them.
+    if attention_mask is not None:  # (rows, 1, 1, keys) -> (rows, 1, shared, keys)
         attention_mask = attention_mask.expand(-1, -1, shared, -1)
     out = torch.nn.functional.scaled_dot_product_attention(
         query.reshape(rows, -1, shared, size), key, value, attn_mask=attention_mask, scale=scaling

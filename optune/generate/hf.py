@@ -79,17 +79,21 @@ def answer(
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Response]:
     """`sample` with a loaded network and prepared prompts."""
-    ids, stop = start.ids, start.stop
-    drawn: dict[int, list[tuple[list[int], float]]] = {}
+    ids, stop, n = start.ids, start.stop, settings.n
+    drawn: dict[int, list[tuple[list[int], float]]] = {}  # place of a prompt -> (tokens, log-probability) of its n
     with grouped_attention.used(network, settings.sampler == "inverse_cdf"):
         for batch in in_batches(ids, settings):
-            keys = [stream_key(seed, iteration, prompts[i].prompt_id, k) for i in batch for k in range(settings.n)]
+            keys = []
+            for i in batch:
+                keys += [stream_key(seed, iteration, prompts[i].prompt_id, k) for k in range(n)]
             rows = decode([ids[i] for i in batch], keys, network, settings, stop)
-            drawn |= {i: rows[j * settings.n : (j + 1) * settings.n] for j, i in enumerate(batch)}
+            drawn |= {i: rows[j * n : (j + 1) * n] for j, i in enumerate(batch)}
             if on_progress:
-                on_progress(len(drawn) * settings.n, len(prompts) * settings.n)
+                on_progress(len(drawn) * n, len(prompts) * n)
 
-    flat = [(prompt, k, *drawn[i][k]) for i, prompt in enumerate(prompts) for k in range(settings.n)]
+    flat = []
+    for i, prompt in enumerate(prompts):
+        flat += [(prompt, k, *drawn[i][k]) for k in range(n)]
     texts = start.tokenizer.batch_decode([tokens for _, _, tokens, _ in flat], skip_special_tokens=True)
     return [
         Response(
@@ -118,11 +122,12 @@ def decode(
     accepted = inspect.signature(model.forward).parameters
     width = max(map(len, prompt_ids))
     padded = any(len(p) < width for p in prompt_ids)
+    # (prompts, width), padded on the left, so that the next token of every row stands at the same place.
     inputs = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompt_ids], device=device)
     lengths = torch.tensor([len(p) for p in prompt_ids], device=device)
-    # 1 from a row's first token on, for the prompt and everything that can follow it.
+    # (prompts, width + steps): 1 from a row's first token on, for the prompt and everything that can follow it.
     mask = (torch.arange(width + steps, device=device) >= width - lengths[:, None]).long()
-    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)  # as without padding; under the padding they do not matter
     keys = torch.tensor(keys, device=device)
     stop = torch.tensor(sorted(stop_ids), device=device)
     cache = _cache(model, steps)
@@ -135,11 +140,12 @@ def decode(
         arguments = {name: value for name, value in arguments.items() if name in accepted}
         return model(inputs, past_key_values=cache, use_cache=True, **arguments).logits[:, -1].float()
 
+    # One forward pass per prompt. From here on a row is a response: all is repeated n times, to len(keys) rows.
     logits = forward(inputs, 0).repeat_interleave(n, 0)
     cache.batch_repeat_interleave(n)
     mask, positions = mask.repeat_interleave(n, 0), positions.repeat_interleave(n, 0)
     tokens = torch.full((len(keys), steps), UNUSED, device=device)
-    logprobs = torch.zeros(len(keys), dtype=torch.float64, device=device)
+    logprobs = torch.zeros(len(keys), dtype=torch.float64, device=device)  # float64: sums of many tokens
     row = torch.arange(len(keys), device=device)  # the row of `tokens` that each row of the batch fills
     alive = torch.ones_like(row, dtype=torch.bool)
     temperature = _temperature(settings, n, device)
@@ -158,10 +164,10 @@ def decode(
             row, token, alive, mask, positions = row[keep], token[keep], alive[keep], mask[keep], positions[keep]
             cache.batch_select_indices(keep)
         logits = forward(token[:, None], width + step)
-    return [
-        ([t for t in row_tokens if t != UNUSED], logprob)
-        for row_tokens, logprob in zip(tokens.tolist(), logprobs.tolist(), strict=True)
-    ]
+    responses = []
+    for row_tokens, logprob in zip(tokens.tolist(), logprobs.tolist(), strict=True):
+        responses.append(([token for token in row_tokens if token != UNUSED], logprob))
+    return responses
 
 
 def _temperature(settings: SamplingSettings, n: int, device: torch.device) -> float | torch.Tensor:
@@ -192,7 +198,7 @@ def draw(
     """
     if not isinstance(temperature, torch.Tensor) and temperature == 0:
         return logits.argmax(-1)
-    weights = torch.softmax(logits / temperature, -1)
+    weights = torch.softmax(logits / temperature, -1)  # (rows, vocabulary), as `race`
     race = weights / exponential(keys, step, weights.shape[-1])
     token = race.argmax(-1)
     rows = torch.arange(len(race), device=race.device)  # those whose winner is still to be checked
@@ -239,7 +245,7 @@ class _RoomyLayer(DynamicLayer):
             self._longest = self.get_seq_length() + self._steps
             return self.keys, self.values
         start = self.get_seq_length()
-        if start == self._rooms[0].shape[2]:
+        if start == self._rooms[0].shape[2]:  # (rows, heads, length, size): the memory is full
             self._rooms = [self._room(room) for room in self._rooms]
         self._rooms[0][:, :, start : start + 1], self._rooms[1][:, :, start : start + 1] = key_states, value_states
         self._show(start + 1)

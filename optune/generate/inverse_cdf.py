@@ -66,10 +66,11 @@ def invert(weights: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """
     rows = torch.arange(len(weights), device=weights.device)
     blocks = torch.nn.functional.pad(weights, (0, -weights.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
-    upto = blocks.sum(-1).double().cumsum(-1)
+    upto = blocks.sum(-1).double().cumsum(-1)  # (rows, blocks): the mass up to each block's end
     target = uniforms * upto[:, -1]
     block = (upto <= target[:, None]).sum(-1)
     rest = target - torch.where(block > 0, upto[rows, (block - 1).clamp(min=0)], 0)
+    # (rows, BLOCK): the mass from the block's start up to each of its tokens.
     inside = blocks[rows, block].double().cumsum(-1)
     # A block's sum in float32 may lie a rounding above its sum in float64.
     rest = torch.minimum(rest, inside[:, -1].nextafter(torch.zeros_like(rest)))

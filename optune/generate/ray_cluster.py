@@ -50,7 +50,9 @@ def sample(
         # max_calls: a worker's process ends with its task, and its memory is free.
         task = ray.remote(num_cpus=1, num_gpus=_gpus_each(ray, settings, len(shards)), max_calls=1)(_answer)
         dumped = alone.model_dump()
-        asked = [task.remote(model, [prompts[i] for i in places], dumped, seed, iteration) for places in shards]
+        asked = []
+        for places in shards:
+            asked.append(task.remote(model, [prompts[i] for i in places], dumped, seed, iteration))
         left = list(asked)
         while left:
             done, left = ray.wait(left)

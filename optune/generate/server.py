@@ -70,11 +70,11 @@ def sample(
         return []
     server = settings.server or ServerConfig()
     start = prepare(model, prompts, settings)
-    asked = [
-        (prompt, k, _request(row, request_seed(seed, iteration, prompt.prompt_id, k), k, start.stop, settings, server))
-        for prompt, row in zip(prompts, start.ids, strict=True)
-        for k in range(settings.n)
-    ]
+    asked = []
+    for prompt, row in zip(prompts, start.ids, strict=True):
+        for k in range(settings.n):
+            own_seed = request_seed(seed, iteration, prompt.prompt_id, k)
+            asked.append((prompt, k, _request(row, own_seed, k, start.stop, settings, server)))
     of_all = (content_hash(model), seed, iteration)
     requests = {
         stable_hash(*of_all, prompt.prompt_id, k, body): (f"{prompt.prompt_id!r}, response {k}", body)

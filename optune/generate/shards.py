@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 
 from optune.config import SamplingSettings
@@ -58,14 +59,16 @@ def sample_in_processes(
 
 def deal(batches: Sequence[Sequence[int]], workers: int) -> list[list[int]]:
     """The places of whole batches, dealt to at most `workers` shards in turn, none of them empty."""
-    return [[place for one in batches[rank::workers] for place in one] for rank in range(min(workers, len(batches)))]
+    shards = []
+    for rank in range(min(workers, len(batches))):
+        shards.append(list(chain.from_iterable(batches[rank::workers])))
+    return shards
 
 
 def in_order(shards: Sequence[Sequence[int]], answers: Sequence[Sequence[Response]], n: int) -> list[Response]:
     """The responses of all shards, `n` to a prompt, in the order of the prompts that were dealt."""
-    by_place = {
-        place: rows[j * n : (j + 1) * n]
-        for places, rows in zip(shards, answers, strict=True)
-        for j, place in enumerate(places)
-    }
-    return [response for place in sorted(by_place) for response in by_place[place]]
+    by_place = {}
+    for places, rows in zip(shards, answers, strict=True):
+        for j, place in enumerate(places):
+            by_place[place] = rows[j * n : (j + 1) * n]
+    return list(chain.from_iterable(by_place[place] for place in sorted(by_place)))

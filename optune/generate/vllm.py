@@ -47,7 +47,9 @@ def sample(
         return []
     options = settings.vllm or VllmConfig()
     start = prepare(model, prompts, settings)
-    asked = [(prompt, row, k) for prompt, row in zip(prompts, start.ids, strict=True) for k in range(settings.n)]
+    asked = []
+    for prompt, row in zip(prompts, start.ids, strict=True):
+        asked += [(prompt, row, k) for k in range(settings.n)]
     seeds = [request_seed(seed, iteration, prompt.prompt_id, k) for prompt, _, k in asked]
     with tempfile.TemporaryDirectory(prefix="optune-vllm-") as temporary:
         folder = Path(temporary)
@@ -57,7 +59,9 @@ def sample(
         pq.write_table(pa.table(requests), folder / "requests.parquet")
         free_memory()
         _run_workers(folder, options, len(asked), on_progress)
-        rows = {row["id"]: row for part in _parts(folder) for row in pq.read_table(part).to_pylist()}
+        rows = {}
+        for part in _parts(folder):
+            rows |= {row["id"]: row for row in pq.read_table(part).to_pylist()}
     drawn = [rows[place] for place in range(len(asked))]
     texts = start.tokenizer.batch_decode([row["token_ids"] for row in drawn], skip_special_tokens=True)
     return [

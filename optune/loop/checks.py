@@ -61,8 +61,8 @@ class Checkpoint:
 
 def check_run(config: RunConfig) -> list[str]:
     """One line for each thing that fits. Raises UserError with one sentence for the first that does not."""
-    policy = _checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
-    lines = [_check_vocabulary(policy), _check_end(policy, config)]
+    policy = read_checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
+    lines = [check_vocabulary(policy), check_end(policy, config.policy.model, config.policy.trust_remote_code)]
     prompts, rows = _check_prompts(policy, config)
     lines.append(f"The chat template takes the {len(prompts)} prompts that are no longer than prompts.max_tokens.")
     lines.append(_check_length(policy, _longest(rows), config.generation.max_new_tokens))
@@ -72,7 +72,9 @@ def check_run(config: RunConfig) -> list[str]:
     reward = None
     if config.reward.kind == "sequence_classifier":
         settings = config.reward
-        reward = _checkpoint("reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code)
+        reward = read_checkpoint(
+            "reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code
+        )
         lines += _check_reward(reward, policy, prompts, config)
     return [*lines, check_memory(config, policy.weights, reward and reward.weights)]
 
@@ -83,7 +85,7 @@ def _check_reward(model: Checkpoint, policy: Checkpoint, prompts: list[Prompt], 
     labels = model.config.num_labels
     if labels != 1:
         raise UserError(f"{model.title} has {labels} labels; a reward model has one.")
-    yield _check_vocabulary(model)
+    yield check_vocabulary(model)
 
     def encode(asked: Sequence[Prompt]) -> Rows:
         return encode_rows(model.tokenizer, asked, [Response(p.prompt_id, 0, 0, (), "ok.", "stop") for p in asked])
@@ -102,7 +104,7 @@ def _check_reward(model: Checkpoint, policy: Checkpoint, prompts: list[Prompt], 
     yield _check_length(model, longest, new)
 
 
-def _checkpoint(role: str, model: str, auto_class: Any, trust: bool) -> Checkpoint:
+def read_checkpoint(role: str, model: str, auto_class: Any, trust: bool) -> Checkpoint:
     """What `model` says of itself. Raises UserError where it cannot be read, or its weights are not as it says."""
     title = f"The {'policy' if role == 'policy' else 'reward model'} {str(model)!r}"
     tokenizer = load_tokenizer(model, trust_remote_code=trust)
@@ -130,15 +132,15 @@ def _shapes(folder: Path) -> dict[str, list[int]]:
     return shapes
 
 
-def _check_shapes(model: Checkpoint, found: dict[str, list[int]]) -> None:
+def _check_shapes(model: Checkpoint, shapes: dict[str, list[int]]) -> None:
     """The weights that are there have the shapes that the config says, and a head is among them."""
-    if not found:
+    if not shapes:
         return
     inside = f"{model.skeleton.base_model_prefix}."
     may_be_tied = getattr(model.skeleton, "_tied_weights_keys", None) or ()
     tied = may_be_tied if getattr(model.config.get_text_config(), "tie_word_embeddings", True) else ()
     for name, weight in model.skeleton.named_parameters():
-        shape = found.get(name, found.get(name.removeprefix(inside)))
+        shape = shapes.get(name, shapes.get(name.removeprefix(inside)))
         if shape is not None and shape != list(weight.shape):
             raise UserError(
                 f"{model.title}: the weight {name} has the shape {shape}, but config.json says {list(weight.shape)}"
@@ -157,7 +159,7 @@ def _labels(model: Checkpoint, shape: list[int]) -> str:
     return f" ({labels} labels where the head has {shape[0]})" if labels != shape[0] and shape[0] <= 2 else ""
 
 
-def _check_vocabulary(model: Checkpoint) -> str:
+def check_vocabulary(model: Checkpoint) -> str:
     """Every id that the tokenizer knows has a row in the embedding."""
     rows = model.skeleton.get_input_embeddings().weight.shape[0]
     known = model.tokenizer.get_vocab()
@@ -171,9 +173,8 @@ def _check_vocabulary(model: Checkpoint) -> str:
     return f"{model.title}: {len(known)} tokens lie within an embedding of {rows} rows."
 
 
-def _check_end(policy: Checkpoint, config: RunConfig) -> str:
+def check_end(policy: Checkpoint, name: str, trust: bool) -> str:
     """Something ends a response, and training has something to pad with."""
-    name, trust = config.policy.model, config.policy.trust_remote_code
     stop = stop_ids_of(load_generation_config(name, trust_remote_code=trust), policy.tokenizer)
     if not stop:
         raise UserError(

@@ -36,11 +36,25 @@ def read_manifest(run_dir: Path) -> dict[str, Any]:
     return manifest
 
 
-class Manifest:
-    """A run's list of its stages. Raises UserError where `run_dir` holds a run of another configuration."""
+def read_run(run_dir: Path) -> dict[str, Any]:
+    """`read_manifest` of a run of the loop. Raises UserError for the folder of a start model's training."""
+    manifest = read_manifest(run_dir)
+    if "command" in manifest["config"]:
+        raise UserError(
+            f"{run_dir}: holds a model that `optune {manifest['config']['command']}` trained, not a run; its card and "
+            "manifest.json there say what was measured."
+        )
+    return manifest
 
-    def __init__(self, config: RunConfig, run_dir: Path):
-        self.path, self.config = run_dir / "manifest.json", results_config(config)
+
+class Manifest:
+    """A run's list of its stages. config: what decides its results, as JSON.
+
+    Raises UserError where `run_dir` holds a run of another configuration.
+    """
+
+    def __init__(self, config: dict[str, Any], run_dir: Path):
+        self.path, self.config = run_dir / "manifest.json", config
         self.entries: list[StageEntry] = []
         self.listed = 0  # stages that it had before
         if not self.path.exists():

@@ -12,13 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from optune.config import OPERATIONAL, RunConfig
+from optune.config import OPERATIONAL
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 
 TOLD = "told.json"  # in `reports`: the keys of the stages that the trackers which write there have been told of
+
+
+class Reported(Protocol):
+    """What trackers are told of a configuration, a run's or another's."""
+
+    report_to: str | list[str] | None
+
+    def model_dump(self, *, exclude: Any = None) -> dict[str, Any]: ...
 
 
 class Reporter:
@@ -77,9 +85,7 @@ def _tag(stage: str, name: str) -> str:
 
 
 @contextmanager
-def reporting(
-    config: RunConfig, run_dir: Path, on_stage: Callable[[dict[str, Any]], None] | None
-) -> Iterator[Reporter]:
+def reporting(config: Reported, run_dir: Path, on_stage: Callable[[dict[str, Any]], None] | None) -> Iterator[Reporter]:
     """A reporter to the trackers of `config.report_to`, closed with the block. UserError for an unknown name."""
     names = [config.report_to] if isinstance(config.report_to, str) else config.report_to or []
     trackers = [_tracker(name, run_dir, config) for name in names]
@@ -92,7 +98,7 @@ def reporting(
             tracker.finish()
 
 
-def _tracker(name: str, run_dir: Path, config: RunConfig) -> Any:
+def _tracker(name: str, run_dir: Path, config: Reported) -> Any:
     from accelerate import PartialState
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
 from optune.history import History, iter_responses, write_responses
-from optune.loop.manifest import Manifest, StageEntry, ToldEntry
+from optune.loop.manifest import Manifest, StageEntry, ToldEntry, results_config
 from optune.loop.parts import parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts
 from optune.loop.side_samples import reward_offsets, source_tools
@@ -71,7 +71,7 @@ class Stages:
         self.parts = parts_of(config)
         self.rollouts = Rollouts(config, self.parts, on_progress, store / "replies")
         check_training(config)
-        self.manifest = manifest or Manifest(config, run_dir)
+        self.manifest = manifest or Manifest(results_config(config), run_dir)
 
     @property
     def entries(self) -> list[StageEntry]:

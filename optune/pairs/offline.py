@@ -1,13 +1,15 @@
 """Pairs that nobody here sampled: the offline set of hybrid learning, in the columns that pairs have everywhere.
 
-JSONL, Parquet or a hub data set with `prompt` (text or chat, as prompt files have it), `chosen` and `rejected` (texts,
-or chats whose last turn is the answer). `score_chosen` and `score_rejected` where a loss weighs pairs by them;
+JSONL, Parquet, CSV or a hub data set with `prompt` (text or chat, as prompt files have it), `chosen` and `rejected`
+(texts, or chats whose last turn is the answer). Without `prompt` it is what both answers begin with (TRL's implicit
+prompt). `score_chosen` and `score_rejected` where a loss weighs pairs by them;
 `chosen_token_ids` and `rejected_token_ids` are kept where they decode to the text, else it is tokenised, with an end
 token. They count as sampled before iteration 0: their `iteration` is -1.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -73,7 +75,7 @@ def read_offline_pairs(path: str | Path, tokenizer: Any, max_prompt_tokens: int,
     offline = OfflinePairs()
     for number, row in rows_of(path, "train"):
         where = f"{path}, row {number}"
-        row = _question(row, where)
+        row = question_of(row, where)
         prompt, _ = parse_prompt(row, where)
         pair = PreferencePair(
             prompt.prompt_id, *(_response(prompt, row, side, tokenizer, where) for side in ("chosen", "rejected"))
@@ -106,25 +108,26 @@ def _reason(pair: PreferencePair, max_new_tokens: int) -> str | None:
 
 
 def _response(prompt: Prompt, row: dict[str, Any], side: str, tokenizer: Any, where: str) -> Response:
-    text = _text(row.get(side), f"{where}: `{side}`")
+    text = answer_of(row.get(side), f"{where}: `{side}`")
     ids = _ids(row.get(f"{side}_token_ids"), text, tokenizer)
     return Response(
         prompt_id=prompt.prompt_id,
         index=("chosen", "rejected").index(side),
         iteration=BEFORE_ALL,
-        token_ids=ids or _tokenised(text, tokenizer),
+        token_ids=ids or tokenised(text, tokenizer),
         text=text,
         finish_reason="stop",
-        reward=_score(row.get(f"score_{side}"), f"{where}: `score_{side}`"),
+        reward=score_of(row.get(f"score_{side}"), f"{where}: `score_{side}`"),
         retokenized=not ids,
     )
 
 
-def _question(row: Any, where: str) -> dict[str, Any]:
+def question_of(row: Any, where: str) -> dict[str, Any]:
     """The row with the conversation that its answers continue.
 
     Answers given as chats repeat it; where they say more of it than `prompt` does, or there is no `prompt` (TRL's
-    implicit prompt), theirs counts. Raises UserError where the two answers continue different conversations.
+    implicit prompt), theirs counts. Of two texts without a prompt it is their common beginning. Raises UserError where
+    the two answers continue different conversations.
     """
     if not isinstance(row, dict):
         return row
@@ -133,11 +136,23 @@ def _question(row: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: `chosen` and `rejected` continue different conversations.")
     context = contexts[0]
     if not context:
-        return row
+        return row if any(name in row for name in ASKING) else _parted(row, where)
     own = conversation_of(row, where) if any(present(row.get(name)) for name in ASKING) else ()
     if own != context[: len(own)]:
         raise UserError(f"{where}: `prompt` is not how the conversation of `chosen` begins; keep one of them.")
     return {**{name: value for name, value in row.items() if name not in ASKING + ADDING}, "messages": list(context)}
+
+
+def _parted(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A row of two texts without a prompt: what both begin with, up to a white space, is the prompt."""
+    sides = [row.get(side) for side in ("chosen", "rejected")]
+    if not all(isinstance(side, str) for side in sides):
+        return row
+    alike = next((i for i, (a, b) in enumerate(zip(*sides, strict=False)) if a != b), min(map(len, sides)))
+    length = alike - len(re.search(r"\S*$", sides[0][:alike])[0])
+    if not sides[0][:length].strip():
+        raise UserError(f"{where}: no column `prompt`, and `chosen` and `rejected` have no beginning in common.")
+    return {**row, "prompt": sides[0][:length].rstrip(), "chosen": sides[0][length:], "rejected": sides[1][length:]}
 
 
 def _context(value: Any, what: str) -> tuple[Message, ...]:
@@ -150,7 +165,8 @@ def _context(value: Any, what: str) -> tuple[Message, ...]:
     return turns[:-1]
 
 
-def _text(value: Any, what: str) -> str:
+def answer_of(value: Any, what: str) -> str:
+    """The text of an answer, or of the last turn of a chat. `what` is what an error calls it."""
     if not isinstance(value, str) and present(value):  # a chat, its last turn the answer
         value = turns_of_chat(value, what)[-1]["content"]
     if not isinstance(value, str):
@@ -159,7 +175,10 @@ def _text(value: Any, what: str) -> str:
     return value
 
 
-def _score(value: Any, what: str) -> float | None:
+def score_of(value: Any, what: str) -> float | None:
+    """A score, or None for an empty cell. A table of texts (CSV) writes numbers as text."""
+    if isinstance(value, str):
+        value = _number(value) if value else None
     if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value - value != 0):
         raise UserError(f"{what} must be a finite number.")
     return None if value is None else float(value)
@@ -171,6 +190,14 @@ def _ids(value: Any, text: str, tokenizer: Any) -> tuple[int, ...]:
     return tuple(value) if known and tokenizer.decode(value, skip_special_tokens=True) == text else ()
 
 
-def _tokenised(text: str, tokenizer: Any) -> tuple[int, ...]:
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def tokenised(text: str, tokenizer: Any) -> tuple[int, ...]:
+    """The ids of a text that nobody here sampled, with an end token."""
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
     return (*tokenizer(text, add_special_tokens=False)["input_ids"], *end)

@@ -1,7 +1,7 @@
-"""The GPUs that a run is told to use, and the commands that start it there, on one machine or on several.
+"""The options that make a run use certain GPUs, and the commands that start it on one machine or on several.
 
-Nothing is started here. Several machines see the run's folder, this environment and the models under the same paths;
-Ray shards sampling over them, accelerate training; rewarding stays on the first one's GPUs.
+Nothing is started here. Several machines must see the run's folder, this environment and the models under the same
+paths. Ray then spreads sampling over all of them and accelerate spreads training; rewarding runs on the first machine.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ SCRIPT = "train.sh"
 
 
 def fitted(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
-    """The options, as dotted names, that make a run use `nodes` machines with `gpus` GPUs each; {} where it does.
+    """Options to change, by dotted name, so that a run uses `nodes` machines with `gpus` GPUs each.
 
-    Raises UserError where it cannot.
+    Empty if it does already. Raises UserError if no options can make it do so.
     """
     wanted = {**_sampling(config, nodes, gpus), **_rewarding(config, gpus), **_training(config, nodes, gpus)}
     return {name: value for name, value in wanted.items() if _option(config, name) != value}
@@ -43,14 +43,14 @@ def _sampling(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
 
 
 def _rewarding(config: RunConfig, gpus: int) -> dict[str, Any]:
-    """On the run's own machine alone: its processes are not spread over several."""
+    """Rewarding uses the GPUs of the run's own machine only."""
     if config.reward.kind != "sequence_classifier" or spread_of(config).rewarding == gpus:
         return {}
     return {"reward.workers": gpus if gpus > 1 else None}
 
 
 def _training(config: RunConfig, nodes: int, gpus: int) -> dict[str, Any]:
-    """A LoRA's processes hold all weights each; another learner than DPO has one process, and so one GPU."""
+    """With LoRA each process holds all weights (ddp). Learners other than DPO train in one process, on one GPU."""
     if config.training.learner not in (None, "dpo"):
         return {}
     if nodes * gpus == 1:
@@ -70,12 +70,12 @@ def _option(config: RunConfig, name: str) -> Any:
 
 
 def run_command(arguments: str, changes: dict[str, Any], python: str = "python") -> str:
-    """The run that `arguments` name, with the options that `fitted` gave."""
+    """The command of the run that `arguments` name, with the options that `fitted` returned."""
     return " ".join([f"{python} -m optune run {arguments}", *(_override(*pair) for pair in changes.items())])
 
 
 def named(config: RunConfig) -> str:
-    """Arguments of the command line for a run of which no more is known than its configuration."""
+    """Command-line arguments for a run, as far as its configuration tells them."""
     name = f"--preset {config.preset}" if config.preset else "--config FILE"
     return f"{name} --recipe {config.recipe}" if config.recipe else name
 
@@ -98,15 +98,16 @@ def training_command(launch: LaunchConfig) -> str:
 
 
 def config_path(launch: LaunchConfig) -> str:
-    """The configuration's file, as seen from the repository's root."""
+    """The path of accelerate's configuration file, from the repository's root."""
     ready = PRESETS / "accelerate" / f"{launch.config}.yaml"
     return f"optune/presets/accelerate/{ready.name}" if ready.is_file() else launch.config
 
 
 def node_commands(config: RunConfig, changes: dict[str, Any], nodes: int, gpus: int, arguments: str) -> str:
-    """The commands of `nodes` machines with `gpus` GPUs each; `config` has `changes`, which `fitted` gave.
+    """The commands to type on each of `nodes` machines with `gpus` GPUs.
 
-    `arguments` are those that name the run on the command line.
+    changes: what `fitted` returned, already applied to `config`. arguments: those that name the run on the command
+    line.
     """
     lines = [
         f"On {nodes} nodes of {gpus} GPUs, which see this folder, .venv and the models at the same paths, and have Ray "
@@ -125,7 +126,7 @@ def node_commands(config: RunConfig, changes: dict[str, Any], nodes: int, gpus: 
 
 
 def training_script(launch: LaunchConfig, nodes: int) -> str:
-    """A shell script that starts its arguments under `accelerate launch` on every node, and fails where one does."""
+    """A shell script that runs its arguments under `accelerate launch` on every node. It fails if one node fails."""
     hosts = " ".join(f"NODE{k}" for k in range(nodes))
     return "\n".join(
         [

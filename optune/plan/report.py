@@ -1,4 +1,4 @@
-"""`python -m optune plan`: every stage of a run with its command, time, memory, disk and price, before it is run."""
+"""`python -m optune plan`: what a run will take, stage by stage: its command, time, memory, disk and price."""
 
 from __future__ import annotations
 
@@ -41,13 +41,12 @@ def plan(
     prices: Path | None = None,
     arguments: str | None = None,
 ) -> str:
-    """The plan as text. `ledgers`: a folder of raw results to measure the model against; `prices`: of judges (YAML).
+    """The plan as text. A sandbox run is predicted from `ledgers`, any other from the data sheet of `machine`.
 
-    `arguments` are those that name the run on the command line.
-
-    `gpus` are those of one of `nodes` machines, by default as many as the configuration uses; with others it is
-    planned with the options that make it use them. A run in the sandbox is predicted from the ledgers, any other from
-    the data sheet of `machine`.
+    ledgers: a folder of raw results; the plan's error is measured against them. prices: judges' prices (YAML). gpus:
+    the number in each of `nodes` machines, by default what the configuration uses; for another number the plan sets the
+    options that make the run use them. arguments: those that name the run on the command line. Raises UserError for an
+    unknown machine, and where the configuration does not say how many prompts there are.
     """
     if machine not in MACHINES:
         raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
@@ -98,9 +97,9 @@ def _prices(file: Path) -> dict[str, Any]:
 
 
 def read_timed(folder: Path) -> list[dict[str, Any]]:
-    """Raw results that hold stages and seconds: those of runs made for the clock alone, where there are such runs.
+    """Raw results with stages and seconds. If there are runs made for the clock, their seconds replace the others.
 
-    `seconds-<arm>/seed<k>.json` times the run of `<arm>/seed<k>.json` again while the machine does nothing else.
+    A run for the clock, `seconds-<arm>/seed<k>.json`, repeats the run of `<arm>/seed<k>.json` on an idle machine.
     """
     again = {path: read_json(path)["timing"] for path in sorted(folder.glob(f"{CLOCK}*/seed*.json"))}
     if again:
@@ -111,7 +110,7 @@ def read_timed(folder: Path) -> list[dict[str, Any]]:
 
 
 def _table(stages: Sequence[StageCost], gpus: int) -> str:
-    """Stages of one command, a line each, and their total; GPU-hours are those of all that wait with it."""
+    """The stages of one command, a line each, and their total. GPU-hours include GPUs that wait for a stage."""
     lines = [row("stage", "GPUs", "hours", "GPU-hours", "GB per GPU", "disk GB")]
     for s in stages:
         memory = f"{s.memory / 1e9:.1f}" if s.memory else "-"

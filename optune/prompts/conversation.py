@@ -1,7 +1,7 @@
-"""What a row of a file asks: the one place that decides which turns a prompt has.
+"""Which turns a row of a file asks: every other module takes prompts from here.
 
-Policy, reward model, offline pairs, model outputs, studies and judges all take prompts from here. A turn or a column
-that holds part of a question is used or refused with its row; nothing of it is dropped in silence.
+That holds for the policy, the reward model, offline pairs, model outputs, studies and judges. A turn or column that
+holds part of a question is either used, or its row is refused with an error. Nothing is dropped silently.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def transcript(prompt: Prompt) -> str:
 
 
 def turns_of_chat(value: Any, where: str) -> tuple[Message, ...]:
-    """A chat's turns as {role, content}, every one of them. Raises UserError for what cannot be written as text."""
+    """All turns of a chat as {role, content}. Raises UserError for content that is not text, such as a picture."""
     if not isinstance(value, list | tuple) or not all(isinstance(turn, Mapping) for turn in value):
         raise UserError(f"{where}: a chat is a list of {{role, content}} objects with text in both.")
     return tuple(_turn(turn, where) for turn in value)
 
 
 def present(value: Any) -> bool:
-    """Whether a cell holds anything: null, NaN, an empty text and an empty list do not; 0 does."""
+    """Whether a cell holds a value. Null, NaN, an empty text and an empty list are none; 0 is one."""
     if isinstance(value, float):
         return not math.isnan(value)
     return value is not None and (not isinstance(value, str | bytes | list | tuple | dict) or len(value) > 0)

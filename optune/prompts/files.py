@@ -1,13 +1,15 @@
-"""Prompt files: JSONL, Parquet or a hub data set in, prompts out, and back to Parquet."""
+"""Prompt files: JSONL, Parquet, CSV or a hub data set in, prompts out, and back to Parquet."""
 
 from __future__ import annotations
 
 import codecs
 import json
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -82,7 +84,7 @@ def write_prompts(path: Path, prompts: list[Prompt]) -> None:
 
 
 def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
-    """Rows with their numbers; of a JSONL file the line's number. A `.json` file may hold a list, or lines."""
+    """Rows with their numbers (in a JSONL file: line numbers). A `.json` file may hold a list, or one row a line."""
     file = Path(path)
     kind = file.suffix.lower()
     if kind in (".jsonl", ".json"):
@@ -95,19 +97,22 @@ def rows_of(path: str | Path, split: str) -> Iterator[tuple[int, Any]]:
             yield from enumerate(pq.read_table(file).to_pylist(), start=1)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{file}: not a readable Parquet file ({error}).") from None
+    elif kind == ".csv":
+        _must_exist(file)
+        yield from _csv_rows(file, _decoded(file))
     elif file.exists():
-        raise UserError(f"{file}: prompts are read from .jsonl, .json or .parquet files.")
+        raise UserError(f"{file}: rows are read from .jsonl, .json, .csv or .parquet files.")
     else:
         yield from _hub_rows(str(path), split)
 
 
 def _must_exist(file: Path) -> None:
     if not file.is_file():
-        raise UserError(f"{file}: there is no such prompt file.")
+        raise UserError(f"{file}: there is no such file.")
 
 
 def _decoded(file: Path) -> str:
-    """A file's text; a byte-order mark at its beginning is no part of it. Raises UserError naming the row."""
+    """A file's text without a byte-order mark. Raises UserError naming the row that is not UTF-8."""
     data = file.read_bytes()
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{file}: is UTF-16 text; save it as UTF-8.")
@@ -123,6 +128,16 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
         yield from enumerate(json.loads(text), start=1)
     except NOT_JSON as error:
         raise UserError(f"{file}: not a JSON list ({error}).") from None
+
+
+def _csv_rows(file: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Rows counted without the titles, all cells as texts; an empty one is None."""
+    try:
+        frame = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise UserError(f"{file}: not a readable CSV file ({' '.join(str(error).split())}).") from None
+    for number, row in enumerate(frame.to_dict("records"), start=1):
+        yield number, {name: value or None for name, value in row.items()}
 
 
 def _lines(file: Path, text: str) -> Iterator[tuple[int, Any]]:
@@ -143,7 +158,7 @@ def _hub_rows(name: str, split: str) -> Iterator[tuple[int, Any]]:
     except Exception as error:
         reason = str(error).split("\n")[0]
         raise UserError(
-            f"{name!r} is neither a prompt file nor a data set that can be loaded (split {split!r}: {reason})."
+            f"{name!r} is neither a file nor a data set that can be loaded (split {split!r}: {reason})."
         ) from None
 
 
@@ -165,7 +180,7 @@ def parse_prompt(row: Any, where: str) -> tuple[Prompt, bool]:
 
 
 def _hashed(row: dict[str, Any], turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """The turns that the id of a row without one is made of: a plain text has none."""
+    """The turns that are hashed into the id of a row that has none; empty for a plain text, whose text is hashed."""
     given = next((row[name] for name in ("prompt", "instruction") if present(row.get(name))), None)
     return () if len(turns) == 1 and isinstance(given, str) else turns
 

@@ -1,7 +1,7 @@
 """Near-duplicates among prompts: embeddings, principal components, k-means, and cosine similarity inside each cluster.
 
-Clusters bring similar prompts of different categories together and keep the number of comparisons small. The most
-similar pairs of all clusters go first, so that no cluster is thinned out for its own sake.
+Clusters bring similar prompts of different categories together, and only prompts of one cluster are compared, which
+keeps comparisons few. Pairs are thinned out in order of similarity over all clusters, not cluster by cluster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from optune.config import SyntheticConfig
 
 
 def near_duplicates(texts: Sequence[str], settings: SyntheticConfig) -> set[int]:
-    """Places in `texts` of those that say what an earlier one says: cosine similarity at least `similarity`."""
+    """Places in `texts` of near-duplicates of an earlier text: cosine similarity of at least `similarity`."""
     if len(texts) < 2:
         return set()
     from threadpoolctl import threadpool_limits
@@ -63,7 +63,7 @@ def similar_pairs(vectors: Any, labels: np.ndarray, similarity: float) -> list[t
 
 
 def later_of_each(pairs: Sequence[tuple[int, int]]) -> set[int]:
-    """The later one of each pair whose two are both still there."""
+    """The later text of each pair, unless one of the two has already been left out."""
     gone: set[int] = set()
     for i, j in pairs:
         if i not in gone and j not in gone:
@@ -80,7 +80,7 @@ def _encoded(texts: Sequence[str], model: str) -> np.ndarray:
     tokenizer = load_tokenizer(model)
     encoder = load_model(AutoModel, model, dtype="float32")
     rows = []
-    for text in texts:  # one by one: padding would enter an encoder's last digits
+    for text in texts:  # one by one: padding would change an encoder's last digits
         ids = tokenizer(text, truncation=True, max_length=512, return_tensors="pt")["input_ids"].to(encoder.device)
         with torch.inference_mode():
             rows.append(encoder(ids).last_hidden_state[0].mean(dim=0).float().cpu().numpy())

@@ -1,11 +1,11 @@
 """Where prompts come from: the set P of Algorithm 1.
 
 A source is `f(settings, *, iteration, iterations, policy, history, seed, tools) -> list[Prompt]`, called at the start
-of every iteration (of `iterations` in all); `fixed`, the paper's, returns the same set each time, and one that writes
-new prompts finds in `tools` what it needs for that (`SourceTools`). `@varying` says what a source's prompts change
-with, where that is not the iteration's number. Files are JSONL or Parquet with a text column
-`prompt`, or a chat in `prompt` or `messages`; `prompt_id` (or `id`) and `category` where there are such columns. Any
-other name is a data set on the hub.
+of every iteration (of `iterations` in all). `fixed`, the paper's, returns the same set each time. A source that writes
+new prompts samples, logs and counts through `tools` (`SourceTools`). By default a source's prompts are taken to change
+with the iteration's number; `@varying` declares otherwise. Files are JSONL or Parquet with a text column `prompt`, or a
+chat in `prompt` or `messages`; the columns `prompt_id` (or `id`) and `category` are optional. Any other name is a data
+set on the hub.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Varies = Literal["never", "with_policy", "with_iteration"]
 
 
 def varying(how: Varies) -> Callable[[Source], Source]:
-    """Declares a source's prompts as the same in every iteration (`never`), or as given by policy and history alone."""
+    """Declares that a source's prompts never change (`never`), or that they depend on policy and history alone."""
 
     def declared(source: Source) -> Source:
         source.varies = how
@@ -55,7 +55,7 @@ def varying(how: Varies) -> Callable[[Source], Source]:
 
 
 def variation(source: Source) -> Varies:
-    """As declared; a source that says nothing may look at the iteration's number and at how many there are."""
+    """What `varying` declared; without it, prompts may depend on the iteration's number and on how many there are."""
     return getattr(source, "varies", "with_iteration")
 
 
@@ -67,9 +67,9 @@ def fixed(settings: PromptsConfig, tools: SourceTools | None = None, **_: Any) -
 
 
 def disjoint(settings: PromptsConfig, *, iteration: int, iterations: int, **_: Any) -> list[Prompt]:
-    """Fresh prompts in each iteration: another part of the file, or of its sample, and none of them twice.
+    """Fresh prompts in each iteration: each takes another part of the file (or of its sample), without overlap.
 
-    A part has `per_iteration` prompts, by default an equal share. Raises UserError where there are not enough.
+    A part has `per_iteration` prompts, by default an equal share. Raises UserError if there are not enough.
     """
     prompts = fixed(settings)
     each = settings.per_iteration or len(prompts) // iterations

@@ -43,7 +43,7 @@ ROUNDS = 4  # of `draws` calls each, while too few prompts are left
 def vanilla_synthetic(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:
-    """Prompts like those of the reference set, whatever the policy can do: the baseline."""
+    """The baseline: prompts like those of the reference set, whatever the policy's weaknesses are."""
     shown = [Shown(p.category, p.text) for p in _reference(settings)]
     return _write(settings, shown, iteration, history, seed, tools)
 
@@ -52,7 +52,7 @@ def vanilla_synthetic(
 def starts_on_policy(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:
-    """Prompts for where the start policy is weak; its answers are sampled once, in the first iteration."""
+    """Prompts on what the start policy answers badly; its answers are sampled once, in the first iteration."""
     shown = _answered(settings, tools, start=True, spent=iteration == 0)
     return _write(settings, shown, iteration, history, seed, tools)
 
@@ -61,13 +61,13 @@ def starts_on_policy(
 def always_on_policy(
     settings: PromptsConfig, *, iteration: int, history: History, seed: int, tools: SourceTools, **_: Any
 ) -> list[Prompt]:
-    """Prompts for where the policy is weak at the iteration's start."""
+    """Prompts on what the policy answers badly at the iteration's start."""
     shown = _answered(settings, tools, start=False, spent=True)
     return _write(settings, shown, iteration, history, seed, tools)
 
 
 def normalised(text: str) -> str:
-    """What two prompts share that differ in case, spacing, punctuation or form of their characters alone."""
+    """The text without case, punctuation, spacing and Unicode form: equal for prompts that differ in these alone."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(re.findall(r"\w+", plain)) or plain.strip()
 
@@ -94,7 +94,7 @@ def _reference(settings: PromptsConfig) -> list[Prompt]:
 
 
 def _answered(settings: PromptsConfig, tools: SourceTools, start: bool, spent: bool) -> list[Shown]:
-    """The reference set with one answer and reward each; its tokens count where they were `spent` now."""
+    """The reference set with one answer and reward each; its tokens are counted if they were `spent` now."""
     reference = _reference(settings)
     answers: list[Response] = tools.answer(reference, 1, start=start)
     write_responses(tools.folder / "answers.parquet", answers)
@@ -140,9 +140,9 @@ class _Candidate:
 def _write(
     settings: PromptsConfig, shown: Sequence[Shown], iteration: int, history: History, seed: int, tools: SourceTools
 ) -> list[Prompt]:
-    """`per_iteration` prompts; what was written and became of it lies in `written.jsonl`, and in the counts by reason.
+    """`per_iteration` prompts. `written.jsonl` lists every written prompt with its fate; counts are by reason.
 
-    Raises UserError where the writer gives too few in ROUNDS times `draws` calls.
+    Raises UserError if the writer gives too few prompts in ROUNDS times `draws` calls.
     """
     options, started = _options(settings), perf_counter()
     forbidden = _forbidden(options, shown, history)
@@ -171,7 +171,7 @@ def _write(
 def _ask(
     options: SyntheticConfig, shown: Sequence[Shown], draws: Sequence[tuple[int, int]], tools: SourceTools
 ) -> tuple[list[_Candidate], Counter[str]]:
-    """The prompts of these draws, in order, and the lines that are none; only calls without a logged reply are made."""
+    """The prompts of these draws in order, and the lines that hold none. Calls with a logged reply are not repeated."""
     writer = make_writer(options.writer)
     samples = {number: draw(shown, options.questions_per_category, seed) for number, seed in draws}
     requests = {
@@ -181,7 +181,7 @@ def _ask(
     client = ChatClient(writer.chat, tools.replies, transport=writer.transport)
     with exclusive(tools.replies.with_suffix(".lock")):  # runs that share a store may want the writer at once
         failed = [key for key, reply in client.logged(requests.values()).items() if not reply.answered]
-        replies = client.ask(requests.values(), failed)  # no draw can be done without, so that all are tried again
+        replies = client.ask(requests.values(), failed)  # every draw is needed, so failed calls are made again
     candidates: list[_Candidate] = []
     rejected: Counter[str] = Counter()
     for number, request in requests.items():
@@ -205,7 +205,7 @@ def _count_tokens(counts: dict[str, Any], request: ChatRequest, reply: Reply) ->
 
 
 def _forbidden(options: SyntheticConfig, shown: Sequence[Shown], history: History) -> dict[str, Collection[str]]:
-    """What a prompt must not repeat, by the reason to be counted: normalised texts, and the ids sampled before."""
+    """By reason, what a prompt must not repeat: normalised texts, and the ids of prompts sampled before."""
     return {
         "in_evaluation_set": set().union(*map(held_out_texts, options.held_out)),
         "in_reference_set": {normalised(record.question) for record in shown},
@@ -239,7 +239,7 @@ def _fates(
 
 
 def _record(tools: SourceTools, candidates: Sequence[_Candidate], fates: Sequence[str], rejected: Counter[str]) -> None:
-    """Lines that the writer gave = those offered to the policy + those left out, by reason."""
+    """Records what the writer gave. Lines given = lines offered to the policy + lines left out, by reason."""
     rows = [
         {"draw": c.draw, "category": c.category, "prompt": c.text, "fate": fate}
         for c, fate in zip(candidates, fates, strict=True)

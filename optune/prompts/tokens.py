@@ -14,11 +14,11 @@ TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, LookupError, AttributeE
 
 
 class TemplateRefuses(UserError):
-    """A chat template that does not take a prompt; `reason` without the tokenizer's name."""
+    """A chat template that does not take a prompt: what it told, and the `reason` without the tokenizer's name."""
 
     def __init__(self, name: str, prompt: Prompt, error: Exception):
         roles = ", ".join(message["role"] for message in prompt.chat)
-        told = str(error).strip().split("\n")[0] or type(error).__name__
+        self.told = told = str(error).strip().split("\n")[0] or type(error).__name__
         self.reason = (
             f"chat template does not take prompt {prompt.prompt_id!r} (turns: {roles}): {told}; use a template that "
             "does, or other prompts."

@@ -1,8 +1,8 @@
 """The prompt writer: what it is shown, how it answers, and who it is.
 
-A call shows records of a reference set, one JSON object per line, and asks for prompts, one JSON object per line. The
-records hold what models and strangers wrote; as JSON on one line they cannot leave their place, whatever they say.
-Replies are read strictly: a line that is not such an object is counted, never guessed at.
+A call shows records of a reference set, one JSON object per line, and asks for prompts, one JSON object per line.
+Records hold texts by models and strangers. As JSON on one line such a text cannot pass for another record or for
+instructions of ours. Replies are read strictly: a line that is no such object is counted, and never guessed at.
 
 A writer is a function `(settings: WriterConfig) -> Writer`, registered here or named as `package.module:function`.
 """
@@ -58,7 +58,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Writer:
-    """An endpoint, and how it is asked. `transport` replaces the network; `identity` is part of a stage's key."""
+    """A writer's endpoint. `transport` replaces the network; `identity` is part of a stage's key."""
 
     chat: ChatSettings
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def make_writer(settings: WriterConfig) -> Writer:
 
 
 def written_with(settings: SyntheticConfig) -> dict[str, Any]:
-    """What decides a prompt set beside settings and data: this module's texts, the writer, the clustering's version."""
+    """For a stage's key, what else decides the prompts: this module's texts, the writer, the clustering's version."""
     writer = make_writer(settings.writer)
     texts = [SYSTEM, ON_POLICY, VANILLA, FORMAT, DATA]
     try:
@@ -120,9 +120,9 @@ def read_back(text: str) -> tuple[list[Shown], int] | None:
 def read_prompts(
     reply: str, categories: Collection[str], count: int, max_characters: int
 ) -> tuple[list[tuple[str, str]], Counter[str]]:
-    """(category, prompt) of each line that is what was asked for, and the other lines by what is wrong with them.
+    """(category, prompt) of each readable line, and the number of other lines by what is wrong with them.
 
-    Lines in = prompts + lines counted; blank lines and the fences of a code block are no lines.
+    Every line is one or the other; blank lines and the fences of a code block do not count as lines.
     """
     prompts: list[tuple[str, str]] = []
     rejected: Counter[str] = Counter()

@@ -8,5 +8,8 @@ from optune.types import Response
 
 
 def penalised(rewards: Sequence[float], responses: Sequence[Response], per_character: float) -> list[float]:
-    """r(x, y) - lambda |y|, with |y| the characters of the response's text: what ranks is then what labels, too."""
+    """r(x, y) - lambda |y|, with |y| the characters of the response's text.
+
+    The penalised reward is used for selection and for choosing pairs.
+    """
     return [reward - per_character * len(response.text) for reward, response in zip(rewards, responses, strict=True)]

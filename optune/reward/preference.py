@@ -62,7 +62,9 @@ class Preference:
         names: what an error calls each row.
         """
         names = names or [f"Row {number}" for number in range(1, len(rows) + 1)]
-        shown = [_filled(self.template, p, *pair) for p, a, b in rows for pair in ((a, b), (b, a))]
+        shown = []
+        for prompt, first, second in rows:
+            shown += [_filled(self.template, prompt, first, second), _filled(self.template, prompt, second, first)]
         ids = self._encode(shown)
         for place, row in enumerate(ids):
             if len(row) > self.settings.max_length:
@@ -70,11 +72,12 @@ class Preference:
                     f"{names[place // 2]}: {len(row)} tokens for the preference model are more than reward.max_length "
                     f"({self.settings.max_length}); raise it."
                 )
-        found = [0.0] * len(ids)
+        per_order = [0.0] * len(ids)  # log-odds of the text shown as A: 2i in the order given, 2i + 1 in the other
         for batch in batches_of(ids, self.settings.batch_size):
             for place, value in zip(batch, self._forward([ids[i] for i in batch]), strict=True):
-                found[place] = value
-        means = [(found[i] - found[i + 1]) / 2 for i in range(0, len(found), 2)]
+                per_order[place] = value
+        # In the other order the second text is A, so its log-odds count against the first.
+        means = [(per_order[i] - per_order[i + 1]) / 2 for i in range(0, len(per_order), 2)]
         for value, name in zip(means, names, strict=True):
             if not math.isfinite(value):
                 raise UserError(f"{name}: the reward is {value}.")
@@ -96,13 +99,15 @@ class Preference:
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id or 0
         device = self.model.device
+        # (rows, width) each, padded on the right.
         ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
         if self.encoder_decoder:
+            # The decoder's first position, where the verdict is the next token: logits (rows, vocabulary).
             start = torch.full((len(rows), 1), self.model.config.decoder_start_token_id, device=device)
             logits = self.model(input_ids=ids, attention_mask=mask, decoder_input_ids=start).logits[:, 0]
         else:
-            last = mask.sum(1) - 1
+            last = mask.sum(1) - 1  # (rows,): the place of each row's last token, whose logits predict the verdict
             logits = self.model(input_ids=ids, attention_mask=mask).logits[torch.arange(len(rows)), last]
         a, b = self.verdicts
         return (logits[:, a].float() - logits[:, b].float()).tolist()

@@ -43,7 +43,11 @@ class SequenceClassifier:
                 )
         scores = [0.0] * len(ids)
         batches = list(batches_of(ids, self.settings.batch_size))
-        logits = self.logits([[ids[i] for i in batch] for batch in batches])
+        rows = []
+        for batch in batches:
+            rows.append([ids[i] for i in batch])
+        logits = self.logits(rows)  # per batch one logit a row
+        # Batches are in order of length; each logit goes back to the place of its response.
         for batch, values in zip(batches, logits, strict=True):
             for i, value in zip(batch, values, strict=True):
                 scores[i] = value
@@ -85,8 +89,8 @@ class Network:
         if labels != 1:
             raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
         rows = self.model.get_input_embeddings().weight.shape[0]
-        # The model finds a row's last token by looking for what is not padding, so both must mean the same id; a model
-        # without one reads a row's very last token, so that the end token, which rows end with, cannot be the padding.
+        # The model reads its score at a row's last token that is not padding, so model and `_forward` must pad with the
+        # same id. Rows end with the end token, so that one must not be the padding, or it would be skipped.
         if self.model.config.pad_token_id is None:
             known = (tokenizer.pad_token_id, tokenizer.unk_token_id, 0, 1)
             usable = (i for i in known if i is not None and i != tokenizer.eos_token_id and i < rows)
@@ -100,6 +104,7 @@ class Network:
         """The logit of each row, padded on the right."""
         width = max(map(len, rows))
         pad = self.model.config.pad_token_id
+        # (rows, width) each; the logits are (rows, 1).
         inputs = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=self.model.device)
         mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=self.model.device)
         return self.model(inputs, attention_mask=mask).logits[:, 0].float().tolist()
@@ -110,6 +115,7 @@ def batches_of(ids: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]), reverse=True)
     start = 0
     while start < len(order):
+        # Where rows are shorter, more of them fit into as many tokens.
         rows = size * len(ids[order[0]]) // len(ids[order[start]])
         yield order[start : start + rows]
         start += rows

@@ -48,7 +48,7 @@ def learner_arguments(settings: TrainingConfig, seed: int, out_dir: Path) -> dic
         "lr_scheduler_type": settings.schedule,
         "num_train_epochs": settings.epochs,
         "max_grad_norm": settings.max_grad_norm,
-        "bf16": settings.dtype == "bfloat16",
+        "bf16": settings.dtype == "bfloat16" and not settings.master_weights,  # autocast
         "gradient_checkpointing": settings.gradient_checkpointing,
         "eval_strategy": "no",
         "logging_steps": 1,

@@ -30,8 +30,10 @@ class _EachRowOnce:
         self.model = model
 
     def __call__(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **options: Any) -> Any:
+        # rows (different rows, 2 * width); place (rows,): which of them each row of the batch is. The mask belongs to a
+        # row, since the padding's id may also be a token.
         rows, place = torch.unique(torch.cat([input_ids, attention_mask], dim=1), dim=0, return_inverse=True)
         ids, mask = rows.chunk(2, dim=1)
         output = self.model(input_ids=ids, attention_mask=mask, **options)
-        output.logits = output.logits[place]
+        output.logits = output.logits[place]  # (rows, 1): the gradients of equal rows add up in the one computed
         return output

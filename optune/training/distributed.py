@@ -61,6 +61,7 @@ def whole_weights(trainer: Any) -> dict[str, torch.Tensor] | None:
     from deepspeed.utils import safe_get_full_fp32_param
 
     weights = {}
+    # Collecting a weight takes all processes, so each asks for every one; only the main process keeps them.
     for name, weight in accelerator.unwrap_model(trainer.model_wrapped).named_parameters():
         full = safe_get_full_fp32_param(weight)
         if accelerator.is_main_process:

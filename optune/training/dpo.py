@@ -27,6 +27,8 @@ from optune.training.common import LogTeller, OnLog, learner_arguments, save_pol
 from optune.training.distributed import gathered, this_process, whole_weights
 from optune.training.grouped_trainer import GroupedDPOTrainer, UpdateCollator
 from optune.training.job import TrainJob
+from optune.training.master_weights import MasterWeights
+from optune.training.pair_attention import use_pair_attention
 from optune.training.pair_logprobs import add_pair_head, pair_reference_columns, shares_prompts
 from optune.training.reference import from_sampler, reference_columns
 from optune.training.weighted_trainer import WeightedDPOTrainer
@@ -80,10 +82,15 @@ def train_dpo(
     model = load(job.policy, dtype="float32")  # full-precision weights; `dtype: bfloat16` is mixed precision
     started = time.perf_counter()
     reference = model if str(job.reference) == str(job.policy) else load(job.reference, dtype="float32")
-    mixed = settings.dtype == "bfloat16"
+    masters = MasterWeights(model) if settings.master_weights else None
+    if masters:
+        MasterWeights(reference) if reference is not model else None
+        for network in {model, reference}:
+            use_pair_attention(network)
+    mixed = settings.dtype == "bfloat16" and not masters
     with torch.autocast(reference.device.type, torch.bfloat16, enabled=mixed):  # as the policy's will be computed
         columns, grouping, counts = _reference(reference, rows, tokenizer.pad_token_id, settings, process)
-    del reference
+    del reference  # a second model, where it is not the policy itself, is freed before training
     reference_s = time.perf_counter() - started
     data = Dataset(rows.with_columns(columns).table)
     trainer = (GroupedDPOTrainer if grouping else WeightedDPOTrainer)(
@@ -96,10 +103,14 @@ def train_dpo(
         beta_2=job.beta_2,
         peft_config=_peft_config(settings, job.seed),
     )
+    if masters:
+        masters.taught_by(trainer.create_optimizer())
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
         trainer.add_callback(LogTeller(on_log))
     trainer.train()
+    if masters:
+        masters.restore()
     weights = whole_weights(trainer)
     if trainer.accelerator.is_main_process:
         check_finite(model, weights)
@@ -126,8 +137,9 @@ def _reference(
             raise UserError("Training in several processes needs training.batching, such as length_grouped.")
         columns = partial(reference_columns, reference, pad_id=pad_id, batch_size=4 * settings.micro_batch_size)
         collator = None
-    else:
+    else:  # by the same forward pass as training, so that reference and policy round alike
         add_pair_head(reference)
+        # All processes must pack pairs in the same way, so one that cannot share prompts decides for all.
         shared = all(gathered([shares_prompts(reference, rows, pad_id)]))
         columns = partial(_shared_out, reference, pad_id=pad_id, shared=shared, settings=settings, process=process)
         share = {"processes": process.num_processes, "process": process.process_index}

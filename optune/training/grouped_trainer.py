@@ -132,6 +132,7 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
         """
         with self.accelerator.autocast():  # accelerate leaves it out where FSDP shards the model
             logprobs = pair_logprobs(model, part["packed"])
+        # All (pairs of the micro-batch,), and so are the losses.
         references = [part[name] for name in REFERENCES]
         own = [part[name] for name in SCORES]
         logps = (logprobs.chosen_logps, logprobs.rejected_logps)
@@ -161,6 +162,7 @@ class GroupedDPOTrainer(WeightedDPOTrainer):
             logprobs.rejected_logps,
             wdpo_weight(*scores, self.beta_2),
         )
+        # (rows, width) each; the head's outputs are 0 where no response token is predicted.
         output, part = logprobs.output, packed["part"]
         of_tokens = (
             output.entropy,

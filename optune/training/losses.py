@@ -19,6 +19,7 @@ def implicit_reward_margin(
     beta: float,
 ) -> Tensor:
     """beta_1 log(pi(y_w|x) / pi_ref(y_w|x)) - beta_1 log(pi(y_l|x) / pi_ref(y_l|x)): the argument of sigma in Eq. 5."""
+    # (batch,) each, in nats: how much likelier than the reference the policy makes a response.
     chosen = policy_chosen_logps - reference_chosen_logps
     rejected = policy_rejected_logps - reference_rejected_logps
     return beta * (chosen - rejected)
@@ -70,6 +71,7 @@ def wdpo_loss(
         beta=beta,
         beta_2=beta_2,
     )
+    # One weight per pair; rewards come from the data and carry no gradient.
     return wdpo_weight(score_chosen, score_rejected, beta_2) * unweighted
 
 

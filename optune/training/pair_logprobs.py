@@ -19,6 +19,7 @@ from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from optune.pairs.rows import PreferenceRows
 from optune.training.micro_batches import micro_batches
+from optune.training.pair_attention import NAME as PAIR_ATTENTION
 from optune.training.reference import sequence_logprobs
 
 IGNORED = -100  # the label of a position that predicts no response token
@@ -27,7 +28,7 @@ PROMPT, CHOSEN, REJECTED, PADDING = range(4)
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1")
 # A logit transformation that only TRL's head knows; see `trl.trainer.utils.add_fused_lm_head`.
 TRANSFORMED = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
-LARGEST_LOGITS = 2**27  # of one head call, in numbers: above it TRL's head, which goes through the vocabulary in tiles
+CHUNK = 64  # tokens whose logits are in memory at once
 
 
 def place(row: dict[str, Any], shared: bool) -> tuple[int, int]:
@@ -136,23 +137,22 @@ def add_pair_head(model: PreTrainedModel) -> None:
     """Let `model(..., shift_labels=..., fused_lm_head=True)` compute logits only where a response token is predicted.
 
     TRL's fused head does so on a GPU, but computes every position on a CPU; there this head takes its place. TRL's
-    stays in use for models that transform their logits, and for batches whose logits would not fit in memory.
+    stays in use for models that transform their logits, or whose head is more than a matrix.
     """
     add_fused_lm_head(model, outputs=OUTPUTS)
-    fused, config = model.forward, model.config.get_text_config()
+    fused, config, head = model.forward, model.config.get_text_config(), model.get_output_embeddings()
     transformed = any(getattr(config, name, None) is not None for name in TRANSFORMED)
+    plain = type(head) is torch.nn.Linear and head.bias is None and not transformed
 
     def forward(self: PreTrainedModel, *args: Any, **kwargs: Any) -> Any:
         labels = kwargs.get("shift_labels")
-        if labels is None or not kwargs.get("fused_lm_head") or transformed or labels.device.type != "cpu":
+        if labels is None or not kwargs.get("fused_lm_head") or not plain or labels.device.type != "cpu":
             return fused(*args, **kwargs)
         kept = labels != IGNORED
-        if int(kept.sum()) * config.vocab_size > LARGEST_LOGITS:
-            return fused(*args, **kwargs)
         inputs = {name: value for name, value in kwargs.items() if name not in ("shift_labels", "fused_lm_head")}
         hidden = self.base_model(*args, **inputs).last_hidden_state
-        logits = self.get_output_embeddings()(hidden[kept]).float()  # (response tokens, vocabulary)
-        of_tokens = _TokenLogprobs.apply(logits, labels[kept])
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
+        of_tokens = _TokenLogprobs.apply(hidden[kept].to(dtype), head.weight.to(dtype), labels[kept])
         values = {}
         for name, value in zip(OUTPUTS, of_tokens, strict=True):
             values[name] = value.new_zeros(kept.shape).masked_scatter(kept, value)  # 0 where no response is predicted
@@ -162,30 +162,39 @@ def add_pair_head(model: PreTrainedModel) -> None:
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """OUTPUTS, (tokens,) each, of logits (tokens, vocabulary) in fp32 and labels (tokens,).
+    """OUTPUTS, (tokens,) each, of hidden states (tokens, size), the head's weight (vocabulary, size), labels (tokens,).
 
-    Only the log-probabilities have a gradient. It needs the probabilities, which are kept, and no copy of the logits.
+    Only the log-probabilities have a gradient. Logits are made CHUNK tokens at a time, in fp32, and made again on the
+    way back: all of them at once would be the largest tensor of training, and slow to walk through.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        total = torch.logsumexp(logits, dim=-1)
-        target = logits.gather(-1, labels[:, None])[:, 0]
-        probabilities = torch.exp(logits - total[:, None])
-        entropy = total - torch.linalg.vecdot(probabilities, logits)  # -sum p log p, with log p = logits - total
-        top = logits.argmax(-1) == labels
-        ctx.save_for_backward(probabilities, labels)
-        mean = logits.mean(-1)
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        chunks = []
+        with torch.autocast(hidden.device.type, enabled=False):
+            for states, targets in zip(hidden.split(CHUNK), labels.split(CHUNK), strict=True):
+                logits = (states @ weight.T).float()  # (chunk, vocabulary)
+                total = torch.logsumexp(logits, dim=-1)
+                target = logits.gather(-1, targets[:, None])[:, 0]
+                probabilities = torch.exp(logits - total[:, None])
+                entropy = total - torch.linalg.vecdot(probabilities, logits)  # -sum p log p: log p = logits - total
+                chunks.append((total, target - total, entropy, logits.mean(-1), logits.argmax(-1) == targets))
+        total, logprob, entropy, mean, top = map(torch.cat, zip(*chunks, strict=True))
+        ctx.save_for_backward(hidden, weight, labels, total)
         ctx.mark_non_differentiable(entropy, mean, top)
-        return target - total, entropy, mean, top
+        return logprob, entropy, mean, top
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None]:
-        probabilities, labels = ctx.saved_tensors
-        # d log p(label) / d logits = one_hot(label) - softmax(logits)
-        of_logits = probabilities * -gradient[:, None]
-        of_logits.scatter_add_(-1, labels[:, None], gradient[:, None])
-        return of_logits, None
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, Tensor, None]:
+        hidden, weight, labels, total = ctx.saved_tensors
+        of_logits = hidden.new_empty(len(hidden), len(weight))  # in the precision of the products
+        parts = (hidden, labels, total, gradient, of_logits)
+        for states, targets, totals, of_tokens, out in zip(*(part.split(CHUNK) for part in parts), strict=True):
+            # d log p(label) / d logits = one_hot(label) - softmax(logits)
+            of_chunk = torch.exp_((states @ weight.T).float() - totals[:, None]) * -of_tokens[:, None]
+            of_chunk.scatter_add_(-1, targets[:, None], of_tokens[:, None])
+            out.copy_(of_chunk)
+        return of_logits @ weight, of_logits.T @ hidden, None
 
 
 @torch.no_grad()
@@ -219,7 +228,9 @@ def shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_i
 
 def _shares_prompts(model: PreTrainedModel, rows: Sequence[dict[str, Any]], pad_id: int) -> bool:
     rows = PreferenceRows.of(rows)
-    if model.config.get_text_config()._attn_implementation != "sdpa" or 0 in rows.lengths("prompt_ids"):
+    if model.config.get_text_config()._attn_implementation not in ("sdpa", PAIR_ATTENTION) or 0 in rows.lengths(
+        "prompt_ids"
+    ):
         return False
     taken = places(rows, True)
     by_size = sorted(range(len(rows)), key=lambda i: taken[i])

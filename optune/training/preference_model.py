@@ -76,6 +76,7 @@ def prefers_first(model: str | Path, rows: Sequence[tuple[str, str, str]], batch
         with torch.inference_mode():  # padding is on the left, so positions count from the first real token
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
             positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-            logits = network(**inputs, position_ids=positions).logits[:, -1].float()
+            logits = network(**inputs, position_ids=positions).logits[:, -1].float()  # (rows, vocabulary)
+        # A softmax over the two verdicts alone, (rows, 2); column 0 is p_A.
         probabilities += logits[:, [ids[0] for ids in verdicts]].softmax(-1)[:, 0].tolist()
     return probabilities

@@ -34,34 +34,56 @@ def train_reward_model(
     answers that the rows of a batch have in common are computed once; give a prompt's rows one after the other, and the
     prompts in an order that is already random.
     """
-    from transformers import AutoModelForSequenceClassification, set_seed
-    from trl import RewardConfig, RewardTrainer
-    from trl.trainer.reward_trainer import suppress_seqcls_warning
-
-    from optune.utils.checkpoints import unmask_end_token
-
     quiet_libraries()
-    set_seed(settings.seed)  # the fresh head
-    with suppress_seqcls_warning():
-        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True)
-    unmask_end_token(model)
+    model = load_classifier(base, settings.seed)
     if prepare:
         prepare(model)
     datasets = [
         as_dataset(_pairs(tokenizer, rows), ["chosen_ids", "rejected_ids"], settings)
         for rows in hold_out(preference_rows, settings)
     ]
+    trainer = reward_trainer(model, tokenizer, model_arguments(settings, out_dir), *datasets, each_answer_once)
+    return train_and_save(trainer, tokenizer, len(preference_rows), out_dir)
+
+
+def load_classifier(base: str | Path, seed: int, **options: Any) -> PreTrainedModel:
+    """A sequence classifier with one output from `base`; a causal language model gets a fresh head, drawn by `seed`.
+
+    options: of `from_pretrained`.
+    """
+    from transformers import AutoModelForSequenceClassification, set_seed
+    from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+    from optune.utils.checkpoints import unmask_end_token
+
+    set_seed(seed)
+    with suppress_seqcls_warning():
+        model = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1, use_safetensors=True, **options)
+    unmask_end_token(model)
+    return model
+
+
+def reward_trainer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: dict[str, Any],
+    train: Any,
+    held_out: Any,
+    each_answer_once: bool = False,
+) -> Any:
+    """TRL's RewardTrainer on data sets of `chosen_ids` and `rejected_ids`. arguments: those of RewardConfig."""
+    from trl import RewardConfig, RewardTrainer
+
     trainer_class = RewardTrainer
     if each_answer_once:
         from optune.training.comparisons_trainer import ComparisonsTrainer as trainer_class
-    trainer = trainer_class(
+    return trainer_class(
         model=model,
-        args=RewardConfig(**model_arguments(settings, out_dir)),
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1],
+        args=RewardConfig(**arguments),
+        train_dataset=train,
+        eval_dataset=held_out,
         processing_class=tokenizer,
     )
-    return train_and_save(trainer, tokenizer, len(preference_rows), out_dir)
 
 
 def _pairs(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row]) -> list[dict[str, list[int]]]:

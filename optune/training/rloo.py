@@ -39,6 +39,7 @@ class _Rewards:
 
     def __call__(self, *, completions: Sequence[Any], completion_ids: Any, place: Sequence[int], **_: Any) -> Any:
         asked = [self.prompts[i] for i in place]
+        # TRL returns a text for a text, and a list with the assistant's message for a chat.
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         responses = [
             Response(prompt.prompt_id, 0, self.step.iteration, tuple(ids), text, "stop")
@@ -99,6 +100,7 @@ def _arguments(config: RunConfig, seed: int, folder: Path) -> RLOOConfig:
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_completion_length=sampling.max_new_tokens,
+        # TRL counts responses here, `n` to a prompt; `training` counts prompts.
         per_device_train_batch_size=training.micro_batch_size * sampling.n,
         gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
     )

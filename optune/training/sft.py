@@ -52,27 +52,35 @@ def train_sft(
     held-out rows, and seconds under `timing`.
     """
     from transformers import AutoModelForCausalLM
-    from trl import SFTConfig, SFTTrainer
 
     from optune.utils.checkpoints import unmask_end_token
 
     quiet_libraries()
     if isinstance(model, str | Path):
         model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True)
-    unmask_end_token(model)
+    unmask_end_token(model)  # else its embedding gets no gradient where it is the padding
     train_rows, held_out_rows = hold_out(rows, settings)
     datasets = []
     for part in (train_rows, held_out_rows):
-        labelled = [_with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")]
+        labelled = [with_labels(*pair, tokenizer.eos_token_id) for pair in encode(tokenizer, part, "completion")]
         datasets.append(as_dataset(labelled, ["input_ids"], settings))
-    trainer = SFTTrainer(
+    trainer = sft_trainer(model, tokenizer, model_arguments(settings, out_dir), *datasets)
+    return train_and_save(trainer, tokenizer, len(rows), out_dir)
+
+
+def sft_trainer(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, arguments: dict[str, Any], train: Any, held_out: Any
+) -> Any:
+    """TRL's SFTTrainer on data sets of `input_ids` and `labels`, as they are. arguments: those of SFTConfig."""
+    from trl import SFTConfig, SFTTrainer
+
+    return SFTTrainer(
         model=model,
-        args=SFTConfig(**model_arguments(settings, out_dir), dataset_kwargs={"skip_prepare_dataset": True}),
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1],
+        args=SFTConfig(**arguments, dataset_kwargs={"skip_prepare_dataset": True}),
+        train_dataset=train,
+        eval_dataset=held_out,
         processing_class=tokenizer,
     )
-    return train_and_save(trainer, tokenizer, len(rows), out_dir)
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], column: str) -> list[tuple[list[int], list[int]]]:
@@ -87,7 +95,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], column: str)
         *tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True),
         *tokenizer.apply_chat_template(full, tokenize=False),
     ]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]  # the template has written them
     return list(zip(ids[: len(rows)], ids[len(rows) :], strict=True))
 
 
@@ -100,6 +108,7 @@ def hold_out(rows: Sequence[Row], settings: TrainingSettings) -> tuple[list[Row]
     prompts = list(dict.fromkeys(str(row["prompt"]) for row in rows))
     if len(prompts) < 2:
         raise UserError("Training needs rows of at least two prompts, because one is held out.")
+    # By prompt, not by row: other answers to a held-out prompt would tell about it.
     order = np.random.default_rng(settings.seed).permutation(len(prompts))
     held = {prompts[i] for i in order[: max(1, round(settings.held_out * len(prompts)))]}
     return [row for row in rows if str(row["prompt"]) not in held], [row for row in rows if str(row["prompt"]) in held]
@@ -109,7 +118,11 @@ def as_dataset(rows: list[dict[str, Any]], sequence_columns: list[str], settings
     """The rows whose sequences all fit into `max_length` tokens, as a `datasets.Dataset`."""
     from datasets import Dataset
 
-    fitting = [row for row in rows if max(len(row[column]) for column in sequence_columns) <= settings.max_length]
+    fitting = []
+    for row in rows:
+        lengths = [len(row[column]) for column in sequence_columns]
+        if max(lengths) <= settings.max_length:
+            fitting.append(row)
     if not fitting:
         raise UserError(f"Each of the {len(rows)} rows is longer than max_length = {settings.max_length} tokens.")
     return Dataset.from_list(fitting)
@@ -169,9 +182,11 @@ def _conversation(prompt: str | Sequence[Message]) -> list[Message]:
     return [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
 
 
-def _with_labels(prompt_ids: list[int], ids: list[int], end_id: int | None) -> dict[str, list[int]]:
+def with_labels(prompt_ids: list[int], ids: list[int], end_id: int | None) -> dict[str, list[int]]:
     """The loss covers the answer and its end token; -100 leaves out the prompt and what a template writes after it."""
+    # The prompt ends where its ids and those of the conversation first differ: a template may end the two otherwise.
     start = next((i for i, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
     answer = ids[start:]
+    # Tokens after the last end token, such as a line break of the template.
     after = answer[::-1].index(end_id) if end_id in answer else 0
     return {"input_ids": ids, "labels": [-100] * start + answer[: len(answer) - after] + [-100] * after}

@@ -104,6 +104,7 @@ class WeightedDPOTrainer(DPOTrainer):
         policy_logps = recorder.output.log_probs[:, -length:].sum(dim=1).chunk(2)
         training = self.model.training
         read = self.update_scores if training and self.whole_update else scores
+        # policy_logps, references and rewards are (pairs,) each, and so are the losses.
         losses = self.pair_loss(*policy_logps, inputs["ref_chosen_logps"], inputs["ref_rejected_logps"], *read)
         loss = losses.mean()
         if training and (share := self._share(len(losses))) != 1:

@@ -84,7 +84,7 @@ def unmask_end_token(network: torch.nn.Module) -> None:
 def check_finite(network: torch.nn.Module, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """Raises UserError where a trained weight is not a finite number: such a model is never saved.
 
-    `weights` are its own where they have come together from several processes.
+    `weights`: the network's own, if they were collected from several processes.
     """
     tensors = network.parameters() if weights is None else weights.values()
     if not all(torch.isfinite(weight).all() for weight in tensors):
@@ -92,9 +92,9 @@ def check_finite(network: torch.nn.Module, weights: Mapping[str, torch.Tensor] |
 
 
 def load_generation_config(model: str | Path, *, trust_remote_code: bool = False) -> Any:
-    """The generation config of `model` as loading its weights would find it.
+    """The generation config that loading `model` would use.
 
-    Made of the model's own config where the checkpoint has no such file; raises UserError where one cannot be read.
+    It is made from the model's config if the checkpoint has no such file. Raises UserError if it cannot be read.
     """
     from transformers import AutoConfig, GenerationConfig
     from transformers.utils import GENERATION_CONFIG_NAME, cached_file
@@ -110,7 +110,7 @@ def load_generation_config(model: str | Path, *, trust_remote_code: bool = False
 
 
 def _with_stop_ids(config: Any) -> Any:
-    """`config`, whose end tokens must be ids: with others a response would never end."""
+    """`config` with its end tokens checked: if they were no ids, a response would never end."""
     stop = config.eos_token_id
     if not all(isinstance(i, int) for i in (stop if isinstance(stop, list) else [stop]) if i is not None):
         raise ValueError(f"its eos_token_id is {stop!r}, which is no token id")
@@ -118,14 +118,16 @@ def _with_stop_ids(config: Any) -> Any:
 
 
 def _checked(model: str | Path) -> str:
-    """`model` as text; a folder must hold a config.json, and what looks like a path must exist."""
+    """`model` as text. Raises UserError for a folder without a config.json, and for a path that does not exist."""
     path = Path(model)
     looks_like_path = isinstance(model, Path) or path.is_absolute() or str(model).startswith(".") or path.exists()
     if looks_like_path and not (path / "config.json").is_file():
-        raise UserError(f"{str(model)!r} is not a checkpoint: it has no config.json.")
+        inside = [name for name in ("policy", "reward") if (path / name / "config.json").is_file()]
+        hint = f"; {str(path / inside[0])!r} is one" if inside else ""
+        raise UserError(f"{str(model)!r} is not a checkpoint: it has no config.json{hint}.")
     return str(model)
 
 
 def first_line(error: Exception) -> str:
-    """What an error says first; its type's name where it says nothing."""
+    """The first line of an error's text, or its type's name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""How every command of ours ends: a reason in one line, a way to continue, and never a traceback for what is no bug."""
+"""How every command ends: with a reason in one line and a way to continue. A traceback means a bug."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ NEEDS = (
     "The package {package!r} is not installed. In the repository `pip install .` installs what optune needs, "
     "`make setup` also what evaluations and experiments need."
 )
-# What a disk may refuse that no code can mend; EFBIG is a limit on one file's size.
+# Errors of a disk that no code can mend. EFBIG: a limit on one file's size.
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO}
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as schedulers send it: it stops a run as Ctrl-C does."""
+    """SIGTERM arrived. Schedulers send it; it stops a run as Ctrl-C does."""
 
 
 def exit_status(command: Callable[[], int | None]) -> int:
-    """Run a command: its own status or 0.
+    """Run a command and return its exit status: its own, or 0.
 
-    2 for bad input or a package that is not installed, told on stderr; 1 where disk or memory gave out; 130 after
-    Ctrl-C and 143 after SIGTERM.
+    Errors go to stderr. 2: bad input, or a package that is not installed. 1: out of disk or memory. 130: Ctrl-C. 143:
+    SIGTERM.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names from files may hold what no terminal shows
@@ -63,16 +63,16 @@ def exit_status(command: Callable[[], int | None]) -> int:
 
 
 def one_line(error: object) -> str:
-    """An error's text as one printable line of a readable length: it may quote a file that nobody has checked."""
+    """An error's text as one printable line of readable length, since it may quote an unchecked file."""
     text = " ".join(str(error).split())
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
     return text if len(text) <= LONGEST_LINE else f"{text[:LONGEST_LINE]} ..."
 
 
 def gave_out(error: Exception) -> str | None:
-    """Which of the machine's resources an error is about; None where it is about something else.
+    """Which resource of the machine ran out, or None if the error is about something else.
 
-    torch and safetensors have no type of their own for it, but a text.
+    torch and safetensors have no type of their own for it, so their text is read.
     """
     text = str(error).lower()
     if (isinstance(error, OSError) and error.errno in DISK) or any(f"os error {number})" in text for number in DISK):
@@ -84,7 +84,7 @@ def gave_out(error: Exception) -> str | None:
 
 @contextmanager
 def _sigterm_stops() -> Iterator[None]:
-    """SIGTERM raises Terminated, for the length of a block; signals are the main thread's."""
+    """Inside the block SIGTERM raises Terminated. Only the main thread can set this, so others do nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Files that can be believed: atomic writes, readers that name the file in their errors, advisory locks."""
+"""Atomic writes, readers that name the file in their errors, and advisory locks."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:  # a full disk is not left fuller
+    finally:  # after a failure nothing stays on a disk that may be full
         temporary.unlink(missing_ok=True)
     return path
 
 
 @contextlib.contextmanager
 def in_one_rename(folder: Path) -> Iterator[Path]:
-    """An empty folder to fill, which becomes `folder` as the block ends; after a failure `folder` is as it was.
+    """An empty folder to fill; it is renamed to `folder` at the block's end. A failure leaves `folder` unchanged.
 
-    What an earlier, killed attempt left of it goes first.
+    Leftovers of an earlier, killed attempt are deleted first.
     """
     unfinished = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -89,7 +89,7 @@ def read_object(path: str | Path, *names: str) -> dict[str, Any]:
 
 
 def parse_yaml(text: str) -> Any:
-    """A YAML text's plain values: no tag makes an object. Raises ValueError, in one line, for what is no such text."""
+    """The plain values of a YAML text; tags never create objects. Raises ValueError, in one line, if it is no YAML."""
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # by tag and nesting
@@ -148,9 +148,9 @@ def _finite(value: Any) -> Any:
 
 
 def lock(file: IO[Any], wait: bool) -> bool:
-    """Take an advisory lock on an open file; False where another process has it and we do not wait.
+    """Take an advisory lock on an open file. Returns False if another process has it and `wait` is false.
 
-    It ends with the file's closing or with the process: a dead holder's lock is free at once.
+    Closing the file or ending the process frees it, so the lock of a killed process is free at once.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -161,7 +161,7 @@ def lock(file: IO[Any], wait: bool) -> bool:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold `path` as a lock; waits for another holder."""
+    """Hold the lock `path` for the length of a block, waiting until it is free."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w") as file:
         lock(file, wait=True)

@@ -1,4 +1,4 @@
-"""The most memory that a part of a program held: of this process, and of its GPU where it has one."""
+"""Peak memory of a part of a program: of this process, and of its GPU if it has one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ _open: list[dict[str, float]] = []  # the peaks of the measurements under way, t
 
 @contextmanager
 def memory_peak() -> Iterator[dict[str, float]]:
-    """Fills a dict at the block's end: `memory_peak_gb`, and `gpu_memory_peak_gb` where torch uses a GPU.
+    """Fills a dict at the block's end: `memory_peak_gb`, and `gpu_memory_peak_gb` if torch uses a GPU.
 
-    Empty where the system does not tell (other than Linux). Processes started meanwhile are not counted. A block may
-    stand in another: the outer one's peak is at least the inner one's.
+    The dict stays empty on systems other than Linux. Child processes are not counted. Blocks may be nested; the outer
+    peak is at least the inner one.
     """
     if _open:
         _raise_to(_open[-1], _now())
     _reset()
-    found: dict[str, float] = {}
-    _open.append(found)
+    peaks: dict[str, float] = {}
+    _open.append(peaks)
     try:
-        yield found
+        yield peaks
     finally:
-        _raise_to(found, _now())
+        _raise_to(peaks, _now())
         _open.pop()
         if _open:
-            _raise_to(_open[-1], found)
+            _raise_to(_open[-1], peaks)
 
 
 def _raise_to(peaks: dict[str, float], others: dict[str, float]) -> None:
@@ -58,6 +58,6 @@ def _reset() -> None:
 
 
 def _cuda() -> Any:
-    """torch.cuda where torch is loaded already and has touched a GPU; nothing is loaded for a measurement."""
+    """torch.cuda if torch has been imported and has used a GPU, else None. A measurement imports nothing."""
     torch = sys.modules.get("torch")
     return torch.cuda if torch is not None and hasattr(torch, "cuda") and torch.cuda.is_initialized() else None

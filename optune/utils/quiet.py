@@ -1,4 +1,4 @@
-"""Quiet libraries: the user sees our lines, not pages of theirs, and nothing phones home."""
+"""Silences libraries, so that users see our lines only, and switches off their telemetry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The k lowest of many scores: as a set in linear time, in order by sorting no more than that set.
+"""The k lowest of many scores: as a set in linear time, or in order by sorting that set alone.
 
-Ties are broken by a number per place, which is asked for only where there are ties. A score that is not a number
-(NaN) stands behind all others.
+Ties are broken by a number per place, which is computed only for tied places. NaN ranks after all numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names to parts: every pluggable part is one function (or class) and one line in its module's registry."""
+"""Finds pluggable parts by name. A part is one function (or class) and one line in its module's registry."""
 
 from __future__ import annotations
 

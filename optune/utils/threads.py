@@ -1,4 +1,4 @@
-"""CPU threads of torch: the last bits of a sum depend on them, so they are part of what a result was made with."""
+"""CPU threads of torch. The last bits of a sum depend on them, so results record their number."""
 
 from __future__ import annotations
 

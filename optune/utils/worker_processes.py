@@ -1,4 +1,4 @@
-"""Processes that engines and rewards start: each leads a session of its own, so that it ends with all it started."""
+"""Worker processes of engines and rewards. Each leads its own session, so that its children end with it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def run_workers(
     what: str,
     on_poll: Callable[[], None],
 ) -> None:
-    """Every worker to its end, its log in `folder`; `on_poll` is called meanwhile, and once after.
+    """Run every worker to its end, with its log in `folder`. `on_poll` is called while they run, and once after.
 
-    Raises UserError where one fails, naming its log; all are ended in any case. `what` they are, for that sentence.
+    If one fails, all are ended and UserError names its log. `what`: the workers' name in that sentence.
     """
     with started(commands, environments, folder, what) as running:
         while left := running():
@@ -41,9 +41,9 @@ def run_workers(
 def started(
     commands: Sequence[Sequence[str | Path]], environments: Sequence[Mapping[str, str]], folder: Path, what: str
 ) -> Iterator[Callable[[], list[subprocess.Popen]]]:
-    """Workers for the length of a block, their logs in `folder`; all are ended with it.
+    """Runs workers for the length of a block and ends them with it; their logs are in `folder`.
 
-    The block gets a function that gives those still running, and raises UserError where one has failed.
+    Yields a function that returns the workers still running, and raises UserError if one has failed.
     """
     logs = [folder / f"worker-{rank}.log" for rank in range(len(commands))]
     processes: list[subprocess.Popen] = []
@@ -62,7 +62,7 @@ def started(
                         env=environment,
                         stdout=file,
                         stderr=file,
-                        start_new_session=True,  # it is ended with all that it starts
+                        start_new_session=True,  # so that its children are ended with it
                     )
                 )
         yield running
@@ -80,16 +80,16 @@ def _check(processes: Sequence[subprocess.Popen], logs: Sequence[Path], what: st
 
 
 def package_environment() -> dict[str, str]:
-    """This process's environment, with the package where this process found it."""
+    """This process's environment, in which a worker imports the package from the same place."""
     own = str(Path(__file__).resolve().parents[2])
     paths = [own, *filter(None, [os.environ.get("PYTHONPATH")])]
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def worker_devices(workers: int, each: int, what: str) -> list[dict[str, str]]:
-    """What each worker's environment says of its GPUs, `each` of them; nothing where the machine has none.
+    """Environment variables that give each worker `each` GPUs of its own; none if the machine has no GPU.
 
-    Raises UserError where there are too few; `what` says which options ask for them.
+    Raises UserError if there are too few GPUs. `what`: the options that ask for them, for that sentence.
     """
     import torch
 
@@ -103,23 +103,23 @@ def worker_devices(workers: int, each: int, what: str) -> list[dict[str, str]]:
 
 
 def module_workers(module: str, workers: int, folder: Path, what: str) -> tuple[list[list[str]], list[dict[str, str]]]:
-    """Commands and environments of workers `python -m module FOLDER RANK`, each with a GPU where there are some.
+    """Commands and environments of workers `python -m module FOLDER RANK`, each with a GPU if the machine has any.
 
-    Raises UserError where there are too few; `what` says which option asks for them.
+    Raises UserError if there are too few GPUs. `what`: the option that asks for them, for that sentence.
     """
     commands = [[sys.executable, "-m", module, str(folder), str(rank)] for rank in range(workers)]
     return commands, [package_environment() | own for own in worker_devices(workers, 1, what)]
 
 
 def worker_threads(workers: int) -> int:
-    """CPU threads of a worker: as many as this process has, so that sums have the same bits, but no more than cores."""
+    """CPU threads per worker: as many as this process uses, for the same bits, but all together no more than cores."""
     import torch
 
     return max(1, min(torch.get_num_threads(), len(os.sched_getaffinity(0)) // workers))
 
 
 def end_with_parent() -> Callable[[], None]:
-    """A function that a worker calls now and then: it ends the process once nobody is there to read its answers."""
+    """A function for workers to call now and then. It ends the process once its parent has gone."""
     parent = os.getppid()
 
     def check() -> None:
@@ -130,7 +130,7 @@ def end_with_parent() -> Callable[[], None]:
 
 
 def free_memory() -> None:
-    """Give back what this process has left in torch's cache on the GPU, before others need it."""
+    """Free torch's cache on the GPU, before other processes need the memory."""
     import torch
 
     gc.collect()
@@ -139,7 +139,7 @@ def free_memory() -> None:
 
 
 def keep_log(log: Path) -> Path:
-    """A copy of a log that outlives its folder: what a failure is told with."""
+    """Copy a log to where it outlives its folder, so that an error can name it."""
     kept = Path(tempfile.mkstemp(prefix="optune-engine-", suffix=".log")[1])
     shutil.copy(log, kept)
     return kept
@@ -152,7 +152,7 @@ def tail(log: Path) -> str:
 
 
 def end_group(process: subprocess.Popen, patience: float = 30.0) -> None:
-    """End a process that leads its own session, and what it started: asked first, killed if it does not go."""
+    """End a process that leads its own session, with its children: SIGTERM first, SIGKILL after `patience`."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, number)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optune.history import read_rows
-from optune.loop.manifest import read_manifest
+from optune.loop.manifest import read_run
 from optune.types import UserError
 
 NEVER = -1  # the iteration of a prompt that was never sampled, and of pairs that are older than the run
@@ -37,7 +37,7 @@ class RunFiles:
     @classmethod
     def read(cls, run_dir: str | Path) -> RunFiles:
         """Raises UserError where `run_dir` holds no run, or one that has sampled and rewarded nothing yet."""
-        manifest = read_manifest(Path(run_dir))
+        manifest = read_run(Path(run_dir))
         try:
             entries = {(entry["iteration"], entry["stage"]): entry for entry in manifest["stages"]}
         except (TypeError, KeyError):

@@ -67,19 +67,12 @@ def baseline(start: Path, seed: int, root: Path, settings: OfflineBuild | None =
 
     def train(folder: Path) -> dict[str, Any]:
         from optune.training.dpo import train_dpo
+        from optune.training.job import TrainJob
 
         with cpu_threads(threads):
-            metrics = train_dpo(
-                policy=start,
-                reference=start,
-                rows=_encoded(start, pd.read_parquet(file)),
-                loss=LossConfig(name="dpo", beta_1=settings.beta_1),
-                beta_2=1.0,
-                settings=settings.training,
-                seed=seed,
-                out_dir=folder,
-            )
-        return metrics
+            loss = LossConfig(name="dpo", beta_1=settings.beta_1)
+            job = TrainJob(str(start), str(start), loss, 1.0, settings.training, seed)
+            return train_dpo(job, _encoded(start, pd.read_parquet(file)), folder)
 
     fields = {"seed": seed, "settings": {**asdict(settings), "training": settings.training.model_dump()}}
     inputs = {**_inputs(start), "pairs": content_hash(file.parent)}
@@ -98,8 +91,8 @@ def preferences(start: Path, seed: int, settings: OfflineBuild) -> list[dict[str
         answers = list(dict.fromkeys([*texts, *(edited(instruction, text) for text in texts)]))
         nats = shared(start).nats([prompt.text] * len(answers), answers)
         golds = [instructions.gold(prompt.text, a, n) for a, n in zip(answers, nats, strict=True)]
-        found = preference_rows(prompt, answers, golds, settings.comparisons, seed)
-        rows += [{"prompt_id": prompt.prompt_id, **row} for row in found]
+        comparisons = preference_rows(prompt, answers, golds, settings.comparisons, seed)
+        rows += [{"prompt_id": prompt.prompt_id, **row} for row in comparisons]
     return rows
 
 

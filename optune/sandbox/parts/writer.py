@@ -1,7 +1,7 @@
-"""The sandbox's prompt writer: an endpoint that reads what it is shown and writes prompts of the sandbox's grammar.
+"""The sandbox's prompt writer: an endpoint that writes prompts in the sandbox's language.
 
-It knows the language's families of tasks, as a large model knows English, and nothing of gold, reward model or policy:
-only the records in the call. In process (`writer`), or on loopback with
+It knows the language's families of tasks, as a large model knows English. Of gold, reward model and policy it knows
+only what the records in a call say. It runs in this process (`writer`), or on loopback with
 `python -m optune.sandbox.parts.writer --port 8001`.
 """
 
@@ -25,12 +25,12 @@ from optune.utils.hashing import stable_hash, stable_seed
 
 VERSION = 1  # raised when the same call gets other lines
 WEAK_SHARE = 0.8  # of the prompts, for the half of the categories with the lowest mean reward
-TRIES = 4  # prompts made up for each one written; the one most like high-reward questions is kept
-SHRINKAGE = 5.0  # records without any effect that every word and length is taken to have been seen in beside
+TRIES = 4  # candidates for each prompt; the one most like questions with high rewards is kept
+SHRINKAGE = 5.0  # shrinkage: each word or length gets this many pseudo-records with effect 0
 
 
 def writer(settings: WriterConfig) -> Writer:
-    """The sandbox's writer in this process: free, and under a name that changes with the sandbox and this file."""
+    """The sandbox's writer in this process. It costs nothing; its name changes with the sandbox and this file."""
     name = model_name()
     chat = ChatSettings(model=name, price_in=0.0, price_out=0.0)
     return Writer(chat, transport=in_process(completions(name, reply)), identity=name)
@@ -43,7 +43,7 @@ def model_name() -> str:
 
 
 def reply(text: str) -> str:
-    """The writer's lines to a call. Raises UserError where it is no call for prompts, or of no family it knows."""
+    """The writer's reply, a line per prompt. Raises UserError if `text` does not ask for prompts of known families."""
     call = read_back(text)
     if call is None:
         raise UserError("this is no call for prompts.")
@@ -61,7 +61,7 @@ def reply(text: str) -> str:
 
 
 def _plan(shown: Sequence[Shown], count: int, rng: Random) -> list[str]:
-    """The categories of the prompts to write: mostly weak ones where rewards are shown, else all alike; mixed."""
+    """The category of each prompt to write, shuffled: mostly weak ones if rewards are shown, else all equally often."""
     rewards: dict[str, list[float]] = {}
     for record in shown:
         rewards.setdefault(record.category, []).append(record.reward or 0.0)
@@ -81,7 +81,7 @@ def _plan(shown: Sequence[Shown], count: int, rng: Random) -> list[str]:
 
 
 def _traits(shown: Sequence[Shown]) -> dict[str | int, float]:
-    """How far questions with a word, or of a length in words, lie above their category's mean reward; shrunken."""
+    """The effect of each word, and of each length in words: mean reward above the category's mean, shrunk to 0."""
     if any(record.reward is None for record in shown):
         return {}
     rewards: dict[str, list[float]] = {}
@@ -96,7 +96,7 @@ def _traits(shown: Sequence[Shown]) -> dict[str | int, float]:
 
 
 def _likeness(text: str, traits: dict[str | int, float]) -> float:
-    """Mean over the prompt's words, and its length, of what such questions earn above their category's mean."""
+    """The mean effect (see `_traits`) of the prompt's words and of its length."""
     words = text.split()
     return fmean(traits.get(trait, 0.0) for trait in (*words, len(words)))
 
