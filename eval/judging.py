@@ -43,7 +43,7 @@ def ask_judge(
     requests: Mapping[Place, ChatRequest],
     run_dir: Path,
     *,
-    readable: Callable[[str | None], bool],
+    readable: Callable[[Reply], bool],
     retry_unparsed: bool = False,
     batch: bool = False,
     announce: Callable[[Estimate], None] = lambda estimate: None,
@@ -63,7 +63,7 @@ def ask_judge(
     again: frozenset[str] = frozenset()
     if retry_unparsed:
         logged = client.logged(requests.values())
-        again = frozenset(key for key, reply in logged.items() if reply.settled and not readable(reply.text))
+        again = frozenset(key for key, reply in logged.items() if reply.settled and not readable(reply))
     if not judge.chat.offline:
         announce(client.estimate(requests.values(), again))
     if batch:
@@ -71,7 +71,9 @@ def ask_judge(
     else:
         by_key = client.ask(requests.values(), again)
     replies = {place: by_key[request.key(judge.chat.model)] for place, request in requests.items()}
-    return replies, usage_of(replies.values(), client.usage(requests.values()), client)
+    usage = usage_of(replies.values(), client.usage(requests.values()), client)
+    cut_off = sum(r.finish_reason == "length" and r.answered and not readable(r) for r in replies.values())
+    return replies, usage | ({"cut_off": cut_off} if cut_off else {})
 
 
 def usage_of(replies: Iterable[Reply], used: Usage, client: ChatClient) -> dict[str, Any]:
@@ -103,6 +105,11 @@ def by_reason(failed: Iterable[Reply]) -> list[dict[str, Any]]:
         reason = reply.error or "no reason given"
         groups.setdefault((re.sub(r"\d+", "0", reason), reply.final), []).append(reason)
     return [{"reason": told[0], "calls": len(told), "final": final} for (_, final), told in groups.items()]
+
+
+def whole_text(reply: Reply) -> str | None:
+    """The text of a reply whose verdict comes last; None of one that was cut off, which has none yet."""
+    return None if reply.finish_reason == "length" else reply.text
 
 
 def said(reply: Reply) -> dict[str, str | None]:
@@ -167,6 +174,11 @@ def tell_failures(usage: Mapping[str, Any]) -> None:
     """Print on stderr a line for each reason of failed calls, and one if the price is unknown."""
     for failure in usage.get("failures", ()):
         print(told_failure(failure), file=sys.stderr)
+    if cut_off := usage.get("cut_off"):
+        print(
+            f"{cut_off} replies were cut off before a verdict (finish_reason length): raise max_tokens.",
+            file=sys.stderr,
+        )
     if missing := usage.get("replies_without_usage"):
         print(f"The endpoint did not say what {missing} replies used: tokens and cost are unknown.", file=sys.stderr)
 

@@ -10,8 +10,10 @@ rows have `instruction`, `conversations`, `prompt` or `messages`. Greedy decodin
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,10 @@ from pydantic import ValidationError
 from tqdm import tqdm
 
 from optune import instructions
-from optune.config import SamplingSettings, set_option
-from optune.generate import ENGINES
+from optune.config import SamplingSettings, ServerConfig, set_option
+from optune.generate import ENGINES, PromptsRefused
 from optune.packaged_models.names import checkpoint_of
-from optune.prompts.conversation import transcript
+from optune.prompts.conversation import present, transcript
 from optune.prompts.files import check_characters, load_prompts, parse_prompt
 from optune.types import Prompt, UserError
 from optune.utils.command import exit_status
@@ -70,24 +72,45 @@ def answer_prompts(
 ) -> list[dict[str, Any]]:
     """One row per prompt: AlpacaEval's `instruction`, `output` and `generator`, and how the answer was made.
 
-    `settings.engine` names the engine, and `settings.n` must be 1. Rows are in the order of the prompts.
+    `settings.engine` names the engine, and `settings.n` must be 1. Rows are in the order of the prompts. A prompt that
+    can have no answer has no row, and the reason is told on stderr.
     """
     if settings.n != 1:
         raise UserError(f"Model outputs hold one answer per prompt, so n must be 1, not {settings.n}.")
     sample = resolve(ENGINES, settings.engine, "engine")
-    responses = sample(model, prompts, settings, seed=seed, iteration=0, on_progress=on_progress)
+    try:
+        responses = sample(model, prompts, settings, seed=seed, iteration=0, on_progress=on_progress)
+    except PromptsRefused as partly:
+        print(partly, file=sys.stderr)
+        responses = partly.responses
+    by_id = {prompt.prompt_id: prompt for prompt in prompts}
     decoding = describe(settings, seed)
     return [
         {
-            "prompt_id": prompt.prompt_id,
-            "instruction": transcript(prompt),
+            "prompt_id": response.prompt_id,
+            "instruction": transcript(by_id[response.prompt_id]),
             "output": response.text,
             "generator": generator or Path(model).name,
             "decoding": decoding,
             "finish_reason": response.finish_reason,
         }
-        for prompt, response in zip(prompts, responses, strict=True)
+        for response in responses
     ]
+
+
+@contextmanager
+def replies_beside(out: Path, settings: SamplingSettings) -> Iterator[SamplingSettings]:
+    """Settings with which the engine `server` keeps what it answers in a folder beside `out`.
+
+    After a failure the same command asks only for what is missing; the folder goes where the block ends well.
+    """
+    server = settings.server or ServerConfig()
+    if settings.engine != "server" or server.replies:
+        yield settings
+        return
+    folder = out.with_name(f"{out.name}.replies")
+    yield settings.model_copy(update={"server": server.model_copy(update={"replies": str(folder)})})
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(settings: SamplingSettings, seed: int) -> str:
@@ -158,7 +181,7 @@ def _from_rows(rows: Sequence[Any], where: str) -> list[Prompt]:
     prompts: dict[str, Prompt] = {}
     for number, row in enumerate(rows, start=1):
         prompt, has_id = parse_prompt(row, f"{where}, row {number}")
-        category = prompt.category or str(row.get("dataset") or "")
+        category = prompt.category or (str(row["dataset"]) if present(row.get("dataset")) else "")
         # The id of a plain text without one is the text's hash alone: judges' replies are kept under it.
         prompt_id = prompt.prompt_id if has_id or prompt.messages else stable_hash(prompt.text)[:16]
         check_characters(category, f"{where}, row {number}: the dataset")
@@ -224,16 +247,18 @@ def run(args: argparse.Namespace) -> Path:
     prompts = prompt_set(args.prompts)[: args.limit]
     args.model = checkpoint_of(args.model)
     generator = args.generator or Path(args.model).name
-    with tqdm(total=len(prompts), desc="answers", disable=None) as bar:
+    with replies_beside(out, settings) as kept, tqdm(total=len(prompts), desc="answers", disable=None) as bar:
         rows = answer_prompts(
             args.model,
             prompts,
-            settings,
+            kept,
             seed=args.seed,
             generator=generator,
             on_progress=lambda done, _: bar.update(done - bar.n),
         )
-    write_json(out, rows)
+        write_json(out, rows)
+    if len(rows) < len(prompts):
+        print(f"{out}: {len(rows)} of {len(prompts)} prompts have an answer; see above.", file=sys.stderr)
     config = model_config(args.model, settings, generator, args.seed)
     write_text(out.with_suffix(".configs.yaml"), yaml.safe_dump(config, sort_keys=False))
     return out

@@ -14,6 +14,7 @@ from typing import Any
 from eval.judging import jsonl
 from eval.outputs import answer_prompts, describe
 from optune.config import SamplingSettings
+from optune.prompts.conversation import present
 from optune.types import Message, Prompt, UserError
 from optune.utils.files import read_jsonl, write_text
 from optune.utils.hashing import stable_hash
@@ -51,7 +52,8 @@ def read_questions(path: str | Path, turns: int) -> list[Question]:
         if len(texts) != turns:
             raise UserError(f"{where}: the question has {len(texts)} turns; this benchmark's have {turns}.")
         reference = _texts(row["reference"], f"{where}: `reference`") if row.get("reference") else ()
-        question = Question(identity, str(row.get("category") or ""), texts, reference)
+        category = str(row["category"]) if present(row.get("category")) else ""
+        question = Question(identity, category, texts, reference)
         if question.key in questions:
             raise UserError(f"{where}: the question {question.key!r} stands there a second time.")
         questions[question.key] = question
@@ -72,7 +74,7 @@ def read_answers(path: str | Path, questions: Sequence[Question], *, allow_empty
         if key in answered:
             raise UserError(f"{where}: the question {key!r} is answered a second time.")
         answered[key] = _texts(choices[0].get("turns"), f"{where}: the `turns` of its choice", empty=True)
-        models[str(row.get("model_id") or Path(path).stem)] = None
+        models[str(row["model_id"]) if present(row.get("model_id")) else Path(path).stem] = None
     if len(models) > 1:
         raise UserError(f"{path}: holds answers of {len(models)} models ({', '.join(models)}); give a file for each.")
     for question in questions:
@@ -106,6 +108,8 @@ def answer_questions(
             prompts = [_prompt(q, answers[q.key]) for q in asked]
             own = settings.model_copy(update={"temperature": value})
             rows = answer_prompts(model, prompts, own, seed=seed) if prompts else []
+            if len(rows) < len(prompts):
+                raise UserError(f"{len(prompts) - len(rows)} questions have no answer to turn {turn + 1}; see above.")
             for question, row in zip(asked, rows, strict=True):
                 answers[question.key].append(row["output"])
     name = generator or Path(model).name

@@ -2,7 +2,8 @@
 
     python -m eval.reward_agreement PREFERENCES.jsonl --model NAME [--model NAME ...]
 
-PREFERENCES has a row per comparison with `prompt`, `chosen`, `rejected` and `category`, all texts. The model with the
+PREFERENCES has a row per comparison: what is asked, as prompt files have it, and the texts `chosen`, `rejected` and
+`category`. The model with the
 most agreements is named; a model that gives both answers the same reward does not agree. Source of the scheme: Table 1
 of "Always-On-Policy Prompts for Efficient RLHF", 50 comparisons in each of 18 categories.
 """
@@ -18,14 +19,15 @@ from typing import Any
 
 from eval.stats import wilson
 from optune.config import RewardConfig
+from optune.prompts.files import check_characters, parse_prompt
 from optune.reward import REWARDS
 from optune.types import Prompt, Response, UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_jsonl
 from optune.utils.registry import resolve
 
-COLUMNS = ("prompt", "chosen", "rejected", "category")
-Row = dict[str, str]
+COLUMNS = ("chosen", "rejected", "category")
+Row = dict[str, Any]  # COLUMNS, `prompt`, and `messages` where several turns are asked
 Score = Callable[[Sequence[Row], str], list[float]]  # (comparisons, "chosen" or "rejected") -> rewards
 
 
@@ -49,7 +51,7 @@ def reward_of(settings: RewardConfig, seed: int = 0) -> Score:
     reward = resolve(REWARDS, settings.kind, "reward")(settings)
 
     def score(rows: Sequence[Row], side: str) -> list[float]:
-        prompts = [Prompt(str(place), row["prompt"]) for place, row in enumerate(rows)]
+        prompts = [Prompt(str(place), row["prompt"], row.get("messages", ())) for place, row in enumerate(rows)]
         answers = [Response(str(place), 0, 0, (), row[side], "stop") for place, row in enumerate(rows)]
         return reward.score(prompts, answers, seed)
 
@@ -65,10 +67,13 @@ def read_preferences(path: str | Path) -> list[Row]:
     """The comparisons of a JSONL file. Raises UserError naming the row and the column that is no text."""
     rows = []
     for number, row in read_jsonl(path):
+        where = f"{path}, row {number}"
         for name in COLUMNS:
             if not isinstance(row, dict) or not isinstance(row.get(name), str):
-                raise UserError(f"{path}, row {number}: needs a text `{name}`.")
-        rows.append({name: row[name] for name in COLUMNS})
+                raise UserError(f"{where}: needs a text `{name}`.")
+            check_characters(row[name], f"{where}: `{name}`")
+        asked, _ = parse_prompt(row, where)
+        rows.append({**{name: row[name] for name in COLUMNS}, "prompt": asked.text, "messages": asked.messages})
     if not rows:
         raise UserError(f"{path}: there are no comparisons in it.")
     return rows

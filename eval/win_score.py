@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from eval.answers import Rows, read_outputs
 from eval.judges import FORMS, Judge
 from eval.judges.rating import RATING
 from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
@@ -29,14 +30,11 @@ from optune.chat.client import ChatRequest, Estimate
 from optune.chat.reply_log import Reply
 from optune.config import differences
 from optune.prompts.conversation import present
-from optune.prompts.files import check_characters
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, read_jsonl, write_json, write_text
 from optune.utils.hashing import stable_hash
-
-Rows = list[dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def win_score(
             judge,
             {(c.prompt_id, order): c.request(order, judge) for c, order in product(contests, ORDERS)},
             run_dir,
-            readable=lambda text: judge.form.parse(text) is not None,
+            readable=lambda reply: judge.form.read(reply.text, reply.finish_reason) is not None,
             retry_unparsed=retry_unparsed,
             batch=batch,
             announce=announce,
@@ -103,13 +101,12 @@ def win_score(
 def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[Contest]:
     """Pair the answers, in the order of `outputs`: by `prompt_id` where every row has one, else by instruction.
 
-    Raises UserError naming what does not match.
+    Where instructions repeat and rows have an `id` instead, they are paired by that. Raises UserError naming what does
+    not match.
     """
-    named = all(present(row.get("prompt_id")) for row in (*outputs, *baseline))
-    if not named and any(present(row.get("prompt_id")) for row in (*outputs, *baseline)):
-        _require_different_instructions(outputs, baseline)
-    test = _by_id(outputs, "the outputs", allow_empty, named)
-    base = _by_id(baseline, "the baseline", allow_empty, named)
+    column = _id_column(outputs, baseline)
+    test = _by_id(outputs, "the outputs", allow_empty, column)
+    base = _by_id(baseline, "the baseline", allow_empty, column)
     for missing, where in ((base.keys() - test.keys(), "outputs"), (test.keys() - base.keys(), "baseline")):
         if missing:
             first = next(row for i, row in (*test.items(), *base.items()) if i in missing)
@@ -121,23 +118,6 @@ def match(outputs: Rows, baseline: Rows, *, allow_empty: bool = False) -> list[C
         if row["instruction"] != base[i]["instruction"]:
             raise UserError(f"Prompt {i!r} has another instruction in the baseline; answer the same prompts with both.")
     return [Contest(i, row["instruction"], row["output"], base[i]["output"]) for i, row in test.items()]
-
-
-def read_outputs(path: str | Path) -> Rows:
-    """Model outputs in AlpacaEval's form: a JSON list, or JSONL, of rows with `instruction` and `output`."""
-    path = Path(path)
-    rows = [row for _, row in read_jsonl(path)] if path.suffix == ".jsonl" else read_json(path)
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{path}: expected a list of answers with `instruction` and `output`, at least one.")
-    for number, row in enumerate(rows, start=1):
-        for name in ("instruction", "output"):
-            if not isinstance(row, dict) or not isinstance(row.get(name), str):
-                raise UserError(f"{path}, row {number}: needs a text `{name}`.")
-            check_characters(row[name], f"{path}, row {number}: `{name}`")
-        prompt_id = row.get("prompt_id")
-        if prompt_id is not None and (isinstance(prompt_id, bool) or not isinstance(prompt_id, str | int)):
-            raise UserError(f"{path}, row {number}: `prompt_id` must be a text or a whole number, not {prompt_id!r}.")
-    return rows
 
 
 def read_reviews(path: str | Path) -> tuple[list[Verdict], int]:
@@ -191,17 +171,32 @@ def compare_runs(run_a: str | Path, run_b: str | Path, *, seed: int = 0) -> dict
     return compare(a, b, seed=seed)
 
 
-def _require_different_instructions(*files: Rows) -> None:
-    for rows in files:
-        ((text, times),) = Counter(row["instruction"] for row in rows).most_common(1) or [("", 1)]
-        if times > 1:
-            raise UserError(
-                f"The instruction {_short(text)!r} stands on {times} rows, and only some rows have a prompt_id to tell "
-                "them apart; give every row of both files a prompt_id."
-            )
+def _id_column(outputs: Rows, baseline: Rows) -> str | None:
+    """The column that tells prompts apart; None where the instructions do. UserError where neither does in every row.
+
+    Many files number their answers under `id`, so that it counts only where the instructions are not enough.
+    """
+    rows = [*outputs, *baseline]
+    if all(present(row.get("prompt_id")) for row in rows):
+        return "prompt_id"
+    repeated = [text for file in (outputs, baseline) if (text := _repeated(file)) is not None]
+    if repeated and all(present(row.get("id")) for row in rows):
+        return "id"
+    if repeated and any(present(row.get("prompt_id")) for row in rows):
+        raise UserError(
+            f"The instruction {_short(repeated[0])!r} stands on several rows, and only some rows have a prompt_id to "
+            "tell them apart; give every row of both files a prompt_id."
+        )
+    return None
 
 
-def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, dict[str, Any]]:
+def _repeated(rows: Rows) -> str | None:
+    """An instruction that stands on more than one row."""
+    times = Counter(row["instruction"] for row in rows)
+    return next((text for text, count in times.items() if count > 1), None)
+
+
+def _by_id(rows: Rows, whose: str, allow_empty: bool, column: str | None) -> dict[str, dict[str, Any]]:
     if not rows:
         raise UserError(f"There are no answers in {whose}.")
     seen: Counter[str] = Counter()
@@ -209,7 +204,7 @@ def _by_id(rows: Rows, whose: str, allow_empty: bool, named: bool) -> dict[str, 
     for row in rows:
         text = stable_hash(row["instruction"])[:16]
         seen[text] += 1
-        identity = str(row["prompt_id"]) if named else text if seen[text] == 1 else f"{text}#{seen[text]}"
+        identity = str(row[column]) if column else text if seen[text] == 1 else f"{text}#{seen[text]}"
         if identity in answers:
             raise UserError(f"Prompt {identity!r} is answered twice in {whose}.")
         answers[identity] = row

@@ -512,7 +512,7 @@ def load_config(
     A preset or recipe given here replaces the one that the file names. Raises UserError naming the field, and the
     nearest known name where the field is unknown.
     """
-    own = _read_yaml(Path(file)) if file is not None else {}
+    own = _without_empty_sections(_read_yaml(Path(file))) if file is not None else {}
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
     data = _merge(RECOMMENDED, _read_yaml(preset_path(preset)) if preset is not None else {})
     if recipe is not None:
@@ -524,6 +524,13 @@ def load_config(
             raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
         set_option(data, override)
     return parse_config(data, str(file or preset or "configuration"))
+
+
+def _without_empty_sections(own: dict[str, Any]) -> dict[str, Any]:
+    """A section of which every line is commented out is null in YAML, and as good as absent."""
+    kinds = {name: field.annotation for name, field in RunConfig.model_fields.items()}
+    sections = {name for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
+    return {name: value for name, value in own.items() if value is not None or name not in sections}
 
 
 def recipe_settings(name: str, preset: str | None = None, above: tuple[Path, ...] = ()) -> dict[str, Any]:

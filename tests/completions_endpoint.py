@@ -15,12 +15,15 @@ class Endpoint(ThreadingHTTPServer):
     """Answers with three tokens that depend on prompt and seed alone; `faults` come first, one per call."""
 
     daemon_threads = True
+    request_queue_size = 64  # connections that wait to be taken; more are reset
 
     def __init__(self, style: str, served: str, decode: Callable, faults: list = (), port: int = 0):
         super().__init__(("127.0.0.1", port), Handler)
         self.style, self.served, self.decode, self.faults = style, served, decode, list(faults)
         self.bodies: list[dict] = []
-        self.refused: set[int] = set()  # seeds of requests that always fail
+        self.refused: set[int] = set()  # seeds of requests that always fail, with this status
+        self.refused_prompts: set[tuple[int, ...]] = set()
+        self.status = 400
         self.base_url = f"http://127.0.0.1:{self.server_port}/v1"
 
 
@@ -37,8 +40,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.faults:
             status, answer = self.server.faults.pop(0)
             return self.reply(status, answer)
-        if body["seed"] in self.server.refused:
-            return self.reply(400, {"error": {"message": "this prompt is too strange"}})
+        if body["seed"] in self.server.refused or tuple(body["prompt"]) in self.server.refused_prompts:
+            broken = b"<html>" if self.server.status == 200 else {"error": {"message": "this prompt is too strange"}}
+            return self.reply(self.server.status, broken)
         ids = tokens_for(body["prompt"], body["seed"])
         choice = {"index": 0, "text": self.server.decode(ids), "finish_reason": "stop", "logprobs": None}
         if self.server.style == "vllm":

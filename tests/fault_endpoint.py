@@ -39,7 +39,14 @@ FAULTS = (
     "429-past",
 )
 ANSWERED = (None, "slow")  # a late answer is one
-FINAL = ("empty", "refusal", "length", "flagged")  # asking again would bring the same
+FINAL = (
+    "empty",
+    "refusal",
+    "length",
+    "flagged",
+    "error in a 200",
+    "error in a choice",
+)  # asking again would bring the same
 PAID = (*ANSWERED, "empty", "refusal", "length", "no-choice")  # replies that report tokens
 
 

@@ -208,9 +208,9 @@ def _duplicate(rows: list[dict[str, Any]]) -> None:
             lambda rows: rows[7].update(instruction="sing"),
             "1 of .*annotations.json are not in the outputs, first 'sing'",
         ),
-        (lambda rows: rows[7].update(preference=3), "row 7 has the preference 3"),
-        (lambda rows: rows[7].update(preference="yes"), "row 7 has the preference yes"),
-        (lambda rows: rows[7].pop("output_1"), "row 7 is no annotation"),
+        (lambda rows: rows[7].update(preference=3), "row 8 has the preference 3"),
+        (lambda rows: rows[7].update(preference="yes"), "row 8 has the preference .yes"),
+        (lambda rows: rows[7].pop("output_1"), "row 8 is no annotation"),
         (lambda rows: rows[7].update(annotator="another"), "different annotators"),
         (_duplicate, "more than once: 'say 4'"),
         (lambda rows: [row.update(preference=None) for row in rows], "None of the 36 preferences could be read"),
@@ -497,3 +497,22 @@ def test_recorded_replies_over_loopback_give_the_recorded_preferences(tmp_path: 
     assert result["length_controlled_winrate"] == pytest.approx(8.67, abs=0.01)
     assert result["preferences_from"] == {"annotation_file": 0, "replies": 803, "equal_outputs": 2}
     assert result["annotator"] == ANNOTATOR
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("0.5\n-1.25\n", None),
+        ('0.5\n-1.25\n""\n\n', None),
+        ('"0,5"\n"-1,25"\n', "with a point"),
+        ("0.5\nx\n", "no number"),
+    ],
+)
+def test_a_table_of_difficulties_is_what_it_holds_or_one_sentence(tmp_path: Path, text: str, told: str | None) -> None:
+    (tmp_path / "instruction_difficulty.csv").write_bytes(b"\xef\xbb\xbfinstruction_difficulty\n" + text.encode())
+    assets = find_assets(tmp_path)
+    if told is None:
+        assert assets.read_difficulty().tolist() == [0.5, -1.25]
+        return
+    with pytest.raises(UserError, match=told):
+        assets.read_difficulty()

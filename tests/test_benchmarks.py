@@ -116,7 +116,7 @@ def test_tasks_have_the_shots_and_metrics_of_table_5(data_dir, tmp_path):
         metric, filtered = benchmark.metric.split(",")
         assert len(leaves) == (57 if benchmark.task == "mmlu" else 1)
         for name, config in leaves.items():
-            assert benchmark.holds(name) and config["dataset_path"] == "json"
+            assert name in benchmark.tasks and config["dataset_path"] == "json"
             assert config["num_fewshot"] == benchmark.shots == (5 if benchmark.task == "gsm8k" else 0)
             assert metric in [entry["metric"] for entry in config["metric_list"]]
             filters = [f["name"] for f in config.get("filter_list", [{"name": "none"}])]
@@ -381,7 +381,7 @@ def test_paired_tests_pair_by_item_and_match_scipy(tmp_path):
     write_log(tmp_path / "b", "truthfulqa_mc2", "acc", d, prompt="other")
     for half in (0, 1):  # a group's tasks are pooled
         for run, scores in (("a", a), ("b", b)):
-            write_log(tmp_path / run, f"mmlu_part{half}", "acc", dict(list(scores.items())[half::2]))
+            write_log(tmp_path / run, f"mmlu_{mmlu_subjects()[half]}", "acc", dict(list(scores.items())[half::2]))
     results, averages, notes = compare(tmp_path / "a", tmp_path / "b")
     binary, group, real = results
     better = sum(a[i] > b[i] for i in items)
@@ -395,7 +395,7 @@ def test_paired_tests_pair_by_item_and_match_scipy(tmp_path):
     assert (real.test, real.n, real.undefined, real.other_prompts) == ("paired t", 59, 1, 60)
     assert real.p == pytest.approx(reference.pvalue)
     assert (real.difference.low, real.difference.high) == pytest.approx(tuple(reference.confidence_interval()))
-    assert averages == [] and len(notes) == 2
+    assert group.column == "MMLU (2 of 57 tasks)" and averages == [] and len(notes) == 2
 
 
 def test_the_interval_of_paired_proportions_covers_what_it_promises():

@@ -115,3 +115,16 @@ def test_a_persons_configuration_trains_in_micro_batches_of_like_lengths_and_old
     for recorded in ("nano", "tiny"):
         assert load_config(recorded).training.batching is None
         assert "batching" not in load_config(recorded).model_dump()["training"]
+
+
+def test_a_section_without_any_line_is_absent_and_a_needed_one_is_named(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "policy: {model: a}\nreward: {model: b}\nprompts: {path: p}\ntraining:\n  # learning_rate: 1\nloss: ~\n"
+    )
+    plain = tmp_path / "plain.yaml"
+    plain.write_text("policy: {model: a}\nreward: {model: b}\nprompts: {path: p}\n")
+    assert load_config(file=path) == load_config(file=plain)
+    path.write_text("policy:\nreward: {model: b}\nprompts: {path: p}\n")
+    with pytest.raises(UserError, match="policy"):
+        load_config(file=path)

@@ -48,6 +48,18 @@ FORMS = {
     "null beside": ({"prompt": None, "messages": HISTORY}, HISTORY),
     "empty beside": ({"prompt": "Hi", "messages": []}, chat((U, "Hi"))),
     "empty text beside": ({"prompt": "", "messages": HISTORY}, HISTORY),
+    "system column beside a later system turn": (
+        {"system": "Be brief.", "messages": [*HISTORY[:3], *chat((S, "Now be kind."), (U, "Who am I?"))]},
+        [*HISTORY[:3], *chat((S, "Now be kind."), (U, "Who am I?"))],
+    ),
+    "null beside in the turns": (
+        {"messages": [{"role": None, "from": "human", "content": None, "value": "Hi"}]},
+        chat((U, "Hi")),
+    ),
+    "null beside the other way": (
+        {"messages": [{"role": U, "from": None, "content": "Hi", "value": None}]},
+        chat((U, "Hi")),
+    ),
     "parts": ({"messages": [{"role": U, "content": [{"type": "text", "text": "Hi"}]}]}, chat((U, "Hi"))),
     "null fields of a turn": ({"messages": [{"role": U, "content": "Hi", "tool_calls": None}]}, chat((U, "Hi"))),
 }
@@ -83,6 +95,7 @@ def test_every_form_means_the_same_turns_to_every_reader(tmp_path, form, suffix)
         ({"messages": [{"role": U, "content": None}]}, "a list of"),
         ({"messages": [{"role": U, "content": [{"type": "image_url"}]}]}, "part of type 'image_url'"),
         ({"conversations": [{"from": "robot", "value": "x"}]}, "from 'robot'"),
+        ({"conversations": [{"from": ["human"], "value": "x"}]}, "a turn is from"),
         ({"prompt": "a", "input": "b"}, "`input` belongs to an `instruction`"),
         ({"system": "a", "messages": HISTORY}, "different; keep one"),
         ({"system": 3, "prompt": "a"}, "`system` must be a text"),
@@ -112,6 +125,16 @@ def test_an_id_that_is_falsy_is_an_id(tmp_path, prompt_id):
     (tmp_path / "p.jsonl").write_text(json.dumps({"prompt_id": prompt_id, "prompt": "Hi"}))
     assert load_prompts(tmp_path / "p.jsonl")[0].prompt_id == str(prompt_id)
     assert prompt_set(str(tmp_path / "p.jsonl"))[0].prompt_id == str(prompt_id)
+
+
+def test_a_column_that_is_null_changes_no_id(tmp_path):
+    """The id of a row without one is made of what it asks."""
+    found = set()
+    for number, extra in enumerate(({}, {"prompt": None}, {"messages": None, "id": None}, {"prompt_id": ""})):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({**extra, "instruction": "Hi"}))
+        found.add(load_prompts(path)[0].prompt_id)
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("absent", [None, float("nan"), ""])

@@ -13,8 +13,9 @@ import pytest
 from fault_endpoint import completion
 
 from eval.judges import endpoint
-from eval.judging import usage_of
+from eval.judging import tell_failures, usage_of
 from eval.win_score import match, read_outputs, win_score
+from optune.chat.batch import _read_line
 from optune.chat.client import ChatClient, ChatRequest, ChatSettings, conversation, read_completion, without_system
 from optune.chat.reply_log import Reply, ReplyLog, Usage
 from optune.types import UserError
@@ -105,14 +106,45 @@ def test_a_whole_reply_without_an_answer_is_paid_once_and_says_why(tmp_path, rep
 
 
 @pytest.mark.parametrize("where", ["body", "choice"])
-@pytest.mark.parametrize(("code", "calls"), [(502, 4), (429, 4), ("rate_limit_exceeded", 4), (400, 1), (None, 1)])
-def test_an_error_inside_a_reply_is_what_its_code_says(tmp_path, where, code, calls):
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [
+        (429, 4),
+        ("rate_limit_exceeded", 4),
+        (502, 1),
+        (503, 1),
+        ("server_error", 1),
+        ("overloaded", 1),
+        (400, 1),
+        (None, 1),
+    ],
+)
+def test_an_error_inside_a_reply_is_final_unless_it_is_a_rate_limit(tmp_path, where, code, calls):
+    """The endpoint has taken the request, and may charge for it without saying so."""
     error = {"message": "Upstream", "code": code}
     body = {"error": error} if where == "body" else {"choices": [{**choice("8 1", "error"), "error": error}]}
     transport = One(200, body)
     _, replies = ask(tmp_path, transport, max_attempts=4)
     (failed,) = (r for r in replies.values() if not r.answered)
     assert "Upstream" in failed.error and transport.asked[BAD] == calls and failed.final == (calls == 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "final"),
+    [
+        (200, {"error": {"message": "Upstream", "code": 502}}, True),
+        (200, {"error": {"message": "Upstream"}}, True),
+        (200, {"error": {"message": "later", "code": 429}}, False),
+        (200, {"error": {"message": "add credits", "code": 402}}, False),
+        (200, {"choices": [choice(None, "length")]}, True),
+        (400, {"error": {"message": "maximum context length is 5"}}, True),
+        (500, {"error": {"message": "later"}}, False),
+    ],
+)
+def test_a_line_of_a_batch_fails_for_good_where_a_call_would(status, body, final):
+    line = json.dumps({"custom_id": "key", "response": {"status_code": status, "body": body}, "error": None})
+    reply = _read_line(line)
+    assert not reply.answered and reply.error and reply.final == final
 
 
 def test_an_error_that_was_paid_for_is_not_asked_twice(tmp_path):
@@ -128,6 +160,12 @@ def test_tokens_of_failed_attempts_count(tmp_path):
     assert client.usage(requests()) == Usage(500 + 21, 50 + 9)
     client, _ = ask(tmp_path, transport, max_attempts=2)  # the failure is asked again: five attempts in all
     assert client.usage(requests()) == Usage(500 + 35, 50 + 15)
+
+
+def test_usage_under_either_name_counts_where_the_other_is_null(tmp_path):
+    usage = {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": 0, "output_tokens": None}
+    reply = read_completion("k", completion("8 9", usage=usage))
+    assert (reply.prompt_tokens, reply.completion_tokens) == (7, 0)
 
 
 def test_usage_that_is_not_reported_is_unknown_and_never_0(tmp_path):
@@ -227,10 +265,13 @@ def test_a_contest_whose_judge_fails_is_unparsed_with_its_reason_and_the_rest_is
     assert judged(tmp_path, transport)["usage"] == found["usage"] and len(transport.seen) == 8
 
 
-def test_of_a_reply_that_was_cut_off_only_a_whole_first_line_counts(tmp_path):
+def test_of_a_reply_that_was_cut_off_only_a_whole_first_line_counts(tmp_path, capsys):
     whole, cut = choice("8 7\nAssistant 1 is", "length"), choice("8 1", "length")
     found = judged(tmp_path, Judge({"Q0": whole, "Q1": cut}))
     assert (found["tie"], found["unparsed"]) == (3, 1)
+    assert found["usage"]["cut_off"] == 2
+    tell_failures(found["usage"])
+    assert "2 replies were cut off before a verdict" in capsys.readouterr().err
 
 
 def test_without_a_system_turn_its_text_stands_before_the_users(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 from completions_endpoint import EOS, Endpoint, tokens_for
 
 from optune.config import SamplingSettings, ServerConfig, load_config
-from optune.generate import ENGINES
+from optune.generate import ENGINES, PromptsRefused
 from optune.generate.prepare import request_seed
 from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
@@ -144,19 +145,51 @@ def test_failures_that_stay_are_told_in_a_sentence(sample, endpoint, random_llam
         sample(random_llama, PROMPTS[:1], own, seed=0, iteration=0)
 
 
-def test_a_request_that_always_fails_costs_itself_alone(sample, endpoint, random_llama, tmp_path):
+def test_a_request_that_is_refused_costs_its_prompt_alone(sample, endpoint, random_llama, tmp_path):
     server = endpoint()
     server.refused = {request_seed(0, 0, "p5", 1)}
     own = settings(server, server={"replies": str(tmp_path)})
     for start in range(3):
-        with pytest.raises(UserError, match=r"1 of 24 requests failed.*'p5', response 1.*strange.*other 23 are kept"):
+        with pytest.raises(PromptsRefused, match=r"1 of 12 prompts have no responses.*'p5'.*too strange") as partly:
             sample(random_llama, PROMPTS, own, seed=0, iteration=0)
         assert len(server.bodies) == 24 + start  # nothing that was answered is asked again
+    (reason,) = partly.value.reasons
+    assert "too strange" in reason and "endpoint" not in reason and partly.value.reasons[reason] == 1
+    whole = sample(random_llama, PROMPTS, settings(endpoint()), seed=0, iteration=0)
+    assert partly.value.responses == [r for r in whole if r.prompt_id != "p5"]
     server.refused = set()
-    kept = sample(random_llama, PROMPTS, own, seed=0, iteration=0)
-    assert len(server.bodies) == 27
-    assert kept == sample(random_llama, PROMPTS, settings(endpoint()), seed=0, iteration=0)
-    assert kept != sample(random_llama, PROMPTS, own, seed=0, iteration=1) and len(server.bodies) == 27 + 24
+    assert sample(random_llama, PROMPTS, own, seed=0, iteration=0) == whole and len(server.bodies) == 27
+
+
+@pytest.mark.parametrize("status", [500, 429, 200])
+def test_a_request_that_fails_is_asked_again_by_the_next_start_and_then_given_up(
+    sample, endpoint, random_llama, tmp_path, status
+):
+    """An outage stops the run, with all that was answered kept; a request that never works stops it only once."""
+    server = endpoint()
+    server.refused, server.status = {request_seed(0, 0, "p5", 1)}, status
+    own = settings(server, server={"replies": str(tmp_path), "max_attempts": 1})
+    with pytest.raises(UserError, match=r"1 of 24 requests failed.*'p5', response 1.*other 23 are kept") as failed:
+        sample(random_llama, PROMPTS, own, seed=0, iteration=0)
+    assert not isinstance(failed.value, PromptsRefused) and len(server.bodies) == 24
+    with pytest.raises(PromptsRefused) as partly:
+        sample(random_llama, PROMPTS, own, seed=0, iteration=0)
+    assert len(partly.value.responses) == 22 and len(server.bodies) == 25
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"error": {"message": "flagged by moderation", "code": 403}}, "flagged"),
+        ({"choices": [{"text": "a", "finish_reason": "content_filter"}]}, "content filter"),
+        ({"choices": [{"text": "a", "finish_reason": "stop", "error": {"message": "no", "code": 400}}]}, "no"),
+    ],
+)
+def test_a_completion_that_says_it_is_none_is_not_asked_again(sample, endpoint, random_llama, body, told):
+    server = endpoint(faults=[(200, body)])
+    with pytest.raises(PromptsRefused, match=told) as partly:
+        sample(random_llama, PROMPTS[:3], settings(server), seed=0, iteration=0)
+    assert len(server.bodies) == 6 and len(partly.value.responses) == 4
 
 
 @pytest.mark.parametrize("last", [401, 404])
@@ -174,19 +207,52 @@ def test_what_was_answered_before_the_endpoint_gave_out_is_kept(sample, endpoint
     assert len(server.bodies) == 11 + 14
 
 
-def test_a_run_keeps_responses_beside_its_stages(endpoint, config, random_llama, tmp_path):
+@pytest.fixture
+def every_policy(monkeypatch):
+    """Endpoints here serve one name; these runs take it for whatever policy they have."""
+    import optune.generate.server
+
+    async def served(api, model, server):
+        return model
+
+    monkeypatch.setattr(optune.generate.server, "_served_name", served)
+
+
+def run_on(server, config, **changes):
+    options = {"generation.engine": "server", "generation.server": {"base_url": server.base_url, "max_attempts": 1}}
+    return config.with_overrides({**options, "iterations": 1, "prompts.limit": 8, **changes})
+
+
+def test_a_run_keeps_responses_beside_its_stages(endpoint, config, every_policy, tmp_path):
     from optune.loop.algorithm import run_optune
 
-    server = endpoint()
-    options = {"generation.engine": "server", "generation.server": {"base_url": server.base_url}}
-    own = config.with_overrides({**options, "iterations": 0, "prompts.limit": 8})
-    server.faults = [(400, {"error": {"message": "out of luck"}})]
+    server = endpoint(faults=[(500, {"error": {"message": "out of luck"}})])
     with pytest.raises(UserError, match=r"1 of 16 requests failed.*out of luck.*other 15 are kept"):
-        run_optune(own, tmp_path / "run")
+        run_optune(run_on(server, config), tmp_path / "run")
     assert len(server.bodies) == 16
-    with pytest.raises(UserError, match=r"serves .*, not"):  # of the next policy, which this endpoint has not
-        run_optune(own, tmp_path / "run")
-    assert len(server.bodies) == 17
+    server.faults = [(500, {"error": {"message": "still"}})]
+    run_optune(run_on(server, config), tmp_path / "run")
+    kept = json.loads((tmp_path / "run" / "manifest.json").read_text())["stages"]
+    generated = [stage["counts"] for stage in kept if stage["stage"] == "generate"]
+    assert generated[0]["responses"] == 14 and sum(generated[0]["refused"].values()) == 1
+
+
+def test_a_prompt_that_is_always_refused_is_left_out_counted_and_audited(endpoint, config, every_policy, tmp_path):
+    from optune.finished.audit import audit_run
+    from optune.loop.algorithm import run_optune
+    from optune.view.page import write_page
+
+    server = endpoint()
+    asked = run_on(server, config)
+    known = run_optune(asked, tmp_path / "known").history.frame["prompt_id"].unique()
+    server.refused_prompts = {tuple(server.bodies[0]["prompt"])}
+    result = run_optune(asked, tmp_path / "run")
+    assert len(set(result.history.frame["prompt_id"])) == len(known) - 1
+    counts = [stage["counts"] for stage in result.stages if "refused" in stage["counts"]]
+    assert counts and all(sum(c["refused"].values()) == 1 and "too strange" in str(c) for c in counts)
+    audit = audit_run(tmp_path / "run")
+    assert audit.finished and not audit.problems
+    write_page([tmp_path / "run"], tmp_path / "view.html")
 
 
 def test_an_endpoint_where_every_request_fails_is_left_soon(sample, endpoint, random_llama):
@@ -279,3 +345,19 @@ def test_a_command_is_not_run_where_an_endpoint_answers_already(sample, endpoint
 def test_one_fixed_model_cannot_follow_the_policy():
     with pytest.raises(UserError, match="every iteration samples from another policy"):
         load_config("nano", overrides=["generation.engine=server", "generation.server.model=policy"])
+
+
+def test_answers_that_came_are_kept_and_a_prompt_without_one_is_told(endpoint, random_llama, tmp_path, capsys):
+    from eval.outputs import main
+
+    server, out = endpoint(faults=[(500, {})]), tmp_path / "o.json"
+    (tmp_path / "p.json").write_text(json.dumps([{"instruction": p.text, "prompt_id": p.prompt_id} for p in PROMPTS]))
+    options = ["--engine", "server", "--base-url", server.base_url, "--set", "server.max_attempts=1"]
+    argv = ["--model", str(random_llama), "--prompts", str(tmp_path / "p.json"), "--out", str(out), *options]
+    assert main(argv) == 2 and not out.exists()
+    assert "1 of 12 requests failed" in capsys.readouterr().err and len(server.bodies) == 12
+    server.faults = [(400, {"error": {"message": "too strange"}})]
+    assert main(argv) == 0 and len(server.bodies) == 13
+    assert len(json.loads(out.read_text())) == 11 and not list(tmp_path.glob("*.replies"))
+    told = capsys.readouterr().err
+    assert "too strange" in told and "11 of 12 prompts have an answer" in told

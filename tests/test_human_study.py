@@ -29,7 +29,7 @@ from eval.human_study.page import TEMPLATE, render_page, sealed_texts
 from eval.human_study.ratings import import_ratings, read_ratings, spans
 from eval.human_study.simulate import simulate
 from eval.human_study.spreadsheet import COLUMNS, guard, unguard
-from eval.human_study.study import Comparison, digest, read_key, read_outputs
+from eval.human_study.study import Comparison, digest, read_answers, read_key
 from optune.types import UserError
 
 HOSTILE = (
@@ -173,11 +173,11 @@ def test_numbers_that_cannot_balance_are_refused(comparisons, changes, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[]", "expected a JSON list"),
+        ("[]", "expected a list of answers"),
         ("{", "not valid JSON"),
-        ('[{"instruction": "a"}]', "row 1: field 'output'"),
+        ('[{"instruction": "a"}]', "row 1: needs a text `output`"),
         ('[{"instruction": "a", "output": "b"}, 3]', "row 2"),
-        ('[{"instruction": "a", "output": "\\ud800"}]', "row 1: field 'output' has half a character"),
+        ('[{"instruction": "a", "output": "\\ud800"}]', "row 1: `output` holds a lone surrogate"),
         ('[{"id": 1, "instruction": "a", "output": "b"}, {"id": 1, "instruction": "c", "output": "d"}]', "'1'"),
     ],
 )
@@ -185,14 +185,14 @@ def test_bad_outputs_are_refused_by_file_and_row(tmp_path, text, message):
     path = tmp_path / "outputs.json"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        read_outputs(path)
+        read_answers(path)
     assert str(path) in str(error.value)
 
 
 def test_repeated_instructions_are_told_apart_and_ids_must_agree(tmp_path):
     path = tmp_path / "outputs.json"
     path.write_text(json.dumps([{"instruction": "a", "output": text} for text in ("one\r\nline", "two")]))
-    first, second = read_outputs(path)
+    first, second = read_answers(path)
     assert first.prompt_id != second.prompt_id and first.output == "one\nline"
     for name, instruction in (("a", "this?"), ("b", "that?")):
         (tmp_path / name).write_text(json.dumps([{"id": 7, "instruction": instruction, "output": "x"}]))
@@ -296,8 +296,7 @@ def test_the_papers_study_with_one_rater_missing_one_file_twice_and_one_page_edi
     capsys.readouterr()
     assert main(["import", *map(str, [*files[:7], again]), "--study", str(folder)]) == 1
     output = capsys.readouterr().out
-    assert "300 ratings accepted, 50 refused; files refused as a whole: 1." in output
-    assert f"{again}, rows 1-50: duplicate: already imported from {files[0].name} with the same choice." in output
+    assert "300 ratings accepted, 50 there already, 0 refused; files refused as a whole: 1." in output
     assert f"{files[6]}: was made with an altered page" in output
     assert "missing  rater-7: 50 ratings, questions 1-50" in output
     assert "missing  rater-8: 50 ratings, questions 1-50" in output
@@ -381,7 +380,43 @@ def test_a_partial_file_can_be_completed_later(tmp_path, small):
     part.write_text(json.dumps(content | {"ratings": content["ratings"][:1]}))
     assert import_ratings(folder, [part]).missing["rater-1"] == [2, 3, 4]
     report = import_ratings(folder, [full])
-    assert (report.accepted, report.refused) == (3, 1) and "rater-1" not in report.missing
+    assert (report.accepted, report.known, report.refused) == (3, 1, 0) and "rater-1" not in report.missing
+
+
+@pytest.mark.parametrize("kind", ["page", "csv", "label studio"])
+def test_ratings_that_are_merely_missing_are_told_and_are_no_failure(tmp_path, small, capsys, kind):
+    """Whatever leaves a question unrated in a file; the same file completed later is no failure either."""
+    folder, study = small
+    path = unrated_file(tmp_path, folder, study, kind)
+    for _ in range(2):
+        assert main(["import", str(path), "--study", str(folder)]) == 0
+        told = capsys.readouterr()
+        assert "0 refused" in told.out and "missing  rater-1: 3 ratings" in told.out and told.err == ""
+        assert "7 ratings are still missing." in told.out
+    assert len(read_ratings(folder, study)) == 1
+
+
+def unrated_file(tmp_path, folder, study, kind):
+    """A file of rater-1 in which the first question alone is rated."""
+    if kind == "page":
+        path = ratings_file(tmp_path / "r.json", study, "rater-1")
+        content = json.loads(path.read_text())
+        for row, choice in zip(content["ratings"][1:], (None, ""), strict=False):
+            row["choice"] = choice
+        path.write_text(json.dumps(content | {"ratings": content["ratings"][:3]}))
+    elif kind == "csv":
+        path = folder / "csv" / "rater-1.csv"
+        first, second, *rest = path.read_bytes().split(b"\r\n")
+        path.write_bytes(b"\r\n".join([first, second.removesuffix(b'""') + b'"1"', *rest]))
+    else:
+        tasks = json.loads((folder / "label_studio" / "tasks-rater-1.json").read_text())
+        choices = [["1"], [], None]
+        for task, choice in zip(tasks, choices, strict=False):
+            task["annotations"] = [{"result": [{"from_name": "rating", "value": {"choices": choice}}]}]
+        tasks[3]["annotations"] = []
+        path = tmp_path / "export.json"
+        path.write_text(json.dumps(tasks))
+    return path
 
 
 def test_simulated_and_real_ratings_never_mix(tmp_path, small):
@@ -644,7 +679,7 @@ def test_agreement_with_a_judge(tmp_path, small):
 def test_bad_verdicts_are_refused_by_line(tmp_path, text):
     path = tmp_path / "verdicts.jsonl"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"line [12]"):
+    with pytest.raises(UserError, match=r"(?:line|row) [12]"):
         read_verdicts(path)
 
 

@@ -337,3 +337,11 @@ def test_a_ratio_is_resampled_by_units():
     assert bootstrap_ratio([1, 1], [2, 2]).low == 0.5
     with pytest.raises(ValueError, match="positive size"):
         bootstrap_ratio([1, 1], [0, 2])
+
+
+def test_a_category_or_name_of_0_is_one(tmp_path):
+    question = {"question_id": 0, "category": 0, "turns": ["a"]}
+    (found,) = read_questions(write(tmp_path / "q.jsonl", [question]), turns=1)
+    assert (found.key, found.category) == ("0", "0")
+    row = {"question_id": 0, "model_id": 0, "choices": [{"index": 0, "turns": ["x"]}]}
+    assert read_answers(write(tmp_path / "a.jsonl", [row]), [found]).model == "0"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 
 import pytest
 import yaml
@@ -105,3 +107,56 @@ def test_an_engines_own_options_reach_it():
         _settings({}, None, ["server.concurency=3"])
     with pytest.raises(UserError, match="name=value"):
         _settings({}, None, ["workers"])
+
+
+def files_in(folder):
+    return ("--model", folder / "model", "--prompts", folder / "p.json", "--out", folder / "o.json")
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (
+            "{{ raise_exception('no system turns') }}",
+            r"chat template does not take prompt 'p' .turns: system, user.: no sys",
+        ),
+        ("{{ nobody.knows }}", "'nobody' is undefined"),
+    ],
+)
+def test_a_conversation_that_the_template_does_not_take_is_one_sentence(tmp_path, random_llama, capsys, template, told):
+    shutil.copytree(random_llama, tmp_path / "model")
+    (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    chat = [{"role": "system", "content": "x"}, {"role": "user", "content": "sort cat"}]
+    (tmp_path / "p.json").write_text(json.dumps([{"prompt_id": "p", "messages": chat}]))
+    argv = [
+        "--model",
+        str(tmp_path / "model"),
+        "--prompts",
+        str(tmp_path / "p.json"),
+        "--out",
+        str(tmp_path / "o.json"),
+    ]
+    assert outputs.main(argv) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and re.search(told, error)
+
+
+def test_a_text_longer_than_a_table_of_positions_is_one_sentence(tmp_path, random_llama, capsys):
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    tokenizer = AutoTokenizer.from_pretrained(random_llama)
+    config = GPT2Config(vocab_size=len(tokenizer), n_embd=8, n_layer=1, n_head=1, n_positions=12, eos_token_id=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "p.json").write_text(json.dumps([{"instruction": "sort cat"}]))
+    argv = [
+        "--model",
+        str(tmp_path / "model"),
+        "--prompts",
+        str(tmp_path / "p.json"),
+        "--out",
+        str(tmp_path / "o.json"),
+    ]
+    assert outputs.main([*argv, "--max-new-tokens", "40"]) == 2
+    assert "has 12 positions" in capsys.readouterr().err.splitlines()[-1]
+    assert run(*files_in(tmp_path), "--max-new-tokens", 2) == 0

@@ -171,3 +171,27 @@ def _workers() -> list[Path]:
     """The reward workers that this process has started."""
     children = Path("/proc/thread-self/children").read_text().split()
     return [p for c in children if b"optune.reward.worker" in (p := Path(f"/proc/{c}/cmdline")).read_bytes()]
+
+
+def test_a_padding_token_beyond_the_embedding_is_not_used_or_refused(make):
+    import json
+
+    from transformers import AutoTokenizer
+
+    settings = make(pad=False)
+    tokenizer = AutoTokenizer.from_pretrained(settings.model)
+    tokenizer.add_special_tokens({"pad_token": "[PAD]"})  # without a row for it in the model
+    tokenizer.save_pretrained(settings.model)
+    config = Path(settings.model) / "config.json"
+    kept = json.loads(config.read_text())
+
+    def reward(pad):
+        config.write_text(json.dumps({**kept, "pad_token_id": pad}))
+        return resolve(REWARDS, settings.kind, "reward")(settings)
+
+    prompts, answers = _prompts(["a", "a b c d"]), _responses(["e", "f g h"])
+    together = reward(None).score(prompts, answers, 0)
+    alone = [reward(None).score([p], [a], 0)[0] for p, a in zip(prompts, answers, strict=True)]
+    assert together == pytest.approx(alone, abs=1e-5)
+    with pytest.raises(UserError, match=r"No model can be loaded from .*Padding_idx must be within num_embeddings"):
+        reward(len(tokenizer) - 1).score(prompts, answers, 0)

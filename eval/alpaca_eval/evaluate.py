@@ -18,6 +18,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +29,12 @@ import pandas as pd
 from eval.alpaca_eval import sandbox_annotator
 from eval.alpaca_eval.annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_eval.length_control import Assets, find_assets, hub_assets, length_controlled, load_package
+from eval.answers import read_outputs
 from eval.judges import Judge, judge_of, make_judge
-from eval.win_score import read_outputs
 from optune.chat.client import ChatClient
 from optune.config import JudgeConfig
+from optune.prompts.conversation import present
+from optune.prompts.files import check_characters
 from optune.store import run_lock
 from optune.types import UserError
 from optune.utils.command import exit_status
@@ -59,7 +62,14 @@ def pair_outputs(outputs: Path, reference: Path, *, allow_empty: bool = False) -
 
 
 def _read_outputs(path: Path, allow_empty: bool) -> pd.DataFrame:
-    rows = pd.DataFrame.from_records(read_outputs(path))
+    answers = read_outputs(path)
+    rows = pd.DataFrame(
+        {
+            "instruction": [row["instruction"] for row in answers],
+            "output": [row["output"] for row in answers],
+            "generator": [str(row["generator"]) if present(row.get("generator")) else path.stem for row in answers],
+        }
+    )
     twice = rows.loc[rows["instruction"].duplicated(), "instruction"]
     if len(twice):
         raise UserError(f"{path}: {len(twice)} instructions stand there more than once, first {_first(twice)}.")
@@ -69,10 +79,7 @@ def _read_outputs(path: Path, allow_empty: bool) -> pd.DataFrame:
             f"{path}: {len(empty)} of {len(rows)} outputs are empty, first that to {_first(empty)}; give --allow-empty "
             "to have them judged as they are."
         )
-    named = "generator" in rows
-    return rows[["instruction", "output"]].assign(
-        generator=rows["generator"].fillna(path.stem).astype(str) if named else path.stem
-    )
+    return rows
 
 
 def recorded_annotations(path: Path, pairs: pd.DataFrame) -> pd.DataFrame:
@@ -82,24 +89,48 @@ def recorded_annotations(path: Path, pairs: pd.DataFrame) -> pd.DataFrame:
     pair, or gives a preference that is none.
     """
     records = read_json(path)
-    for number, row in enumerate(records if isinstance(records, list) else [None]):
+    if not isinstance(records, list):
+        raise UserError(f"{path}: expected a list of annotations.")
+    for number, row in enumerate(records, start=1):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in PAIR):
             raise UserError(f"{path}: row {number} is no annotation; it needs texts in {', '.join(PAIR)}.")
-    rows = pd.DataFrame.from_records(records, columns=None if records else PAIR)
-    if "preference" not in rows:
+        for name in (*PAIR, "annotator"):
+            check_characters(str(row.get(name)), f"{path}: row {number}: `{name}`")
+    if records and not any("preference" in row for row in records):
         raise UserError(f"{path}: there is no preference in it.")
+    rows = pd.DataFrame([_annotation(row) for row in records], columns=[*PAIR, "raw_completion", "annotator"])
     _require(rows["instruction"], path, pairs["instruction"], "the outputs")
-    numbers = pd.to_numeric(rows["preference"], errors="coerce").replace({-1.0: float("nan"), 0.0: 1.5})
-    unread = rows["preference"].isna() | (rows["preference"] == -1)  # -1: the package's mark of an unreadable reply
-    bad = rows.index[~(numbers.between(1, 2) | unread)]
-    if len(bad):
-        raise UserError(f"{path}: row {bad[0]} has the preference {rows['preference'][bad[0]]}, not one from 1 to 2.")
-    rows["preference"] = numbers
+    numbers = [_preference(row, f"{path}: row {number}") for number, row in enumerate(records, start=1)]
+    rows["preference"] = pd.Series(numbers, dtype=float)
     rows = rows.merge(pairs[PAIR], on=PAIR)
     twice = rows.loc[rows.duplicated(PAIR), "instruction"]
     if len(twice):
         raise UserError(f"{path}: it annotates the same pair of outputs more than once: {_first(twice)}.")
-    return rows.reindex(columns=[*PAIR, "preference", "raw_completion", "annotator"]).fillna({"annotator": "unknown"})
+    return rows[[*PAIR, "preference", "raw_completion", "annotator"]]
+
+
+def _annotation(row: dict[str, Any]) -> dict[str, Any]:
+    """The columns that are read, but for the preference."""
+    annotator = row.get("annotator")
+    named = str(annotator) if present(annotator) else "unknown"
+    raw = row.get("raw_completion")  # kept as it is, but for characters that no table can hold
+    raw = raw.encode("utf-8", "backslashreplace").decode() if isinstance(raw, str) else raw
+    return {**{name: row[name] for name in PAIR}, "raw_completion": raw, "annotator": named}
+
+
+def _preference(row: dict[str, Any], where: str) -> float:
+    """From 1 (the reference) to 2 (the model); NaN where a reply could not be read, which the package marks by -1."""
+    given = row.get("preference")
+    try:
+        number = math.nan if given is None else float(given)
+    except (TypeError, ValueError, OverflowError):
+        number = math.inf
+    if math.isnan(number) or number == -1:
+        return math.nan
+    number = 1.5 if number == 0 else number  # the package's older mark of a tie
+    if isinstance(given, bool) or not 1 <= number <= 2:
+        raise UserError(f"{where} has the preference {given!r}, not a number from 1 to 2.")
+    return number
 
 
 def _require(wanted: pd.Series, wanted_by: Path, there: pd.Series, there_in: Path | str) -> None:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from optune.types import UserError
 from optune.utils.hashing import sha256_of
@@ -71,11 +72,13 @@ class Assets:
 
 def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path).dropna(how="all").reset_index(drop=True).infer_objects()  # less the empty rows
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error}).") from None
     if missing := [c for c in columns if c not in table or table[c].isna().any()]:
         raise UserError(f"{path}: the column {missing[0]!r} is missing or has gaps.")
+    if texts := [c for c in columns if c != "model" and not is_numeric_dtype(table[c])]:
+        raise UserError(f"{path}: the column {texts[0]!r} holds what is no number; write decimals with a point.")
     return table
 
 

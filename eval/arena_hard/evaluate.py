@@ -21,8 +21,18 @@ from typing import Any
 
 from eval.arena_hard.games import ORDERS, game, parse_verdict, request, summarize
 from eval.judges import Judge
-from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
-from eval.outputs import add_sampling_options, sampling_of
+from eval.judging import (
+    add_judge_options,
+    ask_judge,
+    asking,
+    claim,
+    jsonl,
+    judge_named,
+    said,
+    tell_failures,
+    whole_text,
+)
+from eval.outputs import add_sampling_options, replies_beside, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
 from optune.chat.client import Estimate
 from optune.store import run_lock
@@ -68,12 +78,12 @@ def arena_hard(
             judge,
             requests,
             run_dir,
-            readable=lambda text: parse_verdict(text) is not None,
+            readable=lambda reply: parse_verdict(whole_text(reply)) is not None,
             retry_unparsed=retry_unparsed,
             batch=batch,
             announce=announce,
         )
-        games = {(key, order): game(reply.text, order) for (key, order), reply in replies.items()}
+        games = {(key, order): game(whole_text(reply), order) for (key, order), reply in replies.items()}
         rows = [
             {"question_id": q.row_id, "category": q.category, "order": order, "level": games[q.key, order]}
             | said(replies[q.key, order])
@@ -125,8 +135,9 @@ def _answer(args: argparse.Namespace) -> str:
     if out.exists():
         raise UserError(f"{out}: is there already; give another --out.")
     questions = read_questions(args.questions, turns=1)
-    rows = answer_questions(args.checkpoint, questions, sampling_of(args), seed=args.seed, generator=args.generator)
-    return str(write_answers(out, rows))
+    with replies_beside(out, sampling_of(args)) as settings:
+        rows = answer_questions(args.checkpoint, questions, settings, seed=args.seed, generator=args.generator)
+        return str(write_answers(out, rows))
 
 
 def _judge(args: argparse.Namespace) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 
 from eval.judges import Judge
 from eval.judges.form import fill, hash_of
+from eval.judges.parser import is_of_criterion
 from eval.questions import Question
 from eval.stats import bootstrap_ratio
 from optune.chat.client import ChatRequest
+from optune.chat.reasoning import final_answer
 
 ORDERS = ("AB", "BA")  # AB: the test model's answer stands first
 LEVELS = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
@@ -40,9 +42,15 @@ def request(question: Question, answer: str, baseline: str, order: str, judge: J
 
 
 def parse_verdict(reply: str | None) -> int | None:
-    """The verdict on the last line, else the only one in the reply, from 2 (the answer shown first) to -2; or None."""
-    lines = [line for line in (reply or "").splitlines() if line.strip()]
-    for text in (lines[-1] if lines else "", reply or ""):
+    """2 to -2 for the answer shown first: the verdict on the last line, or the only one there is; None otherwise.
+
+    What a reasoning model drafts is not read, and a verdict on one criterion is none.
+    """
+    answer = final_answer(reply) or ""
+    lines = [line for line in answer.splitlines() if line.strip()]
+    if lines and is_of_criterion(lines[-1]):
+        return None
+    for text in (lines[-1] if lines else "", answer):
         said = {_level(*match) for match in _VERDICT.findall(text)}
         if len(said) == 1:
             return said.pop()

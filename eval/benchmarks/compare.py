@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
+from eval.benchmarks.results_file import named
 from eval.benchmarks.suites import SUITES, USUAL, Benchmark
 from eval.stats import Interval, holm, mcnemar, t_interval, t_test
 from optune.types import UserError
-from optune.utils.files import NOT_JSON
+from optune.utils.files import jsonl_rows
 
-_SAMPLES = re.compile(r"samples_(.+)_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl")
+# lm-eval adds the time of the run to the name; renamed logs often lack it.
+_SAMPLES = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.-]+)?\.jsonl")
 
 Items = dict[tuple[str, str, int], tuple[float, str]]
 """(task, hash of the item, its number among equal ones) -> (score, hash of the prompt)."""
@@ -68,23 +70,25 @@ def compare(
         suite = SUITES[name]
         compared = []
         for benchmark in suite:
-            leaves = [{leaf: p for leaf, p in logs[run].items() if benchmark.holds(leaf)} for run in (run_a, run_b)]
+            leaves = [_of(benchmark, logs[run]) for run in (run_a, run_b)]
             if all(leaves):
                 compared.append(_compare(benchmark, *(_items(benchmark, metric_logs) for metric_logs in leaves)))
             elif any(leaves):
                 notes.append(f"{benchmark.column}: only {run_a if leaves[0] else run_b} has samples of it.")
         results += compared
-        if len(compared) == len(suite):
+        if [c.column for c in compared] == [benchmark.column for benchmark in suite]:
             averages.append(_average(name, compared))
+    left_out = [told for run in logs if (told := _left_out(run, logs[run], suites))]
     if not results:
-        raise UserError(f"{run_a} and {run_b} have no benchmark in common: nothing to compare.")
+        reason = "; ".join([f"{run_a} and {run_b} have no benchmark in common: nothing to compare", *left_out])
+        raise UserError(f"{reason}.")
     notes += [
         f"{c.column}: {c.other_prompts} of {c.n} items were asked in other words (shots or chat template differ)."
         for c in results
         if c.other_prompts
     ]
     notes += [f"{c.column}: {c.undefined} items left out, undefined for a model." for c in results if c.undefined]
-    return results, averages, notes
+    return results, averages, notes + [f"{told}." for told in left_out]
 
 
 def markdown(
@@ -112,15 +116,32 @@ def _sample_files(run: Path) -> dict[str, Path]:
     """lm-eval task -> its log of samples, below a run's folder."""
     found: dict[str, Path] = {}
     for path in sorted(p for p in run.rglob("samples_*.jsonl") if ".work" not in p.parts):
-        if match := _SAMPLES.fullmatch(path.name):
-            if match[1] in found:
-                raise UserError(f"{path}: a second log of {match[1]} beside {found[match[1]]}; give a folder with one.")
-            found[match[1]] = path
+        task = _SAMPLES.fullmatch(path.name)[1]
+        if task in found:
+            raise UserError(f"{path}: a second log of {task} beside {found[task]}; give a folder with one.")
+        found[task] = path
     if not found:
+        others = [path.name for path in sorted(run.rglob("*.jsonl")) if ".work" not in path.parts]
+        there = f" (it has {named(others)}: a log keeps the name lm-eval gave it)" if others else ""
         raise UserError(
-            f"{run}: there is no sample log (samples_*.jsonl) in it; run its benchmarks with --log-samples."
+            f"{run}: there is no sample log (samples_<task>_<time>.jsonl) in it{there}; run its benchmarks with "
+            "--log-samples."
         )
     return found
+
+
+def _left_out(run: Path, logs: dict[str, Path], suites: Sequence[str]) -> str | None:
+    """Which logs of a run belong to no benchmark; None where all do."""
+    known = {task for name in suites for benchmark in SUITES[name] for task in benchmark.tasks}
+    foreign = {task: sum(1 for _ in jsonl_rows(path)) for task, path in logs.items() if task not in known}
+    if not foreign:
+        return None
+    return f"{run}: {sum(foreign.values())} samples of tasks in no benchmark are left out: {named(list(foreign))}"
+
+
+def _of(benchmark: Benchmark, logs: dict[str, Path]) -> dict[str, Path]:
+    """Those logs that are of the benchmark's tasks."""
+    return {task: logs[task] for task in benchmark.tasks if task in logs}
 
 
 def _items(benchmark: Benchmark, logs: dict[str, Path]) -> Items:
@@ -128,38 +149,74 @@ def _items(benchmark: Benchmark, logs: dict[str, Path]) -> Items:
     items: Items = {}
     for leaf, path in sorted(logs.items()):
         seen: Counter[str] = Counter()
-        for number, line in enumerate(path.open(encoding="utf-8"), start=1):  # texts hold U+2028 and U+0085 too
-            try:
-                sample = json.loads(line)
-                if sample["filter"] != filtered:
-                    continue
-                item, value = sample["doc_hash"], (float(sample[metric]), sample["prompt_hash"])
-            except (*NOT_JSON, KeyError, TypeError):
-                raise UserError(f"{path}, line {number}: not an lm-eval sample with {metric!r}.") from None
-            items[leaf, item, seen[item]] = value
+        filters = set()
+        for number, sample in jsonl_rows(path):
+            where = f"{path}, line {number}"
+            if not isinstance(sample, dict):
+                raise UserError(f"{where}: not an lm-eval sample.")
+            filters.add(used := _filter_of(sample, filtered, where))
+            if used != filtered:
+                continue
+            item = _field(sample, "doc_hash", where)
+            score = _score(_field(sample, metric, where), f"{where}: its {metric}")
+            items[leaf, item, seen[item]] = score, _field(sample, "prompt_hash", where)
             seen[item] += 1
+        if filters and not seen:
+            raise UserError(f"{path}: no sample was read by the filter {filtered} (only by {named(sorted(filters))}).")
     return items
+
+
+def _filter_of(sample: dict[str, Any], wanted: str, where: str) -> str:
+    """By which filter the answer was read. Old versions do not say so, which matters only where there are several."""
+    given = sample.get("filter")
+    if given is None and wanted != "none":
+        raise UserError(
+            f"{where}: the sample does not say by which filter its answer was read ({wanted} is needed); log the "
+            "samples again with a newer lm-eval."
+        )
+    return "none" if given is None else str(given)
+
+
+def _field(sample: dict[str, Any], name: str, where: str) -> Any:
+    if name not in sample:
+        raise UserError(
+            f"{where}: the sample has no {name} (it has {named([str(key) for key in sample], 12)}); log the samples "
+            "again with a newer lm-eval, and --log-samples."
+        )
+    return sample[name]
+
+
+def _score(value: Any, what: str) -> float:
+    """A score as lm-eval logs it; NaN, or null, where it is undefined."""
+    if value is None:
+        return math.nan
+    if not isinstance(value, bool | int | float):
+        raise UserError(f"{what} is {value!r}, which is not a number.")
+    return float(value)
 
 
 # --- testing ---------------------------------------------------------------------------------------------------------
 
 
 def _compare(benchmark: Benchmark, a: Items, b: Items) -> Comparison:
+    """The benchmark on the items of both; a group of which tasks are missing goes by the tasks that are there."""
     if a.keys() != b.keys():
         only_a, only_b = len(a.keys() - b.keys()), len(b.keys() - a.keys())
         raise UserError(
             f"{benchmark.column}: the runs did not answer the same items ({only_a} only in A, {only_b} only in B, "
             f"{len(a.keys() & b.keys())} in both); use the same data and --limit for both."
         )
-    scores = np.array([(a[item][0], b[item][0]) for item in a])
+    scores = np.array([(a[item][0], b[item][0]) for item in a]).reshape(-1, 2)
     defined = scores[np.isfinite(scores).all(axis=1)]
     if len(defined) < 2:
         raise UserError(f"{benchmark.column}: {len(defined)} items with a score under both models; a test needs two.")
     difference = defined[:, 0] - defined[:, 1]
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+    present = len({task for task, _, _ in a})
+    part = f" ({present} of {len(benchmark.tasks)} tasks)" if present < len(benchmark.tasks) else ""
     binary = bool(np.isin(defined, (0.0, 1.0)).all())
     return Comparison(
-        column=benchmark.column,
+        column=benchmark.column + part,
         metric=benchmark.metric,
         test="exact McNemar" if binary else "paired t",
         n=len(defined),

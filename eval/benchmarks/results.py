@@ -1,62 +1,19 @@
-"""lm-eval result files, of this version or an old one, into the columns of Table 3."""
+"""lm-eval result files, of this version or an old one, into the columns of Table 3: a row for each model measured."""
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
-
-from eval.benchmarks.suites import SUITES, USUAL, Benchmark, mmlu_subjects
+from eval.benchmarks.identity import Measured, measured_model, titled
+from eval.benchmarks.results_file import ResultsFile, Score, named
+from eval.benchmarks.suites import SUITES, USUAL, Benchmark
 from optune.types import UserError
-from optune.utils.files import read_json
-from optune.utils.hashing import stable_hash
-
-# Where older versions put the same number: (task, key). The files of the first Open LLM Leaderboard use these as well.
-_OLD_KEYS = {
-    "hellaswag": (("hellaswag", "acc_norm"),),
-    "mmlu": (("mmlu", "acc"),),
-    "truthfulqa_mc2": (("truthfulqa_mc2", "acc"), ("truthfulqa_mc", "mc2"), ("truthfulqa:mc", "mc2")),
-    "gsm8k": (("gsm8k", "exact_match,get-answer"), ("gsm8k", "acc")),
-}
-_LEADERBOARD_NAME = re.compile(r"harness\|(.+)\|(\d+)")
-
-
-class _Shape(BaseModel):
-    """What a results file must look like where it is read; the rest of it is free."""
-
-    results: dict[str, dict[str, Any]]
-    groups: dict[str, dict[str, Any]] | None = None
-    group_subtasks: dict[str, list[str]] | None = None
-    config: dict[str, Any] | None = None
-    config_general: dict[str, Any] | None = None
-    versions: dict[str, Any] = {}
-    task_hashes: dict[str, str | None] = {}
-    shots: dict[str, Any] | None = Field(None, alias="n-shot")
-    samples: dict[str, dict[str, Any]] | None = Field(None, alias="n-samples")
-
 
 _TABLE = {"paper": "Table 5", "sandbox": "the suite", "rlhf_workflow": "RLHF Workflow's Table 6"}  # that has the shots
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number of a results file, as a fraction (0 to 1), with all that says what it is; None where not recorded."""
-
-    column: str
-    task: str
-    metric: str
-    value: float
-    stderr: float | None
-    n: int | None
-    shots: int | None
-    version: str | None
-    task_hash: str | None
-    file: str
 
 
 @dataclass(frozen=True)
@@ -78,21 +35,26 @@ class ModelScores:
         return sum(score.value for score in scores) / len(scores), stderr
 
 
+@dataclass(frozen=True)
+class _FileScores:
+    """What one file says. `other_shots`: the numbers of shots in it that are not the suite's."""
+
+    measured: Measured
+    scores: dict[str, Score]
+    beside: tuple[Score, ...]
+    notes: tuple[str, ...]
+    other_shots: tuple[int, ...]
+
+
 def read_results(paths: Iterable[str | Path], suites: Sequence[str] = USUAL) -> list[ModelScores]:
     """The scores of these suites in result files, or in all result files below a folder, one entry per model.
 
-    Raises UserError naming the file that cannot be read, or both files where two hold the same score of one model.
+    Files are of one model only where all that they say of it is the same (`identity.py`). Where they give a benchmark
+    with different shots, each number of shots that is not the suite's has an entry of its own. Raises UserError naming
+    the file that cannot be read, or both files where two hold the same score of one model.
     """
-    models: dict[str, ModelScores] = {}
     different = {file.resolve(): file for given in paths for file in _files(Path(given))}
-    for path in different.values():
-        new = _read(path, suites)
-        old = models.get(new.model, ModelScores(new.model, {}))
-        for column in old.scores.keys() & new.scores.keys():
-            raise UserError(f"{path}: holds {column} of {new.model}, and so does {old.scores[column].file}; give one.")
-        notes = tuple(dict.fromkeys(old.notes + new.notes))
-        models[new.model] = ModelScores(new.model, old.scores | new.scores, old.beside + new.beside, notes)
-    return list(models.values())
+    return [_joined(title, files) for title, files in _rows([_read(path, suites) for path in different.values()])]
 
 
 def markdown(models: Sequence[ModelScores], suites: Sequence[str] = USUAL) -> str:
@@ -132,148 +94,77 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, suites: Sequence[str]) -> ModelScores:
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get("results"), dict):
-        raise UserError(f"{path}: not an lm-eval results file: it has no 'results'.")
-    try:
-        _Shape.model_validate(content, strict=True)
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        place = ".".join(map(str, wrong["loc"]))
-        raise UserError(f"{path}: not an lm-eval results file: {place}: {wrong['msg']}.") from None
-    file = _ResultsFile(path, content)
-    scores, beside, notes = {}, [], []
-    for name in suites:
-        for benchmark in SUITES[name]:
-            score = file.score(benchmark, benchmark.metric) or file.old_score(benchmark)
-            if score is None and benchmark.task == "mmlu":
-                score, more = file.mmlu_from_subjects(benchmark)
-                notes += more
-            if score is None:
-                continue
-            scores[benchmark.column] = score
-            beside += [s for metric in benchmark.also if (s := file.score(benchmark, metric))]
-            if score.shots not in (None, benchmark.shots):
-                notes.append(
-                    f"{benchmark.column} was measured {score.shots}-shot, {_TABLE[name]} has {benchmark.shots}-shot."
-                )
-            if not math.isfinite(score.value):
-                notes.append(f"{benchmark.column} is undefined: the model gave no choice of an item any probability.")
+def _read(path: Path, suites: Sequence[str]) -> _FileScores:
+    file = ResultsFile(path)
+    scores, beside, notes, other_shots = {}, [], [], set()
+    benchmarks = [(name, benchmark) for name in suites for benchmark in SUITES[name]]
+    for name, benchmark in benchmarks:
+        score, told = file.find(benchmark)
+        notes += told
+        if score is None:
+            continue
+        scores[benchmark.column] = score
+        beside += [s for metric in benchmark.also if (s := file.score(benchmark, metric))]
+        if score.shots not in (None, benchmark.shots):
+            other_shots.add(score.shots)
+            notes.append(
+                f"{benchmark.column} was measured {score.shots}-shot, {_TABLE[name]} has {benchmark.shots}-shot."
+            )
+        if not math.isfinite(score.value):
+            notes.append(f"{benchmark.column} is undefined: the model gave no choice of an item any probability.")
+    unread = file.unread([benchmark for _, benchmark in benchmarks])
     if not scores and not notes:
-        raise UserError(f"{path}: holds none of the benchmarks; it has {', '.join(list(file.results)[:5]) or 'none'}.")
+        raise UserError(f"{path}: holds none of the benchmarks; it has {named(list(file.results)) or 'none'}.")
+    if unread:
+        notes.append(f"Not read, being none of the benchmarks ({len(unread)}): {named(unread)}.")
     if file.config.get("limit"):
         notes.append(f"A try, not a result: only the first {file.config['limit']} items of each task (--limit).")
-    return ModelScores(file.model, scores, tuple(beside), tuple(notes))
+    if file.config.get("gen_kwargs"):
+        notes.append(f"Generated with settings of its own ({file.config['gen_kwargs']}): {', '.join(scores)}.")
+    measured = measured_model(file.content, path)
+    return _FileScores(measured, scores, tuple(beside), tuple(notes), tuple(sorted(other_shots)))
 
 
-class _ResultsFile:
-    """The fields of a results file, wherever its version put them."""
-
-    def __init__(self, path: Path, content: dict[str, Any]):
-        self.path = path
-        self.content = content
-        self.config = content.get("config") or content.get("config_general") or {}
-        named = {**(content.get("groups") or {}), **content["results"]}
-        self.shots_in_name = {m[1]: int(m[2]) for name in named if (m := _LEADERBOARD_NAME.fullmatch(name))}
-        self.results = {m[1] if (m := _LEADERBOARD_NAME.fullmatch(k)) else k: v for k, v in named.items()}
-
-    @property
-    def model(self) -> str:
-        given = self.config.get("model_args") or ""
-        pairs = given if isinstance(given, dict) else dict(p.split("=", 1) for p in str(given).split(",") if "=" in p)
-        name = self.content.get("model_name") or pairs.get("pretrained") or self.config.get("model_name")
-        return str(name or self.path.stem)
-
-    def score(self, benchmark: Benchmark, metric: str, task: str = "") -> Score | None:
-        task = task or benchmark.task
-        value = self._share(task, metric)
-        if value is None:
-            return None
-        leaves = self._leaves(task)
-        hashes = {leaf: self.content.get("task_hashes", {}).get(leaf) for leaf in leaves}
-        versions = self.content.get("versions", {})
-        known = [h for h in hashes.values() if h]
-        return Score(
-            benchmark.column,
-            task,
-            metric,
-            value,
-            self._stderr(task, metric),
-            sum(sizes) if None not in (sizes := [self._size(leaf) for leaf in leaves]) else None,
-            self._shots(leaves[0]),
-            str(versions[task]) if task in versions else None,
-            None if len(known) < len(leaves) else known[0] if len(leaves) == 1 else stable_hash(hashes),
-            str(self.path),
-        )
-
-    def old_score(self, benchmark: Benchmark) -> Score | None:
-        found = (self.score(benchmark, metric, task) for task, metric in _OLD_KEYS.get(benchmark.task, ()))
-        return next((score for score in found if score), None)
-
-    def mmlu_from_subjects(self, benchmark: Benchmark) -> tuple[Score | None, list[str]]:
-        """MMLU as the mean over subjects weighted by size, as lm-eval's group has it; old versions knew no groups."""
-        names = {s: n for s in mmlu_subjects() for n in (f"mmlu_{s}", f"hendrycksTest-{s}") if n in self.results}
-        parts = [s for n in names.values() for m in ("acc,none", "acc") if (s := self.score(benchmark, m, n))]
-        if len(parts) < len(mmlu_subjects()):
-            return None, [f"MMLU is left out: {len(parts)} of its {len(mmlu_subjects())} subjects."] if parts else []
-        plain = sum(p.value for p in parts) / len(parts)
-        sizes = [p.n or _size_from_stderr(p) for p in parts]
-        if None in sizes:
-            note = "MMLU is the plain mean over subjects: the file tells their sizes neither directly nor by errors."
-            return _merged(benchmark, parts, plain, None, None), [note]
-        total = sum(sizes)
-        value = sum(n * p.value for n, p in zip(sizes, parts, strict=True)) / total
-        note = f"MMLU weighs its subjects by size, as lm-eval's group does; their plain mean is {100 * plain:.2f}."
-        return _merged(benchmark, parts, value, _pooled_stderr(parts, sizes), total), [note]
-
-    def _stderr(self, task: str, metric: str) -> float | None:
-        name, comma, filtered = metric.partition(",")
-        return self._share(task, f"{name}_stderr{comma}{filtered}")
-
-    def _share(self, task: str, name: str) -> float | None:
-        """A fraction of the file, NaN included; None where it has none ("N/A"). UserError for any other number."""
-        value = self.results.get(task, {}).get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return None
-        if value < 0 or value > 1:
-            raise UserError(f"{self.path}: {task} has {name} = {value}; scores and their errors lie between 0 and 1.")
-        return float(value)
-
-    def _leaves(self, task: str, above: tuple[str, ...] = ()) -> list[str]:
-        members = (self.content.get("group_subtasks") or {}).get(task) or []
-        if task in above:
-            raise UserError(f"{self.path}: the group {task!r} is a part of itself.")
-        return [leaf for member in members for leaf in self._leaves(member, (*above, task))] or [task]
-
-    def _size(self, leaf: str) -> int | None:
-        size = (self.content.get("n-samples") or {}).get(leaf, {}).get("effective")
-        return size if type(size) is int and size > 0 else None
-
-    def _shots(self, leaf: str) -> int | None:
-        per_task = self.content.get("n-shot") or self.shots_in_name
-        shots = per_task.get(leaf, self.config.get("num_fewshot"))
-        return shots if isinstance(shots, int) else None
+def _rows(files: Sequence[_FileScores]) -> Iterator[tuple[str, list[_FileScores]]]:
+    """(title, files) of each model. What only some files know separates them where they contradict each other."""
+    by_model: dict[Measured, list[_FileScores]] = {}
+    for file in files:
+        by_model.setdefault(file.measured, []).append(file)
+    for model, group in by_model.items():
+        differing = [name for name in model.known if len({f.measured.known[name] for f in group} - {""}) > 1]
+        by_settings: dict[tuple[str, ...], list[_FileScores]] = {}
+        for file in group:
+            by_settings.setdefault(tuple(file.measured.known[name] for name in differing), []).append(file)
+        for values, alike in by_settings.items():
+            told = {name: value[:12] for name, value in zip(differing, values, strict=True) if value}
+            for shots, same in _by_shots(alike):
+                asked = {"shots": " and ".join(map(str, shots))} if shots else {}
+                yield titled(model.name, dict(model.settings) | told | asked), same
 
 
-def _size_from_stderr(part: Score) -> int | None:
-    """The items behind a mean of zeros and ones: its standard error is sqrt(p(1 - p) / (n - 1))."""
-    return round(part.value * (1 - part.value) / part.stderr**2) + 1 if part.stderr else None
+def _by_shots(files: list[_FileScores]) -> Iterator[tuple[tuple[int, ...], list[_FileScores]]]:
+    """All files together; where they measured a benchmark with different shots, apart by shots not the suite's."""
+    seen: dict[str, set[int]] = {}
+    for score in (score for file in files for score in file.scores.values() if score.shots is not None):
+        seen.setdefault(score.column, set()).add(score.shots)
+    if all(len(shots) == 1 for shots in seen.values()):
+        yield (), files
+        return
+    for key in dict.fromkeys(file.other_shots for file in files):
+        yield key, [file for file in files if file.other_shots == key]
 
 
-def _pooled_stderr(parts: Sequence[Score], sizes: Sequence[int]) -> float | None:
-    """The standard error of the pooled items from the parts' (pooled variance, as in lm-eval's groups)."""
-    if any(p.stderr is None for p in parts):
-        return None
-    total = sum(sizes)
-    variance = sum(n * (n - 1) * p.stderr**2 for n, p in zip(sizes, parts, strict=True)) / (total - len(parts))
-    return math.sqrt(variance / total)
-
-
-def _merged(benchmark: Benchmark, parts: Sequence[Score], value: float, stderr: float | None, n: int | None) -> Score:
-    first = parts[0]
-    task = f"{first.task} and {len(parts) - 1} more"
-    return Score(benchmark.column, task, first.metric, value, stderr, n, first.shots, first.version, None, first.file)
+def _joined(title: str, files: Sequence[_FileScores]) -> ModelScores:
+    """One model's files as one entry. Raises UserError where two of them hold the same score."""
+    scores: dict[str, Score] = {}
+    for file in files:
+        for column in (name for name in file.scores if name in scores):
+            given = file.scores[column].file
+            raise UserError(f"{given}: holds {column} of {title}, and so does {scores[column].file}; give one.")
+        scores |= file.scores
+    beside = tuple(score for file in files for score in file.beside)
+    notes = dict.fromkeys(note for file in files for note in file.notes)
+    return ModelScores(title, scores, beside, tuple(notes))
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from eval.benchmarks.suites import Benchmark, local_data, write_task
+from eval.benchmarks.suites import SANDBOX_GROUP, Benchmark, local_data, write_task
 from optune.sandbox import FAMILIES, Writer, prompts
 from optune.sandbox.gold import answer_of, correctness
 from optune.sandbox.prompts import stable_rng
@@ -23,7 +23,7 @@ FAMILIES_OF = {
     "sandbox_mc2": ("list", "name", "choose", "describe"),  # many right answers
     "sandbox_gen": ("add", "count", "sort", "step"),  # one right answer, to be worked out
     "sandbox_acc_norm": ("repeat", "reverse", "say", "replace"),  # mistakes differ in length
-    "sandbox_group": ("opposite", "translate", "find", "pick"),
+    "sandbox_group": SANDBOX_GROUP,
 }
 PROMPTS_PER_FAMILY = 128
 _DEFINITIONS = Path(__file__).parent / "sandbox_tasks"

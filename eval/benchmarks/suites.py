@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,32 +24,48 @@ class Benchmark:
     """One column of a table: an lm-eval task (or group of tasks) and the result it is read from.
 
     `metric` and `also` are lm-eval's result keys, `metric,filter`; `also` is reported beside and enters no average.
-    `runs_code`: the model's answers are executed on this machine.
+    `parts` are the names of a group's tasks after the group's own (`("anatomy", ...)`), or the function that lists
+    them. `runs_code`: the model's answers are executed on this machine.
     """
 
     column: str
     task: str
     metric: str
     shots: int
-    is_group: bool = False
+    parts: tuple[str, ...] | Callable[[], tuple[str, ...]] = ()
     also: tuple[str, ...] = ()
     runs_code: bool = False
 
-    def holds(self, leaf: str) -> bool:
-        """Whether the lm-eval task `leaf` is this benchmark, or one of its parts."""
-        return leaf.startswith(f"{self.task}_") if self.is_group else leaf == self.task
+    @property
+    def is_group(self) -> bool:
+        return bool(self.parts)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The lm-eval tasks that the benchmark consists of: these and no others, whatever their names begin with."""
+        if not self.is_group:
+            return (self.task,)
+        parts = self.parts() if callable(self.parts) else self.parts
+        return tuple(f"{self.task}_{part}" for part in parts)
+
+
+@functools.cache
+def mmlu_subjects() -> tuple[str, ...]:
+    """The 57 subjects of MMLU, as lm-eval names them."""
+    return tuple(path.stem.removeprefix("mmlu_") for path in sorted((_packaged() / "mmlu/default").glob("mmlu_*.yaml")))
 
 
 # Table 5. Its "acc" of GSM8K is the exact match of the number after "####"; the flexible filter takes the last number.
 PAPER = (
     Benchmark("HellaSwag", "hellaswag", "acc_norm,none", shots=0),
-    Benchmark("MMLU", "mmlu", "acc,none", shots=0, is_group=True),
+    Benchmark("MMLU", "mmlu", "acc,none", shots=0, parts=mmlu_subjects),
     Benchmark("TruthfulQA", "truthfulqa_mc2", "acc,none", shots=0),
     Benchmark("GSM8K", "gsm8k", "exact_match,strict-match", shots=5, also=("exact_match,flexible-extract",)),
 )
+SANDBOX_GROUP = ("opposite", "translate", "find", "pick")  # families
 SANDBOX = (
     Benchmark("Sandbox acc_norm", "sandbox_acc_norm", "acc_norm,none", shots=0),
-    Benchmark("Sandbox group", "sandbox_group", "acc,none", shots=0, is_group=True),
+    Benchmark("Sandbox group", "sandbox_group", "acc,none", shots=0, parts=SANDBOX_GROUP),
     Benchmark("Sandbox mc2", "sandbox_mc2", "acc,none", shots=0),
     Benchmark("Sandbox generation", "sandbox_gen", "exact_match,none", shots=0),
 )
@@ -57,13 +73,15 @@ SANDBOX = (
 # plain accuracy what others report.
 RLHF_WORKFLOW = (
     Benchmark("GSM8K", "gsm8k", "exact_match,strict-match", shots=8, also=("exact_match,flexible-extract",)),
-    Benchmark("MMLU", "mmlu", "acc,none", shots=5, is_group=True),
+    Benchmark("MMLU", "mmlu", "acc,none", shots=5, parts=mmlu_subjects),
     Benchmark("HumanEval", "humaneval", "pass@1,create_test", shots=0, runs_code=True),
     Benchmark("TruthfulQA", "truthfulqa_mc2", "acc,none", shots=0),
     Benchmark("ARC-Challenge", "arc_challenge", "acc,none", shots=25, also=("acc_norm,none",)),
     Benchmark("MBPP", "mbpp", "pass_at_1,none", shots=0, runs_code=True),
 )
 SUITES = {"paper": PAPER, "sandbox": SANDBOX, "rlhf_workflow": RLHF_WORKFLOW}
+# Groups within MMLU; not benchmarks of their own.
+MMLU_GROUPS = ("mmlu_humanities", "mmlu_other", "mmlu_social_sciences", "mmlu_stem")
 # What a results file is read as where nobody says: the suites that share no task.
 USUAL = ("paper", "sandbox")
 
@@ -115,12 +133,6 @@ def write_task(path: Path, fields: dict[str, Any]) -> None:
     """Write one lm-eval task file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True), "utf-8")
-
-
-@functools.cache
-def mmlu_subjects() -> tuple[str, ...]:
-    """The 57 subjects of MMLU, as lm-eval names them."""
-    return tuple(path.stem.removeprefix("mmlu_") for path in sorted((_packaged() / "mmlu/default").glob("mmlu_*.yaml")))
 
 
 def _packaged() -> Path:

@@ -6,7 +6,6 @@ resampled because ratings of one prompt (several raters, two comparisons that sh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from eval.human_study.ratings import read_ratings
 from eval.human_study.study import Study, plain_lines
 from eval.stats import RESAMPLES, Interval
+from optune.prompts.conversation import present
 from optune.types import UserError
-from optune.utils.files import NOT_JSON
+from optune.utils.files import jsonl_rows
 
 OUTCOMES = ("win", "lose", "tie")
 Array = NDArray[np.float64]
@@ -206,22 +206,16 @@ def read_verdicts(path: str | Path) -> dict[str, str]:
     That is what a win score's run directory holds as `verdicts.jsonl`. The outcome is win, lose or tie for the
     comparison's first model; another one (`unparsed`) counts as no verdict. Raises UserError naming the line.
     """
-    try:
-        lines = Path(path).read_text("utf-8").strip("\n").split("\n")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file.") from None
     verdicts: dict[str, str] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            keys = {plain_lines(str(row[field])) for field in ("prompt_id", "instruction") if field in row}
-            verdict = str(row["outcome"] if "outcome" in row else row["verdict"])
-        except (*NOT_JSON, TypeError, KeyError):
-            keys, verdict = set(), ""
-        if not keys:
-            raise UserError(f"{path}, line {number}: expected 'outcome', and 'prompt_id' or 'instruction'.")
+    for number, row in jsonl_rows(path):
+        where = f"{path}, line {number}"
+        given = row if isinstance(row, dict) else {}
+        keys = {plain_lines(str(given[name])) for name in ("prompt_id", "instruction") if present(given.get(name))}
+        verdict = next((given[name] for name in ("outcome", "verdict") if present(given.get(name))), None)
+        if not keys or not isinstance(verdict, str):
+            raise UserError(f"{where}: expected 'outcome', and 'prompt_id' or 'instruction'.")
         if keys & verdicts.keys():
-            raise UserError(f"{path}, line {number}: a second verdict on the same prompt; keep one.")
+            raise UserError(f"{where}: a second verdict on the same prompt; keep one.")
         verdicts.update(dict.fromkeys(keys, verdict))
     return verdicts
 

@@ -61,9 +61,10 @@ def read_label_studio(path: Path, tasks: list[Any]) -> Submission:
             owners.add((data["study"], data["rater"]))
             item, texts = data["item"], (data["question"], data["answer_1"], data["answer_2"])
             annotations = [a for a in task["annotations"] if not a.get("was_cancelled")]
-            choices = [r["value"]["choices"] for a in annotations for r in a["result"] if r["from_name"] == "rating"]
+            results = [r["value"]["choices"] for a in annotations for r in a["result"] if r["from_name"] == "rating"]
         except (KeyError, TypeError, AttributeError):
             raise UserError(f"{path}, task {number}: not a Label Studio export of this study's tasks.") from None
+        choices = [choice for choice in results if choice not in (None, [])]
         if len(choices) > 1 or any(not isinstance(choice, list) or len(choice) != 1 for choice in choices):
             raise UserError(f"{path}, task {number}: has more than one rating; keep one and export again.")
         if choices:

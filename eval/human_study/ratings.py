@@ -6,7 +6,6 @@ the same `Submission`. Refused rows are listed by file and row. Imported ratings
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,9 +17,10 @@ from eval.human_study.page import RATINGS_FORMAT
 from eval.human_study.spreadsheet import read_csv
 from eval.human_study.study import CHOICES, Choice, Item, Study, read_key
 from eval.human_study.submission import Row, Submission
+from optune.prompts.conversation import present
 from optune.store import run_lock
 from optune.types import UserError
-from optune.utils.files import NOT_JSON, read_json, write_text
+from optune.utils.files import jsonl_rows, read_json, write_text
 from optune.utils.hashing import sha256_of
 
 RATINGS_FILE = "ratings.jsonl"
@@ -43,9 +43,13 @@ class Rating:
 
 @dataclass
 class Report:
-    """What an import did: rows of the files that were read = accepted + refused; `refusals` say where and why."""
+    """What an import did: rows with a rating = accepted + known + refused; `refusals` say where and why.
+
+    `known` ratings were imported before with the same choice, as a file has them that goes on where another one ended.
+    """
 
     accepted: int = 0
+    known: int = 0
     refused: int = 0
     files_refused: int = 0
     refusals: list[str] = field(default_factory=list)
@@ -53,7 +57,8 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         yield from (f"refused  {text}" for text in self.refusals)
-        rows = f"{self.accepted} ratings accepted, {self.refused} refused"
+        known = f", {self.known} there already" if self.known else ""
+        rows = f"{self.accepted} ratings accepted{known}, {self.refused} refused"
         yield f"{rows}; files refused as a whole: {self.files_refused}."
         for rater, numbers in self.missing.items():
             yield f"missing  {rater}: {len(numbers)} ratings, questions {spans(numbers)}"
@@ -92,10 +97,10 @@ def read_ratings(folder: str | Path, study: Study) -> list[Rating]:
     if not path.exists():
         return []
     ratings, known = [], {item.item_id for item in study.items}
-    for number, line in enumerate(io.StringIO(path.read_text("utf-8")), start=1):
+    for number, row in jsonl_rows(path):
         try:
-            rating = Rating(**json.loads(line))
-        except (*NOT_JSON, TypeError):
+            rating = Rating(**row)
+        except TypeError:
             raise UserError(f"{path}, line {number}: not a rating; restore the file as import wrote it.") from None
         if rating.study != study.study_id or rating.item not in known:
             raise UserError(f"{path}, line {number}: belongs to another study than the key beside it.")
@@ -140,8 +145,9 @@ def read_submission(path: Path, study: Study) -> Submission:
         page_digest=str(content.get("page_digest")),
         simulated=content.get("simulated") is True,
         rows=tuple(
-            Row(n, str(r.get("item")), str(r.get("item_digest")), str(r.get("choice")), str(r.get("rated_at", "")))
+            Row(n, str(r.get("item")), str(r.get("item_digest")), str(r["choice"]), str(r.get("rated_at", "")))
             for n, r in enumerate(rows, start=1)
+            if present(r.get("choice"))  # else not yet rated
         ),
     )
 
@@ -169,6 +175,9 @@ def _take_rows(submission: Submission, study: Study, kept: dict[str, Rating], re
     file_sha256 = sha256_of(submission.path)
     problems: list[tuple[int, str]] = []
     for row in submission.rows:
+        if _is_known(row, submission, study, kept):
+            report.known += 1
+            continue
         problem = _problem(row, items.get(row.item), submission, study, kept)
         if problem:
             problems.append((row.number, problem))
@@ -202,6 +211,13 @@ def _problem(row: Row, item: Item | None, submission: Submission, study: Study, 
     if row.choice not in CHOICES:
         return f"the rating must be one of {', '.join(CHOICES)}, and is {row.choice!r}."
     if earlier := kept.get(row.item):
-        same = "with the same choice" if earlier.choice == row.choice else f"as {earlier.choice!r}, which stays"
-        return f"duplicate: already imported from {earlier.file} {same}."
+        return f"duplicate: already imported from {earlier.file} as {earlier.choice!r}, which stays."
     return None
+
+
+def _is_known(row: Row, submission: Submission, study: Study, kept: dict[str, Rating]) -> bool:
+    """Whether the very rating was imported before."""
+    earlier = kept.get(row.item)
+    if earlier is None or (earlier.rater, earlier.choice) != (submission.rater, row.choice):
+        return False
+    return any(row.digest == study.item_digest(item) for item in study.items if item.item_id == row.item)

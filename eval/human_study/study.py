@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from eval.answers import IDS, read_outputs
+from optune.prompts.conversation import present
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
 from optune.utils.hashing import sha256_of, stable_hash
@@ -119,42 +121,26 @@ class Study:
 # --- reading model outputs -------------------------------------------------------------------------------------------
 
 
-def read_outputs(path: str | Path) -> list[Output]:
-    """Rows of an AlpacaEval output file: `instruction`, `output`, and where there are any `id`/`prompt_id`, `category`.
+def read_answers(path: str | Path) -> list[Output]:
+    """Rows of an AlpacaEval output file: `instruction`, `output`, and where there are any `prompt_id`/`id`, `category`.
 
     A row without an id gets the one that the win score gives it, a hash of its instruction and of its repetition. Line
     ends become `\\n`, which is how they are shown. Raises UserError naming file, row and field.
     """
-    rows = read_json(path)
-    if not isinstance(rows, list) or not rows:
-        raise UserError(f"{path}: expected a JSON list of objects with 'instruction' and 'output'.")
     outputs, seen = [], Counter()
-    for number, row in enumerate(rows, start=1):
-        where = f"{path}, row {number}"
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: expected an object with 'instruction' and 'output'.")
-        instruction, output = _text(row, "instruction", where), _text(row, "output", where)
-        prompt_id = row.get("prompt_id", row.get("id"))
+    for number, row in enumerate(read_outputs(path), start=1):
+        prompt_id = next((row[name] for name in IDS if name in row), None)
         if prompt_id is None:
             known = stable_hash(row["instruction"])[:16]
             seen[known] += 1
             prompt_id = known if seen[known] == 1 else f"{known}#{seen[known]}"
-        outputs.append(Output(str(prompt_id), instruction, output, str(row.get("category") or ""), where))
+        texts = (plain_lines(row[name]) for name in ("instruction", "output"))
+        category = str(row["category"]) if present(row.get("category")) else ""
+        outputs.append(Output(str(prompt_id), *texts, category, f"{path}, row {number}"))
     twice = [prompt_id for prompt_id, count in Counter(o.prompt_id for o in outputs).items() if count > 1]
     if twice:
         raise UserError(f"{path}: prompt id {twice[0]!r} stands on more than one row; give every prompt its own id.")
     return outputs
-
-
-def _text(row: dict[str, Any], field: str, where: str) -> str:
-    text = row.get(field)
-    if not isinstance(text, str):
-        raise UserError(f"{where}: field {field!r} must be a text, and is {type(text).__name__}.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: field {field!r} has half a character at position {error.start}; mend it.") from None
-    return plain_lines(text)
 
 
 def plain_lines(text: str) -> str:
@@ -168,7 +154,7 @@ def shared_prompts(comparisons: Sequence[Comparison]) -> tuple[dict[Path, dict[s
     Raises UserError where two files give one id to two instructions.
     """
     paths = dict.fromkeys(path for c in comparisons for path in (c.file_a, c.file_b))
-    files = {path: {o.prompt_id: o for o in read_outputs(path)} for path in paths}
+    files = {path: {o.prompt_id: o for o in read_answers(path)} for path in paths}
     first, *others = files.values()
     shared = sorted(set(first).intersection(*others))
     for prompt_id in shared:
@@ -185,7 +171,7 @@ def describe(comparison: Comparison) -> dict[str, Any]:
     """A comparison as the key records it: its files' content and the models' own names."""
 
     def side(path: Path) -> dict[str, str]:
-        generators = {str(row.get("generator", "")) for row in read_json(path)}
+        generators = {str(row["generator"]) if present(row.get("generator")) else "" for row in read_outputs(path)}
         return {"file": path.name, "sha256": sha256_of(path), "generator": ", ".join(sorted(generators))}
 
     return {"name": comparison.name, "a": side(comparison.file_a), "b": side(comparison.file_b)}

@@ -19,6 +19,7 @@ LOWEST, HIGHEST = 1.0, 10.0  # the scale the judge is asked for
 LONGEST = 50_000  # characters; statements are not looked for in a longer reply
 
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_FENCED = re.compile(r"```\w*\s*(.*?)```", flags=re.DOTALL)
 _MARKUP = re.compile(r"[*`#]|(?<!\w)_+|_+(?!\w)")
 
 _NUMBER = r"[0-9]{1,3}(?:\.[0-9]+)?"
@@ -93,11 +94,22 @@ _CRITERION = (
 _OF_CRITERION = re.compile(
     rf"\s*(?:for|in|on|regarding|in\s+terms\s+of)\s+(?:(?:its|the|their)\s+)?(?:\w+\s+)?{_CRITERION}", re.IGNORECASE
 )
-_CRITERION_HEADING = re.compile(rf"\W*(?:\w+\W+){{0,3}}?{_CRITERION}(?:[ \t]+\w+){{0,3}}?\s*[:|(–—-]", re.IGNORECASE)
+_CRITERION_HEADING = re.compile(
+    rf"\W*(?:(?:\w+\W+){{0,3}}?{_CRITERION}(?:[ \t]+\w+){{0,3}}?\s*[:|(–—-]"
+    rf"|(?:for|in|on|as\s+for|regarding|concerning)\s+(?:\w+\s+){{0,3}}?{_CRITERION}(?:[ \t]+\w+){{0,3}}?\s*,)",
+    re.IGNORECASE,
+)
 _MORE = re.compile(
     rf"[^\n0-9]{{0,60}}?(?:[,;+&(]|\band\b|\bplus\b)\s*(?:an?\s+)?[0-9]{{1,3}}(?:[.,][0-9]+)?\s*(?:for|in|on)\s+"
     rf"(?!{_LABEL}{_ID}|the\s+(?:first|second|other))",
     flags=re.IGNORECASE,
+)
+# A judge that takes a verdict back: these words, and two scores behind them.
+_REVISED = re.compile(
+    r"\b(?:wait|hmm+|on\s+(?:further\s+)?reflection|on\s+second\s+thoughts?|reconsider\w*|re-?evaluat\w*|correct(?:ion|ing)|"
+    r"revis\w+|adjust\w*|chang\w+|instead|final(?:ly)?|updated?|now)\b"
+    rf"[^\n0-9]{{0,60}}?{_FIRST}(?:\s*[,;|]\s*|\s+){_SECOND}(?![0-9/%]|[.,][0-9]|\s*[a-z])",
+    re.IGNORECASE,
 )
 _OUT_OF_TEN = re.compile(rf"(?<![0-9.,/]){_DECIMAL}{_out_of()}", flags=re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -109,16 +121,34 @@ _REFUSAL = re.compile(
 def parse_scores(reply: str | None) -> tuple[float, float] | None:
     """The scores of the first and the second answer shown, or None if the reply does not state them clearly."""
     reply = final_answer(reply)
-    if not reply:
+    if not reply or _is_object(reply):
         return None
     text = _MARKUP.sub("", reply.translate(_FULL_WIDTH)).replace("’", "'")
     lines = [_AROUND.sub("", line.strip()) for line in text.splitlines() if line.strip()]
     if not lines:
         return None
     scores = _first_line(lines[1:] if len(lines) > 1 and _HEADING_LINE.fullmatch(lines[0]) else lines)
-    if scores or len(text) > LONGEST or _REFUSAL.search(text):
-        return scores
-    return _statements("\n".join(lines))
+    if not scores and len(text) <= LONGEST and not _REFUSAL.search(text):
+        scores = _statements("\n".join(lines))
+        scores = scores if _is_whole(scores, lines) else None
+    return None if scores and _is_revised(scores, text) else scores
+
+
+def _is_object(reply: str) -> bool:
+    """Whether the reply is a JSON object, which was not asked for: its fields may be drafts, or criteria."""
+    fenced = _FENCED.fullmatch(reply.strip())
+    return (fenced[1] if fenced else reply).lstrip().startswith(("{", "[{"))
+
+
+def _is_revised(scores: tuple[float, float], text: str) -> bool:
+    """Whether the reply goes on to other scores."""
+    later = _REVISED.search(text)
+    return later is not None and (float(later["score1"]), float(later["score2"])) != scores
+
+
+def is_of_criterion(line: str) -> bool:
+    """Whether a line is headed by one criterion, as "Accuracy: ..." is, so that a verdict in it is a part of one."""
+    return bool(_CRITERION_HEADING.match(_MARKUP.sub("", line[:200])))
 
 
 def off_scale(scores: tuple[float, float]) -> bool:

@@ -19,9 +19,19 @@ from pathlib import Path
 from typing import Any
 
 from eval.judges import Judge
-from eval.judging import add_judge_options, ask_judge, asking, claim, jsonl, judge_named, said, tell_failures
+from eval.judging import (
+    add_judge_options,
+    ask_judge,
+    asking,
+    claim,
+    jsonl,
+    judge_named,
+    said,
+    tell_failures,
+    whole_text,
+)
 from eval.mt_bench.grading import TURNS, parse_grade, request, summarize
-from eval.outputs import add_sampling_options, sampling_of
+from eval.outputs import add_sampling_options, replies_beside, sampling_of
 from eval.questions import Answers, Question, answer_questions, read_answers, read_questions, write_answers
 from optune.chat.client import Estimate
 from optune.store import run_lock
@@ -76,12 +86,12 @@ def mt_bench(
             judge,
             requests,
             run_dir,
-            readable=lambda text: parse_grade(text) is not None,
+            readable=lambda reply: parse_grade(whole_text(reply)) is not None,
             retry_unparsed=retry_unparsed,
             batch=batch,
             announce=announce,
         )
-        grades = {place: parse_grade(reply.text) for place, reply in replies.items()}
+        grades = {place: parse_grade(whole_text(reply)) for place, reply in replies.items()}
         rows = [
             {"question_id": q.row_id, "category": q.category, "turn": int(turn), "grade": grades[q.key, turn]}
             | said(replies[q.key, turn])
@@ -138,10 +148,11 @@ def _answer(args: argparse.Namespace) -> str:
     fixed, args.temperature = args.temperature, args.temperature or 0.0
     settings = sampling_of(args)
     own = (lambda q: TEMPERATURES.get(q.category, TEMPERATURES["writing"])) if fixed is None else None
-    rows = answer_questions(
-        args.checkpoint, questions, settings, temperature_of=own, seed=args.seed, generator=args.generator
-    )
-    return str(write_answers(out, rows))
+    with replies_beside(out, settings) as kept:
+        rows = answer_questions(
+            args.checkpoint, questions, kept, temperature_of=own, seed=args.seed, generator=args.generator
+        )
+        return str(write_answers(out, rows))
 
 
 def _judge(args: argparse.Namespace) -> str:

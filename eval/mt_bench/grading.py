@@ -9,9 +9,11 @@ from typing import Any
 
 from eval.judges import Judge
 from eval.judges.form import fill, hash_of
+from eval.judges.parser import is_of_criterion
 from eval.questions import Question
 from eval.stats import bootstrap_ratio
 from optune.chat.client import ChatRequest
+from optune.chat.reasoning import final_answer
 
 TURNS = ("1", "2")
 LOWEST, HIGHEST = 1.0, 10.0
@@ -47,10 +49,14 @@ def request(question: Question, answers: Sequence[str], turn: str, judge: Judge)
 def parse_grade(reply: str | None) -> float | None:
     """The grade on the reply's last line, else the only one labelled as a grade. None if absent or off the scale.
 
-    Double brackets elsewhere may belong to the answer, as an array of a coding question does.
+    Double brackets elsewhere may belong to the answer, as an array of a coding question does. What a reasoning model
+    drafts is not read, and a grade for one criterion is none.
     """
-    lines = [line for line in (reply or "").splitlines() if line.strip()]
-    for pattern, text in ((_LAST_LINE, lines[-1] if lines else ""), (_ANYWHERE, reply or "")):
+    answer = final_answer(reply) or ""
+    lines = [line for line in answer.splitlines() if line.strip()]
+    if lines and is_of_criterion(lines[-1]):
+        return None
+    for pattern, text in ((_LAST_LINE, lines[-1] if lines else ""), (_ANYWHERE, answer)):
         said = {float(number) for number in pattern.findall(text)}
         if len(said) == 1:
             grade = said.pop()

@@ -1,8 +1,9 @@
-"""Hostile inputs by the million to every reader and parser.
+"""Hostile inputs, and well-formed but strange ones, by the million to every reader and parser.
 
     make fuzz [CASES=50000]
 
-The cases and what must hold of them are those of `tests/test_fuzz.py`; what came of them is recorded.
+The cases and what must hold of them are those of `tests/test_fuzz.py` (a result that holds, or one sentence) and of
+`tests/test_fuzz_strange.py` (the right value); what came of them is recorded.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from optune.types import UserError
 from optune.utils.command import exit_status
 
 WHOLE = 1_000_000
+FILES = ("test_fuzz.py", "test_fuzz_strange.py")
 
 
 class Outcome:
@@ -44,11 +46,11 @@ def fuzz(cases: int) -> int:
     """Try about so many cases; returns 1 where a test fails. Raises UserError where pytest cannot run them."""
     os.environ["OPTUNE_FUZZ_CASES"] = str(cases)
     outcome, start = Outcome(), Start()
-    status = pytest.main(["-q", str(ROOT / "tests" / "test_fuzz.py")], plugins=[outcome])
+    status = pytest.main(["-q", *(str(ROOT / "tests" / name) for name in FILES)], plugins=[outcome])
     if status == pytest.ExitCode.INTERRUPTED:
         raise KeyboardInterrupt
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise UserError("pytest cannot run tests/test_fuzz.py; see above.")
+        raise UserError(f"pytest cannot run {' and '.join(FILES)} of tests/; see above.")
     print(outcome)
     if cases >= WHOLE:
         counts = {"cases": outcome.cases, "failed": outcome.failed}

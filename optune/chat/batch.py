@@ -19,7 +19,7 @@ import openai
 from tqdm import tqdm
 
 from optune.chat.client import ChatClient, ChatRequest, read_completion
-from optune.chat.failures import NoAnswer, about_text
+from optune.chat.failures import NoAnswer, about_text, may_pass
 from optune.chat.reply_log import Reply, ReplyLog
 from optune.types import UserError
 from optune.utils.files import NOT_JSON, read_json, write_bytes, write_json
@@ -27,6 +27,7 @@ from optune.utils.hashing import stable_hash
 
 MAX_CALLS = 50_000  # per batch, the provider's limit
 MAX_BYTES = 190_000_000
+OF_THE_ACCOUNT = (401, 402)  # errors that no call is to blame for
 OVER = {"completed", "failed", "expired", "cancelled"}
 
 
@@ -190,7 +191,8 @@ def _read_line(line: str) -> Reply:
             return read_completion(key, response.get("body") or {})
         except NoAnswer as error:
             prompt, completion = error.tokens
-            final = not error.retry and (not error.is_error or about_text(error.status, error.code, str(error)))
+            passes = error.is_error and (may_pass(error.status, error.code, error) or error.status in OF_THE_ACCOUNT)
+            final = not error.retry and not passes
             unmetered = error.paid and None in error.tokens
             return Reply(key, None, str(error), None, None, prompt, completion, final=final, unmetered=unmetered)
     told = json.dumps(row.get("error") or response.get("body"))

@@ -6,7 +6,8 @@ Every call has a content key. A key that the reply log answers is not asked agai
 started again asks only for what is missing. Failures that may pass (429, 5xx, timeouts, resets, broken replies) are
 retried with exponential backoff, and a Retry-After holds back the whole run; calls that still fail are logged as
 failures, which are not answers, and are asked again the next time. A failure that is one request's own (too long,
-flagged, refused, cut off before any text) is logged as final: it is not tried twice. A key or model that is refused
+flagged, refused, cut off before any text, an error inside a reply of status 200) is logged as final: it is not tried
+twice. A key or model that is refused
 from the first call on stops the run once, in one sentence. Every token that a reply reports is logged with it.
 """
 
@@ -453,7 +454,7 @@ class _Session:
             return UserError(f"The account at the endpoint has no credit left ({told}).")
         if about_text(status, code, message):
             return _GiveUp(told, reply)
-        if may_pass(status, code) and not (reply and any(reply.tokens)):
+        if may_pass(status, code, reply):
             wait = retry_after(headers)
             if wait is not None and wait > self.settings.max_retry_after:
                 return UserError(f"The endpoint asks to wait {wait:.0f} s ({told}); continue after that.")
@@ -468,7 +469,8 @@ class _Session:
             return _Refused(told, stop, reply) if self.reached else UserError(stop)
         if status == 403:
             return _Refused(told, f"The endpoint refuses the key in {self.settings.api_key_env} ({told}).", reply)
-        return _Refused(told, f"The endpoint refuses the calls as they are ({told}){remedy(message)}.", reply)
+        does = "answers with errors" if reply else "refuses the calls as they are"
+        return _Refused(told, f"The endpoint {does} ({told}){remedy(message)}.", reply)
 
     def _base_url_hint(self) -> str:
         path = urlsplit(self.settings.base_url or "").path.rstrip("/")
@@ -610,11 +612,9 @@ def _without_answer(text: str | None, finish: str | None, message: Mapping[str, 
 def _tokens(usage: Any) -> tuple[int | None, int | None]:
     """Prompt and completion tokens as the endpoint reports them, None where it does not."""
     usage = usage if isinstance(usage, Mapping) else {}
-    given = (
-        usage.get("prompt_tokens", usage.get("input_tokens")),
-        usage.get("completion_tokens", usage.get("output_tokens")),
-    )
-    return tuple(_count(value) for value in given)
+    names = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+    counts = ([_count(usage.get(name)) for name in several] for several in names)
+    return tuple(next((count for count in some if count is not None), None) for some in counts)
 
 
 def _count(value: Any) -> int | None:

@@ -1,7 +1,9 @@
 """What it means when a call brings no answer: ask again, give this call up, or stop the run.
 
 Endpoints say so in a status, or in a reply of status 200: with an error in the place of an answer, or with an answer
-that has no text. Tokens that such a reply reports were paid for and are kept with it.
+that has no text. Tokens that such a reply reports were paid for and are kept with it. An endpoint that replies with 200
+has taken the request, and may charge for it without saying so: an error in such a reply is final, whatever its code,
+unless it is a rate limit.
 """
 
 from __future__ import annotations
@@ -28,9 +30,7 @@ _ABOUT_TEXT = re.compile(
     flags=re.IGNORECASE,
 )
 _RETRYABLE = {408, 409, 425, 429}
-_RETRYABLE_CODES = re.compile(
-    r"rate.?limit|overloaded|server.?error|unavailable|time.?out|too.?many.?requests", re.IGNORECASE
-)
+_RATE_LIMIT = re.compile(r"rate.?limit|too.?many.?requests", re.IGNORECASE)
 _REMEDIES = (
     (re.compile(r"\bsystem\b", re.IGNORECASE), "judge without a system turn: --no-system"),
     (re.compile(r"max_completion_tokens", re.IGNORECASE), 'give "max_completion_tokens" in --parameters'),
@@ -71,9 +71,11 @@ def about_text(status: int, code: str, message: str) -> bool:
     return status not in (401, 402) and (code in _TEXT_CODES or bool(_ABOUT_TEXT.search(message)))
 
 
-def may_pass(status: int, code: str) -> bool:
-    """Whether the same request may be answered later."""
-    return status in _RETRYABLE or status >= 500 or (status < 300 and bool(_RETRYABLE_CODES.search(code)))
+def may_pass(status: int, code: str, reply: NoAnswer | None = None) -> bool:
+    """Whether the same request may be answered later. `reply`: the reply of status 200 that the error stands in."""
+    if reply is not None:
+        return not (reply.paid or any(reply.tokens)) and (status == 429 or bool(_RATE_LIMIT.search(code)))
+    return status in _RETRYABLE or status >= 500
 
 
 def remedy(message: str) -> str:

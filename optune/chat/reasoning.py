@@ -17,15 +17,15 @@ _OPEN, _CLOSE = r"(?:<|&lt;|＜)", r"(?:>|&gt;|＞)"
 _BEGIN = re.compile(
     rf"{_OPEN}\|?\s*{_THOUGHT}(?:\s[^<>\n]{{0,80}})?\|?{_CLOSE}"  # <think>, <seed:think>, <thinking type="x">
     rf"|{_OPEN}details\b[^<>\n]{{0,80}}{_CLOSE}"  # how chat pages fold a draft away
-    r"|<\|(?:begin|start)_of_thoughts?\|>|<\|START_THINKING\|>|<\|inner_prefix\|>"
-    r"|\[(?:think|thinking|thoughts?|reasoning)\]"
+    r"|<[|｜](?:begin|start)[_▁]of[_▁](?:thoughts?|think(?:ing)?)[|｜]>|<\|START_THINKING\|>|<\|inner_prefix\|>"
+    r"|[\[{](?:think|thinking|thoughts?|reasoning)[\]}]|\\think\s*\{"
     r"|◁\s*think(?:ing)?\s*▷|<unused94>|<\|channel>\s*(?:thought|analysis)\b",
     flags=re.IGNORECASE,
 )
 _END = re.compile(
     rf"{_OPEN}\s*/\s*\|?\s*{_THOUGHT}\s*\|?{_CLOSE}|{_OPEN}\|/\s*{_THOUGHT}\|{_CLOSE}|{_OPEN}\s*/\s*details\s*{_CLOSE}"
-    r"|<\|end_of_thoughts?\|>|<\|END_THINKING\|>|<\|inner_suffix\|>"
-    r"|\[/\s*(?:think|thinking|thoughts?|reasoning)\]"
+    r"|<[|｜]end[_▁]of[_▁](?:thoughts?|think(?:ing)?)[|｜]>|<\|END_THINKING\|>|<\|inner_suffix\|>"
+    r"|[\[{]/\s*(?:think|thinking|thoughts?|reasoning)[\]}]"
     r"|◁\s*/\s*think(?:ing)?\s*▷|<unused95>|<channel\|>",
     flags=re.IGNORECASE,
 )
@@ -35,6 +35,20 @@ _FENCE = re.compile(
     r"^(```+|~~~+)\s*(?:think|thinking|thoughts?|reasoning|scratch_?pad)\b[^\n]*\n(.*?)^\1", re.M | re.S
 )
 _OPEN_FENCE = re.compile(r"^(?:```+|~~~+)\s*(?:think|thinking|thoughts?|reasoning|scratch_?pad)\b", re.M | re.I)
+
+# A block of any other name that opens a reply (<plan>, <rationale>, <tool_call>), and comments. HTML and what families
+# put around the answer itself are no such names.
+_ANSWER_NAMES = (
+    r"answers?|final_?answer|final|responses?|output|solution|conclusion|verdict|scores?|ratings?|grade|result|choice|"
+    r"judg\w*|evaluation|review|reply"
+)
+_HTML = r"a|b|i|u|p|s|br|hr|em|strong|sub|sup|code|pre|div|span|[uo]l|li|table|t[rdh]|t(?:body|head)|h\d"
+_BLOCK = re.compile(
+    rf"\s*<(?!(?:{_ANSWER_NAMES}|{_HTML})[\s>])(?P<name>[^\W\d][\w:.-]{{0,30}})(?:\s[^<>\n]{{0,80}})?>(?P<draft>.*?)"
+    r"(?:</\s*(?P=name)\s*>|(?P<open>\Z))",
+    re.DOTALL | re.IGNORECASE,
+)
+_COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 
 # Harmony: named channels; only `final` is meant for the reader. With the special tokens stripped, the names stay.
 _CHANNEL = re.compile(
@@ -49,7 +63,7 @@ _BARE_FINAL = re.compile(r"assistant\s*final(?!\w*\s+(?:score|answer|verdict))",
 _WEIGHT = r"(?:[#>*_\s]|\d+[.)])*"
 _HEADING = re.compile(
     rf"{_WEIGHT}(?:(?:here\s+(?:is|are)|here'?s)\s+(?:my|the|a)\s+)?"
-    r"(?:(?:thought|thinking|reasoning)\s+process|thinking|thoughts?|chain[\s-]of[\s-]thought|scratch\s?pad|reasoning"
+    r"(?:(?:thought|thinking|reasoning)\s+process|think(?:ing)?|thoughts?|chain[\s-]of[\s-]thought|scratch\s?pad|reasoning"
     r"|internal\s+monologue|draft)"
     r"\s*(?:\.{3}|…)?[*_\s]*(?::|\n)",
     flags=re.IGNORECASE,
@@ -58,12 +72,13 @@ _ANSWER_HEADING = re.compile(
     rf"(?:^|\n|(?<=[.!?])\s){_WEIGHT}(?:(?:(?:here\s+(?:is|are)|here'?s)\s+(?:my|the)\s+)"
     r"(?:final\s+)?(?:response|answer|verdict|rating|ratings|scores?|evaluation|output)"
     r"|final\s+(?:response|answer|verdict|rating|ratings|scores?|evaluation|output)"
-    r"|(?:response|answer|output|verdict|conclusion))[*_\s]*:",
+    r"|(?:response|answer|output|verdict|conclusion))[*_\s]*:"
+    r"|\n(?:\.{3}|…)\s*done\s+thinking\.?",
     flags=re.IGNORECASE,
 )
 # What some families put around the answer itself.
 _AROUND = re.compile(
-    r"<\|(?:(?:begin|start|end)_of_(?:solution|answer)|(?:START|END)_(?:RESPONSE|ACTION)|im_end|eot_id|end|return)\|>"
+    r"<\|(?:(?:begin|start|end)_of_(?:solution|answer)|(?:START|END)_(?:RESPONSE|ACTION)|im_end|eot_id|end|return|assistant|(?:begin|end)_of_box)\|>"
     r"|</?\s*(?:answer|final_answer|final|response|output|solution|conclusion)\s*>|\[/?(?:answer|response|final)\]"
     r"|\\boxed\{([^{}]*)\}",
     flags=re.IGNORECASE,
@@ -77,7 +92,7 @@ def final_answer(reply: str | None) -> str | None:
     """
     if reply is None:
         return None
-    for without in (_without_channels, _without_marked, _without_headed):
+    for without in (_without_channels, _without_marked, _without_blocks, _without_headed):
         shorter = without(reply)
         if shorter is None:
             return None
@@ -129,6 +144,16 @@ def _without_marked(reply: str) -> str | None:
         return None
     kept[-1] += reply[place:]
     return kept[0] if place == 0 or kept[0].strip() else None
+
+
+def _without_blocks(reply: str) -> str | None:
+    """A reply that opens with blocks of any name, without them; None where one does not end, or nothing follows."""
+    rest = _COMMENT.sub("", reply)
+    while block := _BLOCK.match(rest):
+        if block["open"] is not None:
+            return None
+        rest = rest[block.end() :]
+    return reply if rest == reply else rest if rest.strip() else None
 
 
 def _without_headed(reply: str) -> str | None:

@@ -254,7 +254,11 @@ class _Replay(Stages):
     def _check_generate(self, t: int, made: Artefact) -> Iterator[str]:
         rows = read_responses(made / "responses.parquet")
         selected = read_json(self.made["select"] / "selected.json")
-        expected = Counter(itertools.product(selected, range(self.config.generation.n)))
+        answered = {r.prompt_id for r in rows}
+        refused = sum(made.counts.get("refused", {}).values())
+        yield from _unequal("prompts without responses", len(set(selected) - answered), refused)
+        asked = [name for name in selected if name in answered or not refused]
+        expected = Counter(itertools.product(asked, range(self.config.generation.n)))
         if Counter((r.prompt_id, r.index) for r in rows) != expected:
             yield f"its responses are not {self.config.generation.n} to each of the {len(selected)} selected prompts"
         if {r.iteration for r in rows} - {t}:
@@ -306,7 +310,8 @@ class _Replay(Stages):
 
     def _check_validate(self, t: int, made: Artefact) -> Iterator[str]:
         answers = read_responses(made / "answers.parquet")
-        expected = self.config.validation.n * (made.counts["offered"] - made.counts["too_long"])
+        refused = sum(made.counts.get("refused", {}).values())
+        expected = self.config.validation.n * (made.counts["offered"] - made.counts["too_long"] - refused)
         yield from _unequal("answers", len(answers), made.counts["responses"])
         yield from _unequal("answers", len(answers), expected)
         if not all(r.reward is not None and math.isfinite(r.reward) for r in answers):

@@ -18,14 +18,17 @@ response,
 The random stream of a response depends on (seed, "generate", iteration, prompt id, index) alone. `on_progress` is
 called with (responses done, responses in all). An engine that cannot tell `logprob` gives None, and one that has to
 tokenise the text again, since it got no ids, marks the response `retokenized`. No engine cuts a prompt: callers leave
-out those that `encode_prompts` reports as too long, and an engine that meets one raises UserError.
+out those that `encode_prompts` reports as too long, and an engine that meets one raises UserError. Where a prompt can
+have no responses, however often it is asked, an engine raises `PromptsRefused`, which has those of the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optune.config import SamplingSettings
+from optune.types import Response, UserError
 
 ENGINES = {
     "hf": "optune.generate.hf:sample",
@@ -33,6 +36,14 @@ ENGINES = {
     "server": "optune.generate.server:sample",
     "vllm": "optune.generate.vllm:sample",
 }
+
+
+class PromptsRefused(UserError):
+    """Some prompts have no responses for good: `reasons` says why and how many, `responses` are those of the others."""
+
+    def __init__(self, told: str, responses: Sequence[Response], reasons: Mapping[str, int]):
+        super().__init__(told)
+        self.responses, self.reasons = responses, reasons
 
 
 def sampling_key(settings: SamplingSettings) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from optune.config import SamplingSettings
 from optune.generate import grouped_attention, inverse_cdf
 from optune.generate.noise import exponential
 from optune.generate.prepare import Prepared, in_batches, prepare, stream_key, temperature_of
-from optune.types import Prompt, Response
+from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model
 
 # Finished rows leave when at least this share of the batch is finished: moving the rest costs about as much as a step.
@@ -53,7 +53,19 @@ def sample(
     network = load_model(
         AutoModelForCausalLM, model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code
     )
+    _check_positions(network, max(map(len, start.ids)) + settings.max_new_tokens, model)
     return answer(network, start, prompts, settings, seed=seed, iteration=iteration, on_progress=on_progress)
+
+
+def _check_positions(network: Any, longest: int, model: str | Path) -> None:
+    """Raises UserError where a model with a table of positions (GPT-2, OPT) has fewer than a text may have tokens."""
+    tables = [m for name, m in network.named_modules() if "position" in name or name.endswith("wpe")]
+    rows = min((m.num_embeddings for m in tables if isinstance(m, torch.nn.Embedding)), default=longest)
+    if rows < longest:
+        raise UserError(
+            f"{str(model)!r} has {rows} positions, and the longest prompt with its response up to {longest} tokens; "
+            "lower max_new_tokens, or leave long prompts out."
+        )
 
 
 def answer(

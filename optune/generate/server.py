@@ -10,7 +10,9 @@ starts one for each policy and stops it before training; without it the endpoint
 path (or hub name) among its models.
 
 Each choice is kept in a file under `generation.server.replies` as it comes, so that a request that fails costs itself
-alone: the others are finished, the failure is told at the end, and the next start asks for what is missing.
+alone. Where the endpoint refuses a request as such (too long, not allowed), its prompt is left out (`PromptsRefused`).
+Any other failure is told once the others are finished, and the next start asks for what is missing; a request that
+fails then, too, is given up in the same way.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import shlex
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +35,10 @@ import httpx2
 import openai
 
 from optune.chat.client import ChatSettings, open_client
+from optune.chat.failures import NoAnswer, about_text, error_in, may_pass
 from optune.chat.reply_log import Reply, ReplyLog
 from optune.config import SamplingSettings, ServerConfig
+from optune.generate import PromptsRefused
 from optune.generate.prepare import prepare, request_seed, temperature_of
 from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
@@ -44,6 +50,7 @@ from optune.utils.worker_processes import end_group, keep_log, tail
 # are ignored by those named above.
 PLAIN = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0, "return_token_ids": True}
 
+REFUSED = (400, 413, 422)  # statuses that are about one request
 FAILURES_IN_A_ROW = 16  # from here on it is the endpoint that fails, not a request
 # What one request says of all: no key, no such path or model, nobody there.
 OF_ALL = (openai.AuthenticationError, openai.PermissionDeniedError, openai.NotFoundError, openai.APIConnectionError)
@@ -77,11 +84,26 @@ def sample(
         if not all(map(log.answered, requests)):
             with _endpoint(str(model), server):
                 asyncio.run(_ask_all(requests, log, str(model), server, on_progress))
-        choices = [json.loads(log.replies[key].text) for key in requests]
-    return [
-        response_of(choice, prompt.prompt_id, k, iteration, start.tokenizer, start.stop, temperature_of(settings, k))
-        for (prompt, k, _), choice in zip(asked, choices, strict=True)
+        replies = [log.replies[key] for key in requests]
+    refused = {prompt.prompt_id: r.error for (prompt, _, _), r in zip(asked, replies, strict=True) if not r.answered}
+    responses = [
+        response_of(
+            json.loads(reply.text),
+            prompt.prompt_id,
+            k,
+            iteration,
+            start.tokenizer,
+            start.stop,
+            temperature_of(settings, k),
+        )
+        for (prompt, k, _), reply in zip(asked, replies, strict=True)
+        if prompt.prompt_id not in refused
     ]
+    if refused:
+        first, reason = next(iter(refused.items()))
+        told = f"{len(refused)} of {len(prompts)} prompts have no responses, the first of them {first!r}: {reason}."
+        raise PromptsRefused(told, responses, Counter(re.sub(r"\d+", "N", why) for why in refused.values()))
+    return responses
 
 
 def response_of(
@@ -180,8 +202,14 @@ async def _ask_all(
         timeout=server.timeout,
     )
     waiting = [key for key in requests if not log.answered(key)]
+    failed_before = {key for key in waiting if key in log.replies}
     keys, done, in_a_row = iter(waiting), len(requests) - len(waiting), 0
     failures: list[str] = []
+
+    def keep(reply: Reply) -> None:
+        log.append(reply)
+        log.sync()
+        log.count(reply)
 
     async def work(name: str) -> None:
         nonlocal done, in_a_row
@@ -190,16 +218,15 @@ async def _ask_all(
             try:
                 choice = await _ask(api, {"model": name, **body}, server)
             except RequestFailed as error:
-                failures.append(f"prompt {whose}: {error}")
                 in_a_row += 1
                 if in_a_row >= FAILURES_IN_A_ROW:
                     raise UserError(f"{error} {in_a_row} requests in a row have failed.") from None
+                given_up = error.final or key in failed_before
+                failures.extend([] if given_up else [f"prompt {whose}: {error}"])
+                keep(Reply(key, None, error=error.reason, final=given_up))
                 continue
-            reply, in_a_row = Reply(key, json.dumps(choice)), 0
-            log.append(reply)
-            log.sync()
-            log.count(reply)
-            done += 1
+            keep(Reply(key, json.dumps(choice)))
+            in_a_row, done = 0, done + 1
             if on_progress:
                 on_progress(done, len(requests))
 
@@ -212,10 +239,17 @@ async def _ask_all(
             f"{len(failures)} of {len(requests)} requests failed, the first of them {failures[0]} "
             f"The other {len(requests) - len(failures)} {kept}."
         )
+    if not any(map(log.answered, requests)):
+        reason = log.replies[waiting[0]].error
+        raise UserError(f"The endpoint {server.base_url} answered none of {len(requests)} requests: {reason}.")
 
 
 class RequestFailed(UserError):
-    """One request that an endpoint does not answer, while it may answer others."""
+    """One request that an endpoint does not answer, while it may answer others. `final`: nor would it the next time."""
+
+    def __init__(self, told: str, reason: str, final: bool = False):
+        super().__init__(told)
+        self.reason, self.final = reason, final
 
 
 async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConfig) -> dict[str, Any]:
@@ -224,21 +258,48 @@ async def _ask(api: openai.AsyncOpenAI, body: dict[str, Any], server: ServerConf
         try:
             response = await api.post("/completions", cast_to=httpx2.Response, body=body)
             return read_choice(response.content)
+        except NoAnswer as error:
+            final = not may_pass(error.status or 200, error.code)
+            raise RequestFailed(
+                f"The endpoint {server.base_url} gives no completion: {error}.", str(error), final
+            ) from None
         except ValueError as error:
             unreadable = error
         except openai.APIError as error:
-            told = _told(error, server)
-            raise (told if isinstance(error, OF_ALL) else RequestFailed(str(told))) from None
-    raise RequestFailed(f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}.")
+            told, final = _told(error, server), _is_final(error)
+            alone = final or not isinstance(error, OF_ALL)
+            raise (RequestFailed(str(told), _reason(error), final) if alone else told) from None
+    told = f"The endpoint {server.base_url} gives no completion that can be read: {unreadable}."
+    raise RequestFailed(told, str(unreadable))
+
+
+def _is_final(error: openai.APIError) -> bool:
+    """Whether the endpoint refuses this request as such: too long, not allowed, or with what it cannot take."""
+    if not isinstance(error, openai.APIStatusError):
+        return False
+    return error.status_code in REFUSED or about_text(error.status_code, error.code or "", str(error))
 
 
 def read_choice(body: bytes) -> dict[str, Any]:
-    """The one choice of a completion. Raises ValueError where the body is broken or of another schema."""
+    """The one choice of a completion. Raises ValueError where the body is broken or of another schema.
+
+    That is NoAnswer where the endpoint says that there will be none: an error in the place of a choice, or a filter.
+    """
     try:
-        (choice,) = json.loads(body)["choices"]
-        text, reason = choice["text"], choice["finish_reason"]
-    except (*NOT_JSON, KeyError, TypeError):
+        content = json.loads(body)
+    except NOT_JSON:
         raise ValueError(f"it begins {body[:80]!r}") from None
+    content = content if isinstance(content, dict) else {}
+    choices = content.get("choices")
+    choice = choices[0] if isinstance(choices, list) and len(choices) == 1 else None
+    if error := error_in(content, choice):
+        raise NoAnswer(error[2], status=error[0], code=error[1])
+    choice = choice if isinstance(choice, dict) else {}
+    text, reason = choice.get("text"), choice.get("finish_reason")
+    if reason == "content_filter":
+        raise NoAnswer("the endpoint's content filter stopped it")
+    if not choice:
+        raise ValueError(f"it begins {body[:80]!r}")
     if not isinstance(text, str) or reason not in ("stop", "length"):
         raise ValueError(f"its text or finish_reason ({reason!r}) is not one of a finished completion")
     return choice
@@ -264,9 +325,13 @@ async def _served_name(api: openai.AsyncOpenAI, model: str, server: ServerConfig
 
 
 def _told(error: openai.APIError, server: ServerConfig) -> UserError:
-    reason = " ".join(str(error.__cause__ or error).split())[:300].rstrip(".")
     hint = _lacks_v1(server) if isinstance(error, openai.NotFoundError) else ""
-    return UserError(f"The endpoint {server.base_url} does not answer as it should: {reason}{hint}.")
+    return UserError(f"The endpoint {server.base_url} does not answer as it should: {_reason(error)}{hint}.")
+
+
+def _reason(error: openai.APIError) -> str:
+    cause = error.__cause__ or error
+    return " ".join(str(cause).split())[:300].rstrip(".") or type(cause).__name__  # a broken connection has no words
 
 
 def _lacks_v1(server: ServerConfig) -> str:

@@ -13,23 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from optune.config import RunConfig
 from optune.generate.prepare import stop_ids_of
+from optune.loop.memory_check import Weights, check_memory
+from optune.pairs.offline import offline_pairs_beside
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import SOURCES, sample_of
-from optune.prompts.tokens import encode_prompts
+from optune.prompts.tokens import TemplateRefuses, encode_prompts
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
 
 Rows = list[list[int]]
 Encode = Callable[[Sequence[Prompt]], Rows]
-# What a chat template raises: its own refusals and undefined names, and Python's errors inside an expression.
-TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,19 @@ class Checkpoint:
         """The longest text it is made for, in tokens; None where its config sets no limit."""
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
+    @property
+    def weights(self) -> Weights:
+        """How many there are, and of which type in its files."""
+        count = sum(weight.numel() for weight in self.skeleton.parameters())
+        dtype = getattr(self.config, "dtype", None)
+        dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+        return Weights(count, dtype or torch.float32, self.quantised)
+
+    @property
+    def quantised(self) -> bool:
+        """Whether its files hold packed weights, which have shapes of their own."""
+        return bool(getattr(self.config, "quantization_config", None))
+
 
 def check_run(config: RunConfig) -> list[str]:
     """One line for each thing that fits. Raises UserError with one sentence for the first that does not."""
@@ -54,15 +66,22 @@ def check_run(config: RunConfig) -> list[str]:
     prompts, rows = _check_prompts(policy, config)
     lines.append(f"The chat template takes the {len(prompts)} prompts that are no longer than prompts.max_tokens.")
     lines.append(_check_length(policy, _longest(rows), config.generation.max_new_tokens))
+    if config.pairs.offline:
+        lines.append(_check_offline(policy, prompts, config))
+    lines.append(_check_types(policy, config))
+    reward = None
     if config.reward.kind == "sequence_classifier":
-        lines += _check_reward(policy, prompts, config)
-    return lines
+        settings = config.reward
+        reward = read_checkpoint(
+            "reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code
+        )
+        lines += _check_reward(reward, policy, prompts, config)
+    return [*lines, check_memory(config, policy.weights, reward and reward.weights)]
 
 
-def _check_reward(policy: Checkpoint, prompts: list[Prompt], config: RunConfig) -> Iterator[str]:
+def _check_reward(model: Checkpoint, policy: Checkpoint, prompts: list[Prompt], config: RunConfig) -> Iterator[str]:
     """The reward model against itself, the prompts, and the longest response."""
     settings = config.reward
-    model = read_checkpoint("reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code)
     labels = model.config.num_labels
     if labels != 1:
         raise UserError(f"{model.title} has {labels} labels; a reward model has one.")
@@ -93,10 +112,10 @@ def read_checkpoint(role: str, model: str, auto_class: Any, trust: bool) -> Chec
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust)
         with torch.device("meta"):
             skeleton = auto_class.from_config(config, trust_remote_code=trust)
-    except (*UNREADABLE, AssertionError, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError) as error:
         raise UserError(f"No model can be loaded from {str(model)!r}: {first_line(error)}.") from error
     checkpoint = Checkpoint(title, config, tokenizer, skeleton)
-    if not getattr(config, "quantization_config", None):  # packed weights have shapes of their own
+    if not checkpoint.quantised:
         _check_shapes(checkpoint, _shapes(Path(model)))
     return checkpoint
 
@@ -118,7 +137,8 @@ def _check_shapes(model: Checkpoint, shapes: dict[str, list[int]]) -> None:
     if not shapes:
         return
     inside = f"{model.skeleton.base_model_prefix}."
-    tied = getattr(model.skeleton, "_tied_weights_keys", None) or ()
+    may_be_tied = getattr(model.skeleton, "_tied_weights_keys", None) or ()
+    tied = may_be_tied if getattr(model.config.get_text_config(), "tie_word_embeddings", True) else ()
     for name, weight in model.skeleton.named_parameters():
         shape = shapes.get(name, shapes.get(name.removeprefix(inside)))
         if shape is not None and shape != list(weight.shape):
@@ -166,6 +186,22 @@ def check_end(policy: Checkpoint, name: str, trust: bool) -> str:
     return f"The ids {sorted(stop)} end a response."
 
 
+def _check_types(policy: Checkpoint, config: RunConfig) -> str:
+    """The device computes in the types that are asked for, and the policy's weights are ones that training can move."""
+    if policy.quantised and config.training.learner in (None, "dpo", "rloo"):
+        raise UserError(
+            f"{policy.title} has quantised weights, which training cannot move; take the checkpoint that they were "
+            "made from."
+        )
+    asked = {section: getattr(config, section).dtype for section in ("generation", "reward", "training")}
+    for section, dtype in asked.items():
+        emulated = not (section == "generation" and config.generation.engine == "vllm")  # vLLM wants it in hardware
+        if dtype == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(emulated):
+            gpu = torch.cuda.get_device_name(0)
+            raise UserError(f"{section}.dtype: the GPU ({gpu}) does not compute in bfloat16; give float32.")
+    return f"The device computes in the types asked for ({', '.join(f'{s} {d}' for s, d in asked.items())})."
+
+
 def _check_prompts(policy: Checkpoint, config: RunConfig) -> tuple[list[Prompt], dict[str, int]]:
     """The prompts that the policy will be asked, without those too long, and each one's number of tokens."""
     limit, prompts = config.prompts.max_tokens, []
@@ -183,22 +219,21 @@ def _check_prompts(policy: Checkpoint, config: RunConfig) -> tuple[list[Prompt],
     return kept, {p.prompt_id: rows[p.prompt_id] for p in kept}
 
 
+def _check_offline(policy: Checkpoint, prompts: list[Prompt], config: RunConfig) -> str:
+    """The pairs of `pairs.offline` can be read, and the policy's chat template takes their prompts."""
+    try:
+        offline = offline_pairs_beside({p.prompt_id: p for p in prompts}, config, policy.tokenizer)
+    except TemplateRefuses as error:
+        raise UserError(f"{config.pairs.offline}: {policy.title}: its {error.reason}") from None
+    return f"{len(offline.pairs)} of the {offline.offered} pairs of {config.pairs.offline} can train."
+
+
 def _encoded(encode: Encode, prompts: Sequence[Prompt], title: str) -> dict[str, int]:
     """Prompt id -> tokens. Raises UserError naming the first prompt that the chat template does not take."""
     try:
         return {p.prompt_id: len(row) for p, row in zip(prompts, encode(prompts), strict=True)}
-    except TEMPLATE_ERRORS as error:
-        whole = error
-    for prompt in prompts:
-        try:
-            encode([prompt])
-        except TEMPLATE_ERRORS as error:
-            roles = ", ".join(message["role"] for message in prompt.chat)
-            raise UserError(
-                f"{title}: its chat template does not take prompt {prompt.prompt_id!r} (turns: {roles}): "
-                f"{first_line(error)}; use a template that does, or other prompts."
-            ) from None
-    raise UserError(f"{title}: its chat template fails: {first_line(whole)}.") from whole
+    except TemplateRefuses as error:
+        raise UserError(f"{title}: its {error.reason}") from None
 
 
 def _longest(rows: dict[str, int]) -> tuple[int, str] | None:

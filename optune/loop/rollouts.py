@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from optune.config import RunConfig, SamplingSettings, ServerConfig
-from optune.generate import sampling_key
+from optune.generate import PromptsRefused, sampling_key
 from optune.history import ROWS, chunks
 from optune.prompts.tokens import encode_prompts
 from optune.reward import reward_key
@@ -54,9 +55,13 @@ class Rollouts:
         settings: SamplingSettings,
         seed: int,
         t: int,
+        refused: Counter[str] | None = None,
         tell: bool = True,
     ) -> Iterator[Response]:
-        """Responses of iteration `t` to `prompts`, of which there are `count`; with `tell`, `on_progress` is called."""
+        """Responses of iteration `t` to `prompts`, of which there are `count`; with `tell`, `on_progress` is called.
+
+        `refused` counts by reason the prompts that can have none, and are left out; without it, that is an error.
+        """
         done = 0
         if settings.engine == "server" and self.replies:
             server = settings.server or ServerConfig()
@@ -68,7 +73,13 @@ class Rollouts:
                 self.on_progress(done + sampled, count * settings.n)
 
         for chunk in chunks(prompts, ROWS):
-            yield from self.engine(policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
+            try:
+                yield from self.engine(policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
+            except PromptsRefused as partly:
+                if refused is None:
+                    raise
+                yield from partly.responses
+                refused.update(partly.reasons)
             done += len(chunk) * settings.n
 
     def score(

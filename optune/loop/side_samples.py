@@ -6,6 +6,7 @@ They are the answers that a prompt source asks for, and each prompt's mean rewar
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -53,10 +54,10 @@ def _answers(
 
     def build(folder: Path) -> dict[str, Any]:
         asked, too_long = rollouts.fitting(policy, prompts, settings.max_prompt_tokens)
-        lengths = Lengths()
-        drawn = rollouts.sample(policy, asked, len(asked), settings, seed, t, tell=False)
+        lengths, refused = Lengths(), Counter()
+        drawn = rollouts.sample(policy, asked, len(asked), settings, seed, t, refused, tell=False)
         write_responses(folder / "answers.parquet", rollouts.score(asked, map(lengths.see, drawn)))
-        return {"too_long": too_long, **lengths.counts()}
+        return {"too_long": too_long, **({"refused": dict(refused)} if refused else {}), **lengths.counts()}
 
     asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
     fields = {**rollouts.key_fields(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
@@ -79,12 +80,13 @@ def reward_offsets(rollouts: Rollouts, store: StageStore, prompts: Artefact) -> 
 
     def build(folder: Path) -> dict[str, Any]:
         asked = stored_prompts(prompts / "prompts.parquet")
-        drawn = rollouts.sample(config.policy.model, asked, prompts.counts["used"], settings, seed, 0)
+        refused: Counter[str] = Counter()
+        drawn = rollouts.sample(config.policy.model, asked, prompts.counts["used"], settings, seed, 0, refused)
         rewards: dict[str, list[float]] = {}
         for response in rollouts.score(stored_prompts(prompts / "prompts.parquet"), drawn):
             rewards.setdefault(response.prompt_id, []).append(response.reward)
         write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
-        return {"responses": sum(map(len, rewards.values()))}
+        return {"responses": sum(map(len, rewards.values())), **({"refused": dict(refused)} if refused else {})}
 
     inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **reward_inputs(config.reward)}
     return store.run("offsets", build, fields={**rollouts.key_fields(settings), "seed": seed}, inputs=inputs)

@@ -8,6 +8,7 @@ transformers are imported inside the stage that needs them, so that a run whose 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from heapq import nsmallest
@@ -116,7 +117,7 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             ids, texts = (column.to_pylist() for column in stored_texts(prompts / "prompts.parquet"))
             means = read_json(offsets / "offsets.json") if offsets else None
-            view = history.view(ids, t, self.config.seed, texts, means and [means[i] for i in ids])
+            view = history.view(ids, t, self.config.seed, texts, means and _offsets_of(ids, means))
             selected = select_prompts(view, ratio, strategy)
             write_json(folder / "selected.json", selected)
             return {"prompts": len(ids), "selected": len(selected), "reused": len(ids) - len(selected)}
@@ -132,10 +133,10 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             asked = (p for p in stored_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted)
-            lengths = Lengths()
-            sampled = self.rollouts.sample(policy, asked, len(wanted), settings, self.config.seed, t)
+            lengths, refused = Lengths(), Counter()
+            sampled = self.rollouts.sample(policy, asked, len(wanted), settings, self.config.seed, t, refused)
             write_responses(folder / "responses.parquet", map(lengths.see, sampled))
-            return {"prompts": len(wanted), **lengths.counts()}
+            return {"prompts": len(wanted), **lengths.counts(), **_left_out(refused)}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
         fields = {"generation": sampling_key(settings), "seed": self.config.seed, "iteration": t, **self._threads}
@@ -247,9 +248,11 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")
             asked = nsmallest(KL_PROMPTS, asked, key=lambda p: stable_hash("kl", p.prompt_id))
-            sampled = self.rollouts.sample(policy, asked, len(asked), settings, stable_seed("kl", self.config.seed), t)
-            measured = [(p, r) for p, r in zip(asked, sampled, strict=True) if r.logprob is not None]
-            return {"responses": len(measured), "kl_to_sft": self._kl_to(sft, measured) if measured else None}
+            by_id, seed, refused = {p.prompt_id: p for p in asked}, stable_seed("kl", self.config.seed), Counter()
+            sampled = self.rollouts.sample(policy, asked, len(asked), settings, seed, t, refused)
+            measured = [(by_id[r.prompt_id], r) for r in sampled if r.logprob is not None]
+            kl = self._kl_to(sft, measured) if measured else None
+            return {"responses": len(measured), "kl_to_sft": kl, **_left_out(refused)}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
         fields = {"prompts": KL_PROMPTS, "generation": sampling_key(settings), "seed": self.config.seed, "iteration": t}
@@ -264,12 +267,13 @@ class Stages:
             asked, too_long = self.rollouts.fitting(policy, offered, asking.max_prompt_tokens)
             if not asked:
                 raise UserError(f"{settings.path}: every prompt is longer than {asking.max_prompt_tokens} tokens.")
-            seed, lengths = stable_seed("validate", self.config.seed), Lengths()
-            answers = map(lengths.see, self.rollouts.sample(policy, asked, len(asked), asking, seed, t, tell=False))
+            seed, lengths, refused = stable_seed("validate", self.config.seed), Lengths(), Counter()
+            sampled = self.rollouts.sample(policy, asked, len(asked), asking, seed, t, refused, tell=False)
+            answers = map(lengths.see, sampled)
             raw: list[float] = []
             scored = list(self.rollouts.score(asked, answers, raw))
             write_responses(folder / "answers.parquet", scored)
-            counts = {"offered": len(offered), "too_long": too_long, **lengths.counts()}
+            counts = {"offered": len(offered), "too_long": too_long, **_left_out(refused), **lengths.counts()}
             counts["reward_mean"] = fmean(r.reward for r in scored)
             counts["tokens_validation"] = counts.pop("tokens")
             return {**counts, **({} if self.config.reward.length_penalty is None else {"raw_reward_mean": fmean(raw)})}
@@ -366,6 +370,16 @@ def _beside(folder: Path, prompts: list[Prompt]) -> Path:
     path = folder / "prompts.parquet"
     write_prompts(path, prompts)
     return path
+
+
+def _offsets_of(ids: list[str], means: dict[str, float]) -> list[float]:
+    """Each prompt's mean reward; that of all for one to which there were no responses."""
+    return [means.get(i, fmean(means.values())) for i in ids]
+
+
+def _left_out(refused: Counter[str]) -> dict[str, Any]:
+    """For a stage's counts: the prompts that the engine had no responses to, by reason, where there are any."""
+    return {"refused": dict(refused)} if refused else {}
 
 
 def _files(history: History) -> dict[str, str]:

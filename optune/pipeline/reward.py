@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from optune.config import RewardConfig
 from optune.loop.checks import check_vocabulary, read_checkpoint
@@ -22,19 +22,28 @@ from optune.reward.sequence_classifier import SequenceClassifier, encode_rows
 from optune.training.common import OnLog
 from optune.training.reward_model import load_classifier, reward_trainer
 from optune.types import UserError
-from optune.utils.checkpoints import load_tokenizer
+from optune.utils.checkpoints import UNREADABLE, load_tokenizer
 from optune.utils.quiet import quiet_libraries
 
 
 def check(config: RewardModelConfig) -> list[str]:
     """A language model, or a reward model to train further, whose tokenizer and weights fit its config."""
     check_fit(config.training)
-    model = read_checkpoint("reward", config.model, AutoModelForCausalLM, config.trust_remote_code)
-    if any(name.endswith("ForSequenceClassification") for name in model.config.architectures or ()):
-        model = read_checkpoint("reward", config.model, AutoModelForSequenceClassification, config.trust_remote_code)
-        if model.config.num_labels != 1:
-            raise UserError(f"{model.title} has {model.config.num_labels} labels; a reward model has one.")
+    classifies = _is_classifier(config)
+    auto_class = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
+    model = read_checkpoint("reward", config.model, auto_class, config.trust_remote_code)
+    if classifies and model.config.num_labels != 1:
+        raise UserError(f"{model.title} has {model.config.num_labels} labels; a reward model has one.")
     return [check_vocabulary(model)]
+
+
+def _is_classifier(config: RewardModelConfig) -> bool:
+    """Whether the start model says that it is a reward model; one that cannot be read is told by `read_checkpoint`."""
+    try:
+        found = AutoConfig.from_pretrained(config.model, trust_remote_code=config.trust_remote_code)
+    except UNREADABLE:
+        return False
+    return any(name.endswith("ForSequenceClassification") for name in found.architectures or ())
 
 
 def tokenizer_of(config: RewardModelConfig) -> Any:

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from optune.config import unresolved
 from optune.finished.export import export_model
-from optune.loop.checks import TEMPLATE_ERRORS
 from optune.loop.manifest import Manifest, StageEntry, ToldEntry
 from optune.loop.reporting import Reporter, reporting
 from optune.packaged_models.names import PREFIX, checkpoint_of
@@ -26,6 +25,7 @@ from optune.pipeline.card import model_card
 from optune.pipeline.rows import read_split, write_rows
 from optune.pipeline.settings import StartModelConfig, results_fields
 from optune.pipeline.task import Task
+from optune.prompts.tokens import TEMPLATE_ERRORS, TemplateRefuses
 from optune.store import Artefact, StageStore, content_hash, run_lock
 from optune.types import UserError
 from optune.utils.checkpoints import first_line
@@ -150,9 +150,10 @@ class _Stages:
         def told(row: Any) -> dict[str, Any]:
             try:
                 return encode(row)
-            except TEMPLATE_ERRORS as error:
+            except (TemplateRefuses, *TEMPLATE_ERRORS) as error:
+                reason = error.told if isinstance(error, TemplateRefuses) else first_line(error)
                 raise UserError(
-                    f"{row.where}: the chat template of {self.config.model!r} does not take it: {first_line(error)}; "
+                    f"{row.where}: the chat template of {self.config.model!r} does not take it: {reason}; "
                     "use a template that does, or leave the row out."
                 ) from None
 

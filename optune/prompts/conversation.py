@@ -120,14 +120,18 @@ def _with_additions(turns: tuple[Message, ...], row: Mapping[str, Any], where: s
     if present(row.get("system")):
         if turns[0]["role"] == "system" and turns[0]["content"] != row["system"]:
             raise UserError(f"{where}: `system` and the chat's own system turn are different; keep one of them.")
-        turns = ({"role": "system", "content": row["system"]}, *(t for t in turns if t["role"] != "system"))
+        others = turns[1:] if turns[0]["role"] == "system" else turns
+        turns = ({"role": "system", "content": row["system"]}, *others)
     return turns
 
 
 def _turn(turn: Mapping[str, Any], where: str) -> Message:
-    role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
-    if "role" not in turn and role is not None:
-        if role not in SHAREGPT:
+    # Tables of several data sets have all of these columns, and null in those that a row has not.
+    role, content = turn.get("role"), turn.get("content")
+    content = turn.get("value") if content is None else content
+    if role is None and turn.get("from") is not None:
+        role = turn["from"]
+        if not isinstance(role, str) or role not in SHAREGPT:
             raise UserError(f"{where}: a turn is from {role!r}; known are {', '.join(SHAREGPT)}.")
         role = SHAREGPT[role]
     if present(turn.get("tool_calls")) or present(turn.get("function_call")):

@@ -181,7 +181,8 @@ def parse_prompt(row: Any, where: str) -> tuple[Prompt, bool]:
 
 def _hashed(row: dict[str, Any], turns: tuple[Message, ...]) -> tuple[Message, ...]:
     """The turns that are hashed into the id of a row that has none; empty for a plain text, whose text is hashed."""
-    return () if len(turns) == 1 and isinstance(row.get("prompt", row.get("instruction")), str) else turns
+    given = next((row[name] for name in ("prompt", "instruction") if present(row.get(name))), None)
+    return () if len(turns) == 1 and isinstance(given, str) else turns
 
 
 def _check_text(text: str, where: str) -> None:

@@ -5,7 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optune.types import Prompt, UserError
+from jinja2 import TemplateError
+
+from optune.types import Message, Prompt, UserError
+
+# What a chat template raises: its own refusals and undefined names, and Python's errors inside an expression.
+TEMPLATE_ERRORS = (TemplateError, ValueError, TypeError, LookupError, AttributeError)
+
+
+class TemplateRefuses(UserError):
+    """A chat template that does not take a prompt: what it told, and the `reason` without the tokenizer's name."""
+
+    def __init__(self, name: str, prompt: Prompt, error: Exception):
+        roles = ", ".join(message["role"] for message in prompt.chat)
+        self.told = told = str(error).strip().split("\n")[0] or type(error).__name__
+        self.reason = (
+            f"chat template does not take prompt {prompt.prompt_id!r} (turns: {roles}): {told}; use a template that "
+            "does, or other prompts."
+        )
+        super().__init__(f"{name!r}: its {self.reason}")
+
+
+def templated(
+    tokenizer: Any, chats: Sequence[Sequence[Message]], prompts: Sequence[Prompt], opens_answer: bool
+) -> list[str]:
+    """Each chat as the tokenizer's template writes it; with `opens_answer`, and the opening of the assistant's turn.
+
+    Raises TemplateRefuses for the first of `prompts` whose chat the template does not take.
+    """
+    try:
+        return tokenizer.apply_chat_template(list(chats), add_generation_prompt=opens_answer, tokenize=False)
+    except TEMPLATE_ERRORS as error:
+        for chat, prompt in zip(chats, prompts, strict=True):
+            try:
+                tokenizer.apply_chat_template(chat, add_generation_prompt=opens_answer, tokenize=False)
+            except TEMPLATE_ERRORS as error:
+                raise TemplateRefuses(str(tokenizer.name_or_path), prompt, error) from None
+        raise error
 
 
 def encode_prompts(
@@ -14,12 +50,12 @@ def encode_prompts(
     """The token ids of each prompt as the policy sees it, and the prompt ids of those above `max_prompt_tokens`.
 
     With a chat template the whole conversation and the opening of the assistant's turn; without one the plain text.
-    Raises UserError for a conversation of several turns where there is no template to write it with.
+    Raises UserError for a conversation that the template does not take, or of several turns without a template.
     """
     if not prompts:
         return [], []
     if tokenizer.chat_template:
-        texts = tokenizer.apply_chat_template([p.chat for p in prompts], add_generation_prompt=True, tokenize=False)
+        texts = templated(tokenizer, [p.chat for p in prompts], prompts, opens_answer=True)
     else:
         texts = [plain_text(p, "the policy") for p in prompts]
     # A template writes its own special tokens; adding them again would begin the prompt twice.

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from optune.config import RewardConfig
-from optune.prompts.tokens import plain_text
+from optune.prompts.tokens import plain_text, templated
 from optune.reward.workers import Rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import load_model, load_tokenizer
@@ -66,13 +66,13 @@ def encode_rows(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], r
     pairs = list(zip(prompts, responses, strict=True))
     if not pairs:
         return []
-    templated = bool(tokenizer.chat_template)
-    if templated:
+    has_template = bool(tokenizer.chat_template)
+    if has_template:
         chats = [[*p.chat, {"role": "assistant", "content": r.text}] for p, r in pairs]
-        texts = tokenizer.apply_chat_template(chats, tokenize=False)
+        texts = templated(tokenizer, chats, prompts, opens_answer=False)
     else:
         texts = [plain_text(p, "the reward model") + r.text for p, r in pairs]
-    return tokenizer(texts, add_special_tokens=not templated)["input_ids"]
+    return tokenizer(texts, add_special_tokens=not has_template)["input_ids"]
 
 
 class Network:
@@ -88,11 +88,13 @@ class Network:
         labels = self.model.config.num_labels
         if labels != 1:
             raise UserError(f"The reward model {str(settings.model)!r} has {labels} labels; a reward model has one.")
+        rows = self.model.get_input_embeddings().weight.shape[0]
         # The model reads its score at a row's last token that is not padding, so model and `_forward` must pad with the
         # same id. Rows end with the end token, so that one must not be the padding, or it would be skipped.
         if self.model.config.pad_token_id is None:
             known = (tokenizer.pad_token_id, tokenizer.unk_token_id, 0, 1)
-            self.model.config.pad_token_id = next(i for i in known if i not in (None, tokenizer.eos_token_id))
+            usable = (i for i in known if i is not None and i != tokenizer.eos_token_id and i < rows)
+            self.model.config.pad_token_id = next(usable)
 
     def __call__(self, batches: Iterable[Rows]) -> Iterator[list[float]]:
         return map(self._forward, batches)

@@ -46,13 +46,22 @@ def read_rewards(path: Path) -> tuple[list[str], list[float]]:
     ids, rewards, seen = [], [], set()
     for number, row in _rows(path):
         where = f"{path}, row {number}"
-        missing = [name for name in ("prompt_id", "reward") if row.get(name) is None]
-        if missing or not is_scalar(row["prompt_id"]) or pd.isna(row["prompt_id"]):
-            name = (missing or ["prompt_id"])[0]
-            raise UserError(f"{where}: no value for `{name}`; each row needs `prompt_id` and `reward`.")
+        missing = [name for name in ("prompt_id", "reward") if _is_empty(row.get(name))]
+        if not missing and (not is_scalar(row["prompt_id"]) or pd.isna(row["prompt_id"])):
+            missing = ["prompt_id"]
+        if missing:
+            given = ", ".join(map(str, row)) or "nothing"
+            raise UserError(
+                f"{where}: no value for `{missing[0]}`; each row needs `prompt_id` and `reward` (it has {given})."
+            )
         prompt_id, reward = str(row["prompt_id"]), _number(row["reward"])
+        if any("\ud800" <= character <= "\udfff" for character in prompt_id):
+            raise UserError(f"{where}: the prompt_id holds a lone surrogate, which is not text.")
         if not math.isfinite(reward):
-            raise UserError(f"{where}: the reward of prompt {prompt_id!r} is {row['reward']!r}, not a finite number.")
+            comma = "; write decimals with a point" if "," in str(row["reward"]) else ""
+            raise UserError(
+                f"{where}: the reward of prompt {prompt_id!r} is {row['reward']!r}, not a finite number{comma}."
+            )
         if prompt_id in seen:
             raise UserError(f"{where}: prompt_id {prompt_id!r} was given before; give one row per prompt.")
         seen.add(prompt_id)
@@ -63,10 +72,15 @@ def read_rewards(path: Path) -> tuple[list[str], list[float]]:
     return ids, rewards
 
 
+def _is_empty(value: Any) -> bool:
+    """Whether a cell holds nothing: 0 is something."""
+    return value is None or (isinstance(value, str) and not value)
+
+
 def _number(value: Any) -> float:
     try:
-        return float(value)
-    except (TypeError, ValueError):
+        return math.nan if isinstance(value, bool | np.bool_) else float(value)
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -78,13 +92,23 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         return [(n, _object(row, f"{path}, row {n}")) for n, row in read_jsonl(path)]
     try:
         if path.suffix == ".csv":
-            frame = pd.read_csv(path, dtype=str, keep_default_na=False).replace("", None)
-            return list(enumerate(frame.to_dict("records"), start=1))
+            as_text = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+            frame = pd.read_csv(path, sep=_separator(path), **as_text)
+            numbered = enumerate(frame.fillna("").to_dict("records"), start=1)
+            # Spreadsheets leave empty rows at the end.
+            return [(number, row) for number, row in numbered if not all(map(_is_empty, row.values()))]
         if path.suffix == ".parquet":
             return list(enumerate(pd.read_parquet(path).to_dict("records"), start=1))
     except (ValueError, OSError) as error:
         raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from None
     raise UserError(f"{path}: rewards are read from .jsonl, .csv or .parquet files.")
+
+
+def _separator(path: Path) -> str:
+    """What parts the columns: spreadsheets save what their locale uses."""
+    with path.open(encoding="utf-8-sig") as file:
+        header = file.readline()
+    return next((mark for mark in ",;\t" if mark in header), ",")
 
 
 def _object(row: Any, where: str) -> dict[str, Any]:

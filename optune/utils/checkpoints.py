@@ -23,6 +23,8 @@ UNREADABLE = (
     RecursionError,
     SafetensorError,
     StrictDataclassError,
+    ImportError,  # a package that quantised weights need
+    AssertionError,  # of torch: a padding token beyond the embedding
 )
 
 

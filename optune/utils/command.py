@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ def exit_status(command: Callable[[], int | None]) -> int:
     Errors go to stderr. 2: bad input, or a package that is not installed. 1: out of disk or memory. 130: Ctrl-C. 143:
     SIGTERM.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names from files may hold what no terminal shows
     try:
         with _sigterm_stops():
             return command() or 0

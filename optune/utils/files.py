@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import json
@@ -52,8 +53,8 @@ _NUMBERS = re.compile(r"\[\n\s+(?:-?\d[\d.eE+-]*,?\n\s+)+\]")  # over lines, whi
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """`write_bytes` for text, as UTF-8."""
-    return write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` for text, as UTF-8; half a character (a lone surrogate) is written as its JSON escape."""
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: str | Path, value: Any) -> Path:
@@ -106,21 +107,34 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_jsonl(path: str | Path) -> list[tuple[int, Any]]:
-    """The values of a JSONL file with their line numbers; blank lines are skipped. UserError names a line not JSON."""
+    """The values of a JSONL file with their line numbers; see `jsonl_rows`."""
+    return list(jsonl_rows(path))
+
+
+def jsonl_rows(path: str | Path) -> Iterator[tuple[int, Any]]:
+    """Line numbers and values, one after the other. Blank lines and a byte-order mark are skipped.
+
+    Only a line feed ends a line: texts hold the other line ends of Unicode. Raises UserError naming a line that is not
+    JSON.
+    """
     try:
-        lines = Path(path).read_text("utf-8-sig").split("\n")
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, start=1):
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+                if line.strip():
+                    yield number, _line(path, number, line)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _line(path: str | Path, number: int, line: bytes) -> Any:
+    try:
+        return json.loads(line.decode())
     except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text.") from None
-    values = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                values.append((number, json.loads(line)))
-            except NOT_JSON:
-                raise UserError(f"{path}, row {number}: not valid JSON.") from None
-    return values
+        utf16 = number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        raise UserError(f"{path}: not UTF-8 text{' but UTF-16: save it as UTF-8' * utf16}.") from None
+    except NOT_JSON:
+        raise UserError(f"{path}, row {number}: not valid JSON.") from None
 
 
 def _finite(value: Any) -> Any:
