@@ -432,6 +432,12 @@ class SandboxConfig(Section):
     build: int = Field(0, ge=0, description="seed of SFT policy, reward model and baseline")
 
 
+class InstructionsConfig(Section):
+    """Which build of the world `instructions` its names refer to, as SandboxConfig."""
+
+    build: int = Field(0, ge=0, description="seed of reward model, offline pairs and baseline")
+
+
 class RunConfig(Section):
     """One run of Algorithm 1: one arm, one seed."""
 
@@ -451,6 +457,7 @@ class RunConfig(Section):
     validation: ValidationConfig | None = Field(None, **LATER)
     evaluation: EvaluationConfig | None = None
     sandbox: SandboxConfig | None = None
+    instructions: InstructionsConfig | None = Field(None, **LATER)
     report_to: str | list[str] | None = Field(None, description="tensorboard, wandb, trackio, ...", **LATER)
     launch: LaunchConfig | None = Field(
         None, description="where training runs: process, accelerate; default: in this process", **LATER

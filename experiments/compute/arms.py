@@ -10,6 +10,8 @@ REPORT_SEEDS = tuple(range(10))  # used for reports alone
 PREVIEW_SEEDS = (0, 1, 2)  # what `make fig3` computes unless told otherwise: one build, no verdicts
 # The sandbox build (SFT policy, reward model, baseline) of each report seed: five builds, the first one the preview's.
 BUILD_OF_SEED = dict(zip(REPORT_SEEDS, (0, 0, 0, 1, 1, 2, 2, 3, 3, 4), strict=True))
+# The same of the world `instructions` (reward model, baseline), which takes hours a seed: three builds over five seeds.
+INSTRUCTIONS_BUILD_OF_SEED = dict(zip(REPORT_SEEDS[:5], (0, 0, 1, 1, 2), strict=True))
 DEVELOPMENT_SEEDS = (1000, 1001, 1002)  # for everything that is tuned; each its own build
 
 RATIOS = (0.3, 0.5, 0.7)
@@ -117,6 +119,11 @@ def ranking_arms(mix: str = "") -> tuple[Arm, ...]:
 def build_of(seed: int) -> int:
     """The sandbox build of a seed: shared by some report seeds, its own for any other seed."""
     return BUILD_OF_SEED.get(seed, seed)
+
+
+def instructions_build_of(seed: int) -> int:
+    """The same of the world `instructions`; one build for all development seeds."""
+    return INSTRUCTIONS_BUILD_OF_SEED.get(seed, DEVELOPMENT_SEEDS[0])
 
 
 def few(seeds: int, builds: set[int]) -> bool:

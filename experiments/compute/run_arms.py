@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from experiments.compute.arms import Arm, build_of
+from experiments.compute.arms import Arm
 from experiments.compute.consistency import compare, verdict
 from experiments.compute.machine import machine, why_results_differ
 from experiments.compute.raw_result import RawResult
@@ -47,8 +47,9 @@ def compute(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int]) -> dict
             check_made_alike(read_json(committed), made_with(config), committed)
     missing = [task for task in tasks if not setting.computed(task[1].name, task[2]).exists()]
     if missing:
-        for build in sorted({build_of(seed) for _, _, seed in missing}) if setting.config.sandbox else ():
-            setting.resolve(setting.config.with_overrides({"sandbox.build": build}))
+        builds = {setting.build_of(seed): (arm, seed) for _, arm, seed in missing}
+        for build in sorted(set(builds) - {None}):  # each once, before workers want it at the same time
+            setting.resolve(setting.arm_config(*builds[build]))
         # Runs for the clock come by themselves at the end, arms in turn, so that the machine's moods hit all alike.
         _run_all([task for task in missing if not task[1].for_the_clock])
         _run_all(sorted((task for task in missing if task[1].for_the_clock), key=lambda task: task[2]))
@@ -69,7 +70,7 @@ def run_arm(setting: Setting, arm: Arm, seed: int, tick: Any = None) -> None:
         **made_with(config),
         "arm": arm.name,
         "seed": seed,
-        "build": build_of(seed) if config.sandbox else None,
+        "build": setting.build_of(seed),
         "packages": package_versions(),
         **measured,
         "timing": {

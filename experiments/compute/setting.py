@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.arms import ORACLE, Arm, build_of
+from experiments.compute.arms import ORACLE, Arm, build_of, instructions_build_of
 from experiments.compute.results import RESULTS, ROOT, raw_path
 from optune import instructions
 from optune.config import RunConfig, load_config
@@ -72,7 +72,15 @@ class Setting:
         changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
         if config.sandbox:
             changes["sandbox.build"] = build_of(seed)
+        if config.instructions:
+            changes["instructions.build"] = instructions_build_of(seed)
         return config.with_overrides(changes)
+
+    def build_of(self, seed: int) -> int | None:
+        """The build of the preset's world that a seed rests on; None without such a world."""
+        if self.config.sandbox:
+            return build_of(seed)
+        return instructions_build_of(seed) if self.config.instructions else None
 
     def resolve(self, config: RunConfig) -> RunConfig:
         """`sandbox:`, `packaged:` and `instructions:` names as paths; models are built or fetched on first use."""
@@ -114,7 +122,7 @@ def world(config: RunConfig) -> dict[str, Any] | None:
 
 def made_with(config: RunConfig) -> dict[str, Any]:
     """The settings that two results must share to be comparable."""
-    facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}})
+    facts = config.model_dump(exclude={"seed": True, "sandbox": {"build"}, "instructions": {"build"}})
     made = {"preset": config.preset, "config": facts, "sandbox": world(config)}
     if config.evaluation and config.evaluation.judge.name == "instructions":
         made["instructions"] = {"version": instructions.VERSION, "hash": instructions.content_hash()}

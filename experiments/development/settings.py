@@ -10,9 +10,9 @@ margin follows.
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -26,22 +26,48 @@ from optune.utils.files import read_json, write_json
 
 ARM = arm("dpo", "all")
 ON_VALIDATION = "evaluation.prompts=sandbox:validation"
-GRID = {
-    "training.learning_rate": (1e-5, 2e-5, 3e-5)
-}  # beta_1 0.1 and one epoch are the field's usual values, not tuned
-GRID_SEEDS = DEVELOPMENT_SEEDS[:2]
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is tried for a preset. overrides: of all trials. rates: learning rates; beta_1 0.1 and one epoch are the
+    field's usual values, not tuned."""
+
+    overrides: tuple[str, ...]
+    rates: tuple[float, ...]
+    seeds: tuple[int, ...]
+
+
+SEARCH = Search((ON_VALIDATION,), (1e-5, 2e-5, 3e-5), DEVELOPMENT_SEEDS[:2])
+# A run of the real model takes a quarter of an hour; its answers are compared with the start policy's, so that no
+# baseline has to be trained at a rate that is still looked for.
+SEARCHES = {
+    "smollm2": Search(
+        ("evaluation.prompts=instructions:validation", "evaluation.baseline=packaged:smollm2-135m-instruct"),
+        (1.5e-6, 3e-6, 6e-6),
+        DEVELOPMENT_SEEDS[:1],
+    )
+}
+
+
+def search_of(preset: str) -> Search:
+    """The search for a preset's settings."""
+    return SEARCHES.get(preset, SEARCH)
+
+
+def trial(preset: str, rate: float) -> Setting:
+    """A preset with one of its search's learning rates."""
+    return Setting(preset, (*search_of(preset).overrides, f"training.learning_rate={rate!r}"))
 
 
 def grid(preset: str) -> list[dict[str, Any]]:
-    """Gold and KL at every iteration, means over GRID_SEEDS, for each combination of GRID; one row each."""
+    """A row per learning rate: gold, win score and KL at every iteration, means over the search's seeds."""
     rows = []
-    for values in itertools.product(*GRID.values()):
-        settings = dict(zip(GRID, values, strict=True))
-        overrides = [ON_VALIDATION, *(f"{name}={value!r}" for name, value in settings.items())]
-        setting = Setting(preset, tuple(overrides))
-        compute(setting, [ARM], GRID_SEEDS)
-        results = [read_json(setting.computed(ARM.name, seed))["iterations"] for seed in GRID_SEEDS]
-        rows.append({**settings, "gold": _means(results, lambda i: i["gold_mean"])})
+    for rate in search_of(preset).rates:
+        setting, seeds = trial(preset, rate), search_of(preset).seeds
+        compute(setting, [ARM], seeds)
+        results = [read_json(setting.computed(ARM.name, seed))["iterations"] for seed in seeds]
+        rows.append({"training.learning_rate": rate, "gold": _means(results, lambda i: i["gold_mean"])})
         rows[-1]["win_score"] = _means(results, lambda i: i["win_score"])
         rows[-1]["kl_to_sft"] = _means(results, lambda i: i["stages"]["kl"]["kl_to_sft"])
         print(rows[-1], flush=True)

@@ -1,9 +1,10 @@
 """`instructions:` names of a configuration, as paths: the loop itself does not know this world.
 
 `instructions:<split>` as a prompt file is that split of the prompts. `instructions:reward`, `instructions:baseline`
-and `instructions:pairs` (as `pairs.offline`) are made from the run's start policy, `policy.model`, on first use: build
-0, or build k as `instructions:reward@k`. The judge named `instructions` gets that start policy as its model. A name
-that stands for the start policy itself must have been resolved before.
+and `instructions:pairs` (as `pairs.offline`) are made from the run's start policy, `policy.model`, on first use: the
+build of the section `instructions` (0 without one), or build k as `instructions:reward@k`. The judge named
+`instructions` gets that start policy as its model. A name that stands for the start policy itself must have been
+resolved before.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ MADE = ("reward", "baseline", "pairs")
 def resolve_instructions(config: RunConfig, root: Path) -> RunConfig:
     """The configuration with paths below `root` in the place of `instructions:` names; the same one without any."""
     named = {field: name for field, name in _fields(config).items() if (name or "").startswith(PREFIX)}
+    usual = config.instructions.build if config.instructions else 0
     changes: dict[str, Any] = {
-        field: str(_path(name, Path(config.policy.model), root)) for field, name in named.items()
+        field: str(_path(name, Path(config.policy.model), root, usual)) for field, name in named.items()
     }
     if config.evaluation and config.evaluation.judge.name == "instructions":
         changes["evaluation.judge.model"] = config.policy.model
@@ -43,7 +45,7 @@ def _fields(config: RunConfig) -> dict[str, str | None]:
     return fields
 
 
-def _path(name: str, start: Path, root: Path) -> Path:
+def _path(name: str, start: Path, root: Path, usual: int) -> Path:
     what, _, build = name.removeprefix(PREFIX).partition("@")
     if what in instructions.SIZES and not build:
         return _prompt_file(what, root)
@@ -53,10 +55,10 @@ def _path(name: str, start: Path, root: Path) -> Path:
     if what == "reward":
         from optune.instructions.parts.reward_model import build as reward_model
 
-        return reward_model(start, int(build or 0), root)
+        return reward_model(start, int(build or usual), root)
     from optune.instructions.parts import offline
 
-    return {"baseline": offline.baseline, "pairs": offline.pairs}[what](start, int(build or 0), root)
+    return {"baseline": offline.baseline, "pairs": offline.pairs}[what](start, int(build or usual), root)
 
 
 def _prompt_file(split: str, root: Path) -> Path:
