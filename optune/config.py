@@ -110,6 +110,10 @@ class RewardConfig(Section):
         None, ge=1, description="`sequence_classifier` only: processes, each with a GPU of its own", **LATER
     )
 
+    options: dict[str, Any] | None = Field(None, description="of a Python reward: its keyword arguments", **LATER)
+    weights: dict[str, float] | None = Field(
+        None, description="`weighted` only: Python functions, file.py:name or package.module:name, and weights", **LATER
+    )
     template: str | None = Field(
         None,
         description="`preference` only: steamshp, rlhf_workflow, or a text with {prompt}, {a} and {b}",
@@ -124,6 +128,8 @@ class RewardConfig(Section):
             raise ValueError(f"workers are of kind sequence_classifier, not {self.kind}")
         if self.kind in ("sequence_classifier", "preference") and not self.model:
             raise ValueError(f"kind {self.kind!r} needs a model: a folder or hub name in reward.model")
+        if (self.kind == "weighted") != bool(self.weights):
+            raise ValueError("kind 'weighted' and weights need each other")
         if self.kind == "imperfect_checker" and not self.noise:
             raise ValueError("kind 'imperfect_checker' needs noise above 0; without noise it is kind 'checker'")
         return self
@@ -510,6 +516,20 @@ def load_config(
     A preset or recipe given here takes the place of the one that the file names.
     """
     own = _read_yaml(Path(file)) if file is not None else {}
+    return _load(own, preset, overrides, recipe, str(file or preset or "configuration"))
+
+
+def complete_config(own: RunConfig | dict[str, Any] | str | Path | None, given: dict[str, Any]) -> RunConfig:
+    """A configuration, a YAML file or nested options, with the sections of `given` over it. Raises UserError."""
+    if isinstance(own, RunConfig):
+        return parse_config(_merge(own.model_dump(), given), "run_optune")
+    data = _read_yaml(Path(own)) if isinstance(own, str | Path) else own or {}
+    return _load(_merge(data, given), None, (), None, str(own) if isinstance(own, str | Path) else "run_optune")
+
+
+def _load(
+    own: dict[str, Any], preset: str | None, overrides: list[str] | tuple[str, ...], recipe: str | None, where: str
+) -> RunConfig:
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
     data = _merge(RECOMMENDED, _read_yaml(preset_path(preset)) if preset is not None else {})
     if recipe is not None:
@@ -520,7 +540,7 @@ def load_config(
         if override.partition("=")[0].strip() == "recipe":
             raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
         set_option(data, override)
-    return parse_config(data, str(file or preset or "configuration"))
+    return parse_config(data, where)
 
 
 def recipe_settings(name: str, preset: str | None = None, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 from optune.config import RunConfig
 from optune.generate.prepare import stop_ids_of
+from optune.loop.parts import parts_of
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import SOURCES, sample_of
 from optune.prompts.tokens import encode_prompts
+from optune.reward.functions import WEIGHTED, try_reward
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
@@ -47,7 +49,7 @@ class Checkpoint:
         return getattr(self.config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_run(config: RunConfig) -> list[str]:
+def check_run(config: RunConfig, reward: Any = None) -> list[str]:
     """One line for each thing that fits. Raises UserError with one sentence for the first that does not."""
     policy = _checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
     lines = [_check_vocabulary(policy), _check_end(policy, config)]
@@ -56,7 +58,14 @@ def check_run(config: RunConfig) -> list[str]:
     lines.append(_check_length(policy, _longest(rows), config.generation.max_new_tokens))
     if config.reward.kind == "sequence_classifier":
         lines += _check_reward(policy, prompts, config)
+    elif ":" in config.reward.kind or config.reward.kind == WEIGHTED:
+        lines.append(try_reward(reward or parts_of(config)["reward"], config.reward, prompts or _first(config)))
     return lines
+
+
+def _first(config: RunConfig) -> list[Prompt]:
+    """The first prompt of the file, where none was short enough to be checked."""
+    return load_prompts(config.prompts.path, config.prompts.split, config.prompts.columns)[:1]
 
 
 def _check_reward(policy: Checkpoint, prompts: list[Prompt], config: RunConfig) -> Iterator[str]:
