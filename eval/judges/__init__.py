@@ -1,7 +1,7 @@
 """Judges: the ways to ask (a rating, or a choice), the reply parsers, and who is asked.
 
 A judge is a function `(model: str | None, **chat settings) -> Judge`, registered here or named from outside as
-`package.module:function`.
+`package.module:function` or `file.py:function`. A function (question, answer_1, answer_2) -> two scores is one, too.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def judge_of(config: JudgeConfig) -> Judge:
 JUDGES = {
     "sandbox": "eval.judges.sandbox:judge",
     "instructions": "eval.judges.instructions:judge",
+    "local": "eval.judges.local:judge",
     "openai": endpoint,
 }
 
@@ -69,4 +70,10 @@ def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
     """The judge called `name`; a name that is neither registered nor `module:function` is a model at an endpoint."""
     if name not in JUDGES and ":" not in name:
         return endpoint(model or name, **options)
-    return resolve(JUDGES, name, "judge")(model, **options)
+    part = resolve(JUDGES, name, "judge")
+    if ":" in name:
+        from eval.judges.local import is_rating, judge_by
+
+        if is_rating(part):
+            return judge_by(part, **options)
+    return part(model, **options)
