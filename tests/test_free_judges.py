@@ -26,7 +26,7 @@ def judged(folder, *judge):
 
 def test_a_function_of_ones_own_judges_real_answers_in_both_orders(answers, capsys):
     (answers / "mine.py").write_text(
-        "def rate(question, answer_1, answer_2):\n    return tuple(9.0 if len(a) > 5 else 2.0 for a in (answer_1, answer_2))"
+        "def rate(question, *answers):\n    return tuple(9.0 if len(answer) > 5 else 2.0 for answer in answers)\n"
     )
     assert judged(answers, "--judge", f"{answers / 'mine.py'}:rate") == 0
     assert "150" in capsys.readouterr().out

@@ -6,6 +6,7 @@ A judge is a function `(model: str | None, **chat settings) -> Judge`, registere
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,9 +72,11 @@ def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
     if name not in JUDGES and ":" not in name:
         return endpoint(model or name, **options)
     part = resolve(JUDGES, name, "judge")
-    if ":" in name:
-        from eval.judges.local import is_rating, judge_by
-
-        if is_rating(part):
-            return judge_by(part, **options)
+    if ":" in name and _is_rating(part):
+        return resolve({"function": "eval.judges.local:judge_by"}, "function", "judge")(part, **options)
     return part(model, **options)
+
+
+def _is_rating(part: Any) -> bool:
+    """Whether a part named from outside rates two answers itself, and is no factory of judges."""
+    return inspect.isfunction(part) and list(inspect.signature(part).parameters)[:1] == ["question"]

@@ -81,8 +81,3 @@ def judge_by(function: Rate, **options: Any) -> Judge:
         return rated_reply(function, prompt, name)
 
     return Judge(ChatSettings(model=name, **options | FREE), transport=in_process(completions(name, reply)))
-
-
-def is_rating(function: Any) -> bool:
-    """Whether a part named from outside is such a function, and not a factory of judges."""
-    return inspect.isfunction(function) and list(inspect.signature(function).parameters)[:1] == ["question"]
