@@ -623,13 +623,31 @@ def _explain(error: dict[str, Any]) -> str:
     place = [str(p) for p in error["loc"] if not str(p).startswith(("literal[", "float", "function-"))]
     name = ".".join(place) or "configuration"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1]), n=1)
+        near = _nearest(place[-1], _fields_at(place[:-1]))
         hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
         return f"{name} is not an option{hint}"
     message = error["msg"].removeprefix("Value error, ")
     silent = error["type"] in ("missing", "value_error") or holds_credentials(repr(error["input"]))
     given = "" if silent else f" (given: {error['input']!r})"
     return f"{name}: {message}{given}"
+
+
+# What TRL and transformers call these options.
+ELSEWHERE = {
+    "beta": "beta_1",
+    "lr_scheduler_type": "schedule",
+    "max_tokens": "max_new_tokens",
+    "num_train_epochs": "epochs",
+    "optim": "optimizer",
+    "per_device_train_batch_size": "micro_batch_size",
+}
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """The field that a name most likely means: by its initials (`lr`), by its name elsewhere, or by its letters."""
+    initials = [field for field in known if "".join(word[0] for word in field.split("_")) == name]
+    elsewhere = [field for field in (ELSEWHERE.get(name),) if field in known]
+    return initials[:1] or elsewhere or difflib.get_close_matches(name, known, n=1)
 
 
 def _fields_at(place: list[str]) -> list[str]:

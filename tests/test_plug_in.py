@@ -143,3 +143,18 @@ def test_samples_outlive_an_edited_reward_and_one_of_another_name(random_llama, 
     assert ("generate", True) in again and ("score", False) in again
     with pytest.raises(UserError, match="another configuration"):
         run_optune(third, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "typo, meant",
+    [
+        ("training.lr", "training.learning_rate"),
+        ("loss.beta", "loss.beta_1"),
+        ("training.optim", "training.optimizer"),
+        ("generation.max_tokens", "generation.max_new_tokens"),
+        ("selection.ration", "selection.ratio"),
+    ],
+)
+def test_a_name_from_elsewhere_suggests_the_option_of_its_meaning(typo, meant):
+    with pytest.raises(UserError, match=f"{typo} is not an option; did you mean {meant}"):
+        load_config("nano", overrides=[f"{typo}=1"])
