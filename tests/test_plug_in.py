@@ -158,3 +158,11 @@ def test_samples_outlive_an_edited_reward_and_one_of_another_name(random_llama, 
 def test_a_name_from_elsewhere_suggests_the_option_of_its_meaning(typo, meant):
     with pytest.raises(UserError, match=f"{typo} is not an option; did you mean {meant}"):
         load_config("nano", overrides=[f"{typo}=1"])
+
+
+def test_a_plan_counts_the_prompts_of_a_file_that_is_there(config, tmp_path):
+    from optune.plan.report import plan
+
+    assert "64 prompts" in plan(config)
+    assert "64 prompts" in plan(config.with_overrides({"prompts.limit": 1000}))
+    assert "8 prompts" in plan(config.with_overrides({"prompts.limit": 8}))
