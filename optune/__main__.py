@@ -26,6 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     run.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     run.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
     run.add_argument("--run-dir", type=Path, help="default: runs/<preset or file name>[-<recipe>]-seed<seed>")
+    run.add_argument("--store", type=Path, metavar="DIR", help="stages shared by many runs; default: RUN_DIR/stages")
     run.add_argument(
         "--push-to-hub",
         metavar="NAME",
@@ -148,7 +149,7 @@ def _run(options: argparse.Namespace) -> None:
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
     config = _resolved(config)
     with Progress(config) as progress:
-        result = run_optune(config, run_dir, on_stage=progress.stage, on_progress=progress.sampled)
+        result = run_optune(config, run_dir, options.store, on_stage=progress.stage, on_progress=progress.sampled)
     policy = export_policy(result.best, result.stages, config, run_dir)
     print(f"The policy is in {policy}; what every stage did is in {run_dir / 'manifest.json'}.")
     if options.push_to_hub:

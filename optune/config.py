@@ -112,6 +112,10 @@ class RewardConfig(Section):
         None, ge=1, description="`sequence_classifier` only: processes, each with a GPU of its own", **LATER
     )
 
+    options: dict[str, Any] | None = Field(None, description="of a Python reward: its keyword arguments", **LATER)
+    weights: dict[str, float] | None = Field(
+        None, description="`weighted` only: Python functions, file.py:name or package.module:name, and weights", **LATER
+    )
     template: str | None = Field(
         None,
         description="`preference` only: steamshp, rlhf_workflow, or a text with {prompt}, {a} and {b}",
@@ -126,6 +130,8 @@ class RewardConfig(Section):
             raise ValueError(f"workers are of kind sequence_classifier, not {self.kind}")
         if self.kind in ("sequence_classifier", "preference") and not self.model:
             raise ValueError(f"kind {self.kind!r} needs a model: a folder or hub name in reward.model")
+        if (self.kind == "weighted") != bool(self.weights):
+            raise ValueError("kind 'weighted' and weights need each other")
         if self.kind == "imperfect_checker" and not self.noise:
             raise ValueError("kind 'imperfect_checker' needs noise above 0; without noise it is kind 'checker'")
         return self
@@ -520,6 +526,20 @@ def load_config(
     nearest known name where the field is unknown.
     """
     own = _without_empty_sections(_read_yaml(Path(file))) if file is not None else {}
+    return _load(own, preset, overrides, recipe, str(file or preset or "configuration"))
+
+
+def complete_config(own: RunConfig | dict[str, Any] | str | Path | None, given: dict[str, Any]) -> RunConfig:
+    """A configuration, a YAML file or nested options, with the sections of `given` over it. Raises UserError."""
+    if isinstance(own, RunConfig):
+        return parse_config(_merge(own.model_dump(), given), "run_optune")
+    data = _without_empty_sections(_read_yaml(Path(own))) if isinstance(own, str | Path) else own or {}
+    return _load(_merge(data, given), None, (), None, str(own) if isinstance(own, str | Path) else "run_optune")
+
+
+def _load(
+    own: dict[str, Any], preset: str | None, overrides: list[str] | tuple[str, ...], recipe: str | None, where: str
+) -> RunConfig:
     preset, recipe = preset or own.get("preset"), recipe or own.get("recipe")
     data = _merge(RECOMMENDED, _read_yaml(preset_path(preset)) if preset is not None else {})
     if recipe is not None:
@@ -530,7 +550,7 @@ def load_config(
         if override.partition("=")[0].strip() == "recipe":
             raise UserError(f"Override {override!r}: a recipe comes before overrides; give it as --recipe.")
         set_option(data, override)
-    return parse_config(data, str(file or preset or "configuration"))
+    return parse_config(data, where)
 
 
 def _without_empty_sections(own: dict[str, Any]) -> dict[str, Any]:
@@ -633,13 +653,31 @@ def _explain(error: dict[str, Any], kind: type[BaseModel]) -> str:
     place = [str(p) for p in error["loc"] if not str(p).startswith(("literal[", "float", "function-"))]
     name = ".".join(place) or "configuration"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place[-1], _fields_at(place[:-1], kind), n=1)
+        near = _nearest(place[-1], _fields_at(place[:-1], kind))
         hint = f"; did you mean {'.'.join([*place[:-1], near[0]])}?" if near else ""
         return f"{name} is not an option{hint}"
     message = error["msg"].removeprefix("Value error, ")
     silent = error["type"] in ("missing", "value_error") or holds_credentials(repr(error["input"]))
     given = "" if silent else f" (given: {error['input']!r})"
     return f"{name}: {message}{given}"
+
+
+# What TRL and transformers call these options.
+ELSEWHERE = {
+    "beta": "beta_1",
+    "lr_scheduler_type": "schedule",
+    "max_tokens": "max_new_tokens",
+    "num_train_epochs": "epochs",
+    "optim": "optimizer",
+    "per_device_train_batch_size": "micro_batch_size",
+}
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    """The field that a name most likely means: by its initials (`lr`), by its name elsewhere, or by its letters."""
+    initials = [field for field in known if "".join(word[0] for word in field.split("_")) == name]
+    elsewhere = [field for field in (ELSEWHERE.get(name),) if field in known]
+    return initials[:1] or elsewhere or difflib.get_close_matches(name, known, n=1)
 
 
 def _fields_at(place: list[str], kind: type[BaseModel]) -> list[str]:

@@ -235,7 +235,7 @@ def test_a_finished_run_is_not_checked_again(config, tmp_path, monkeypatch):
     import optune.loop.checks
 
     calls = []
-    monkeypatch.setattr(optune.loop.checks, "check_run", calls.append)
+    monkeypatch.setattr(optune.loop.checks, "check_run", lambda *parts: calls.append(parts))
     short = config.with_overrides({"iterations": 0, "prompts.limit": 8})
     run_optune(short, tmp_path / "run")
     run_optune(short, tmp_path / "run")

@@ -1,11 +1,12 @@
 """Judges: how they are asked (for a rating or a choice), how replies are parsed, and which endpoints there are.
 
 A judge is a function `(model: str | None, **chat settings) -> Judge`, registered here or named from outside as
-`package.module:function`.
+`package.module:function` or `file.py:function`. A function (question, answer_1, answer_2) -> two scores is one, too.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,7 @@ def judge_of(config: JudgeConfig) -> Judge:
 JUDGES = {
     "sandbox": "eval.judges.sandbox:judge",
     "instructions": "eval.judges.instructions:judge",
+    "local": "eval.judges.local:judge",
     "openai": endpoint,
 }
 
@@ -69,4 +71,12 @@ def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
     """The judge called `name`. A name that is not registered and no `module:function` is a model at an endpoint."""
     if name not in JUDGES and ":" not in name:
         return endpoint(model or name, **options)
-    return resolve(JUDGES, name, "judge")(model, **options)
+    part = resolve(JUDGES, name, "judge")
+    if ":" in name and _is_rating(part):
+        return resolve({"function": "eval.judges.local:judge_by"}, "function", "judge")(part, **options)
+    return part(model, **options)
+
+
+def _is_rating(part: Any) -> bool:
+    """Whether a part named from outside rates two answers itself, and is no factory of judges."""
+    return inspect.isfunction(part) and list(inspect.signature(part).parameters)[:1] == ["question"]

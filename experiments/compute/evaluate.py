@@ -19,6 +19,7 @@ from experiments.compute.arms import Arm, arm
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
 from optune.config import RunConfig
+from optune.packaged_models.names import checkpoint_of
 from optune.types import UserError
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
@@ -98,7 +99,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _evaluate(options: argparse.Namespace) -> None:
     setting, checkpoint = Setting(options.preset, tuple(options.overrides)), options.checkpoint
-    if options.what == "checkpoint":  # where it lies, for the evaluations that take a path
+    if options.what == "checkpoint" and checkpoint and not checkpoint.startswith("sandbox:"):
+        print(checkpoint_of(checkpoint))  # one's own: no world is built for it
+    elif options.what == "checkpoint":  # where it lies, for the evaluations that take a path
         print(prepared(setting, checkpoint, {"sandbox": "sandbox:lima", "hub": "lima"})[1])
     elif options.what == "human-study":
         print(json.dumps(human_study(setting, options.out), indent=2))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from optune.config import RunConfig, unresolved
 from optune.history import History
 from optune.loop.manifest import StageEntry
+from optune.loop.plug_in import Prompts, Reward, plugged_in
 from optune.loop.reporting import reporting
 from optune.loop.stages import OnProgress, OnStage, Stages
 from optune.store import run_lock
@@ -31,35 +34,60 @@ class RunResult:
 
 
 def run_optune(
-    config: RunConfig,
+    config: RunConfig | dict[str, Any] | str | Path | None,
     run_dir: str | Path,
     store: str | Path | None = None,
     on_stage: OnStage | None = None,
     on_progress: OnProgress | None = None,
+    *,
+    prompts: Prompts | None = None,
+    reward: Reward | None = None,
+    reward_weights: Sequence[float] | None = None,
+    policy: str | Path | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> RunResult:
     """Run, or continue, one arm with one seed in `run_dir`; finished stages are taken from `store`, never made again.
 
     `store` (default: `run_dir/stages`) may be shared by many runs. Raises UserError if `run_dir` holds a run of another
     configuration or is in use. `on_stage` is told of every stage, `on_progress` of the responses sampled meanwhile.
+
+    What is passed takes the place of the configuration's section: `prompts` (a `datasets.Dataset`, dicts, or a path),
+    `reward` (one or several functions `f(prompts, completions, **columns)` with `reward_weights`, or a name), `policy`
+    (a folder or hub name). `config` may then be a dict of other options, a YAML file, or None. `callbacks`:
+    transformers' (`TrainerCallback`), told of every iteration's training, whose key has their source and settings.
     """
     run_dir = Path(run_dir)
+    shared = store is not None
+    store = Path(store or run_dir / "stages")
+    config, functions = plugged_in(config, store, prompts, reward, reward_weights, policy)
+    if callbacks and (config.launch or config.training.learner not in (None, "dpo")):
+        raise UserError("callbacks work with the learner 'dpo' in this process: leave out launch and training.learner.")
     if waiting := unresolved(config):
         raise UserError(f"{', '.join(waiting)}: must be resolved to a path first; `python -m optune run` does that.")
-    if config.keep == "last" and store is not None:
+    if config.keep == "last" and shared:
         raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")
     with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:
-        store = Path(store or run_dir / "stages")
         on_log = report.update if config.report_to else None
-        stages = Stages(config, run_dir, store, report.stage, on_progress, on_log, check=_check)
+        stages = Stages(
+            config,
+            run_dir,
+            store,
+            report.stage,
+            on_progress,
+            on_log,
+            check=_check,
+            functions=functions,
+            callbacks=callbacks,
+        )
         policies, history = loop(config, stages)
         return RunResult(policies, history, stages.entries)
 
 
-def _check(config: RunConfig) -> None:
+def _check(config: RunConfig, reward: Any) -> None:
     """Imported only where a stage is to be made: a run whose stages are all there loads no torch."""
     from optune.loop.checks import check_run
 
-    check_run(config)
+    check_run(config, reward)
 
 
 def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:

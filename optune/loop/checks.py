@@ -19,10 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from optune.config import RunConfig
 from optune.generate.prepare import stop_ids_of
 from optune.loop.memory_check import Weights, check_memory
+from optune.loop.parts import parts_of
 from optune.pairs.offline import offline_pairs_beside
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import SOURCES, sample_of
 from optune.prompts.tokens import TemplateRefuses, encode_prompts
+from optune.reward.functions import WEIGHTED, try_reward
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
@@ -59,7 +61,7 @@ class Checkpoint:
         return bool(getattr(self.config, "quantization_config", None))
 
 
-def check_run(config: RunConfig) -> list[str]:
+def check_run(config: RunConfig, reward: Any = None) -> list[str]:
     """One line for each thing that fits. Raises UserError with one sentence for the first that does not."""
     policy = read_checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
     lines = [check_vocabulary(policy), check_end(policy, config.policy.model, config.policy.trust_remote_code)]
@@ -69,14 +71,21 @@ def check_run(config: RunConfig) -> list[str]:
     if config.pairs.offline:
         lines.append(_check_offline(policy, prompts, config))
     lines.append(_check_types(policy, config))
-    reward = None
+    model = None
     if config.reward.kind == "sequence_classifier":
         settings = config.reward
-        reward = read_checkpoint(
+        model = read_checkpoint(
             "reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code
         )
-        lines += _check_reward(reward, policy, prompts, config)
-    return [*lines, check_memory(config, policy.weights, reward and reward.weights)]
+        lines += _check_reward(model, policy, prompts, config)
+    elif ":" in config.reward.kind or config.reward.kind == WEIGHTED:
+        lines.append(try_reward(reward or parts_of(config)["reward"], config.reward, prompts or _first(config)))
+    return [*lines, check_memory(config, policy.weights, model and model.weights)]
+
+
+def _first(config: RunConfig) -> list[Prompt]:
+    """The first prompt of the file, where none was short enough to be checked."""
+    return load_prompts(config.prompts.path, config.prompts.split, config.prompts.columns)[:1]
 
 
 def _check_reward(model: Checkpoint, policy: Checkpoint, prompts: list[Prompt], config: RunConfig) -> Iterator[str]:

@@ -62,6 +62,8 @@ class Manifest:
         before = read_manifest(run_dir)
         self.listed = len(before["stages"])
         changed = differences(before["config"], self.config)
+        if all(line.startswith("reward.") for line in changed) and _sampled_only(before):
+            changed = []  # what was sampled is any reward's; what was scored is kept in the store
         if changed:
             raise UserError(
                 f"{run_dir} was made with another configuration ({'; '.join(changed)}): "
@@ -73,6 +75,12 @@ class Manifest:
         self.entries.append(entry)
         if len(self.entries) >= self.listed:
             write_json(self.path, {"config": self.config, "stages": self.entries})
+
+
+def _sampled_only(manifest: dict[str, Any]) -> bool:
+    """Whether a run has sampled without a reward and trained nothing, so that another reward may continue it."""
+    written = (manifest["config"].get("prompts") or {}).get("synthetic")
+    return not written and {entry["stage"] for entry in manifest["stages"]} <= {"prompts", "select", "generate"}
 
 
 def results_config(config: RunConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from optune.loop.steps import STEPS, VALIDATE
 from optune.pairs.pairing import PAIRINGS
 from optune.prompts.sources import SOURCES
 from optune.reward import REWARDS
+from optune.reward.functions import WEIGHTED, Function, PythonReward, is_function, weighted_functions
 from optune.selection.strategies import STRATEGIES
 from optune.training.learners import DEFAULT, LEARNERS
 from optune.training.losses import LOSSES
@@ -49,18 +51,47 @@ PARTS = {
 PARTS_OF = {step.name: step.parts for step in (*STEPS, VALIDATE) if step.parts}  # stage -> keys of PARTS
 
 
-def parts_of(config: RunConfig) -> dict[str, Any]:
-    """The configured parts by name. Raises UserError for an unknown one, before anything is computed."""
+def parts_of(config: RunConfig, functions: Mapping[Function, float] | None = None) -> dict[str, Any]:
+    """The configured parts by name. Raises UserError for an unknown one, before anything is computed.
+
+    functions: rewards that were passed as Python functions, with their weights, in the place of the configured one.
+    """
     chosen = {}
     for name, part in PARTS.items():
+        if name == "reward":
+            chosen[name] = _reward(config, functions)
+            continue
         chosen[name] = resolve(part.registry, part.chosen(config) or part.default, part.title)
     return chosen
+
+
+def _reward(config: RunConfig, functions: Mapping[Function, float] | None) -> Any:
+    """The reward's factory; plain functions are wrapped into one."""
+    settings = config.reward
+    if functions is None and settings.kind == WEIGHTED:
+        functions = weighted_functions(settings)
+    if functions is None:
+        part = resolve(REWARDS, settings.kind, PARTS["reward"].title)
+        if not (":" in settings.kind and is_function(part)):
+            return part
+        functions = {part: 1.0}
+    return PythonReward.of(functions, config)
 
 
 def source_hashes(stage: str, parts: dict[str, Any]) -> dict[str, str]:
     """The SHA-256 of the source files of a stage's parts from outside the package: an edit changes the stage's key."""
     hashes = {name: _source_hash(parts[name]) for name in PARTS_OF.get(stage, ())}
     return {name: source for name, source in hashes.items() if source}
+
+
+def callback_key(callback: Any) -> list[Any]:
+    """What of a callback can change a training: its class, that class's source file, and its plain settings."""
+    kind = callback if inspect.isclass(callback) else type(callback)
+    file = getattr(sys.modules[kind.__module__], "__file__", None)  # a notebook has none
+    source = sha256_of(Path(file)) if file else None
+    plain = {} if inspect.isclass(callback) else vars(callback)
+    plain = {name: value for name, value in plain.items() if isinstance(value, bool | int | float | str)}
+    return [kind.__qualname__, source, plain]
 
 
 def _source_hash(part: Any) -> str | None:

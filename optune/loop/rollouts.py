@@ -13,7 +13,8 @@ from optune.config import RunConfig, SamplingSettings, ServerConfig
 from optune.generate import PromptsRefused, sampling_key
 from optune.history import ROWS, chunks
 from optune.prompts.tokens import encode_prompts
-from optune.reward import reward_key
+from optune.reward import reward_inputs, reward_key
+from optune.reward.functions import PythonReward
 from optune.reward.length_penalty import penalised
 from optune.types import Prompt, Response, UserError
 
@@ -125,6 +126,11 @@ class Rollouts:
             return rewards
 
         return score
+
+    def reward_inputs(self) -> dict[str, str]:
+        """The content of what rewards, for a stage's inputs: a model, rules, or the source of Python functions."""
+        own = self.reward.inputs() if isinstance(self.reward, PythonReward) else {}
+        return {**reward_inputs(self.config.reward), **own}
 
     def key_fields(self, settings: SamplingSettings) -> dict[str, Any]:
         """What decides rewarded responses, for a stage's key, but for seed, policy, prompts and reward model."""

@@ -16,7 +16,6 @@ from optune.history import read_responses, write_responses
 from optune.loop.rollouts import Lengths, Rollouts
 from optune.prompts.files import stored_prompts
 from optune.prompts.sources import SourceTools
-from optune.reward import reward_inputs
 from optune.store import Artefact, StageStore, content_hash
 from optune.types import Prompt, Response
 from optune.utils.files import write_json
@@ -61,7 +60,7 @@ def _answers(
 
     asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
     fields = {**rollouts.key_fields(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
-    inputs = {"policy": content_hash(policy), **reward_inputs(config.reward)}
+    inputs = {"policy": content_hash(policy), **rollouts.reward_inputs()}
     made = store.run("answers", build, fields=fields, inputs=inputs)
     seconds = counts.setdefault("seconds", {})
     seconds["answers_s"] = seconds.get("answers_s", 0.0) + made.timing["wall_s"]
@@ -88,5 +87,5 @@ def reward_offsets(rollouts: Rollouts, store: StageStore, prompts: Artefact) -> 
         write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
         return {"responses": sum(map(len, rewards.values())), **({"refused": dict(refused)} if refused else {})}
 
-    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **reward_inputs(config.reward)}
+    inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **rollouts.reward_inputs()}
     return store.run("offsets", build, fields={**rollouts.key_fields(settings), "seed": seed}, inputs=inputs)

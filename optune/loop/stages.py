@@ -9,7 +9,7 @@ transformers are imported inside the stage that needs them, so that a run whose 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from pathlib import Path
@@ -22,7 +22,7 @@ from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
 from optune.history import History, iter_responses, write_responses
 from optune.loop.manifest import Manifest, StageEntry, ToldEntry, results_config
-from optune.loop.parts import parts_of, source_hashes
+from optune.loop.parts import callback_key, parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts
 from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
@@ -31,7 +31,8 @@ from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.prompts.sources import sample_of, variation
 from optune.prompts.writer import written_with
-from optune.reward import reward_inputs, reward_key
+from optune.reward import reward_key
+from optune.reward.functions import Function
 from optune.selection.strategies import select_prompts
 from optune.store import Artefact, StageStore, content_hash, prune
 from optune.training.learners import Step, check_training
@@ -60,15 +61,19 @@ class Stages:
         on_progress: OnProgress | None = None,
         on_log: OnLog | None = None,
         manifest: Manifest | None = None,
-        check: Callable[[RunConfig], object] | None = None,
+        check: Callable[[RunConfig, Any], object] | None = None,
+        functions: Mapping[Function, float] | None = None,
+        callbacks: Sequence[Any] = (),
     ):
         self.config = config
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
         self.on_log = on_log
         self.check = check  # called once, before the first stage that is not there yet
+        self.callbacks = tuple(callbacks)  # transformers', of the training
+        self.callbacks_key = {"callbacks": [callback_key(c) for c in callbacks]} if callbacks else {}  # as they start
         self.asked: list[Artefact] = []  # each iteration's prompts
-        self.parts = parts_of(config)
+        self.parts = parts_of(config, functions)
         self.rollouts = Rollouts(config, self.parts, on_progress, store / "replies")
         check_training(config)
         self.manifest = manifest or Manifest(results_config(config), run_dir)
@@ -101,7 +106,7 @@ class Stages:
                 "answers": self.rollouts.key_fields(self.config.sampling()),
                 "written_with": written_with(settings.synthetic),
             }
-            inputs |= {"start": content_hash(self.config.policy.model), **reward_inputs(self.config.reward)}
+            inputs |= {"start": content_hash(self.config.policy.model), **self._reward_inputs}
             inputs |= {f"held_out_{i}": content_hash(path) for i, path in enumerate(settings.synthetic.held_out)}
         if variation(self.parts["source"]) == "with_iteration":
             fields |= {"iteration": t, "iterations": self.config.iterations + 1}
@@ -167,7 +172,7 @@ class Stages:
             write_json(folder / "raw_rewards.json", raw)
             return {**counts, "raw_reward_mean": fmean(raw) if raw else None}
 
-        inputs = {"prompts": prompts.digest, "responses": responses.digest, **reward_inputs(self.config.reward)}
+        inputs = {"prompts": prompts.digest, "responses": responses.digest, **self._reward_inputs}
         fields = {"reward": reward_key(self.config.reward), "seed": self.config.seed, **self._threads}
         return self._run(t, "score", build, fields, inputs)
 
@@ -212,13 +217,31 @@ class Stages:
 
         def build(folder: Path) -> dict[str, Any]:
             asked, rows = load_prompts(prompts / "prompts.parquet"), partial(self._rows, t, policy, prompts, pairs)
-            step = Step(config, t, policy, reference, asked, rows, self.rollouts.scorer, beta_2, seed, self.on_log)
+            step = Step(
+                config,
+                t,
+                policy,
+                reference,
+                asked,
+                rows,
+                self.rollouts.scorer,
+                beta_2,
+                seed,
+                self.on_log,
+                self.callbacks,
+            )
             return self.parts["learner"](step, folder)
 
         # The key leaves out what the loss does not read, so arms that differ only there share the training.
         loss = {"name": config.loss.name, "beta_1": config.loss.beta_1}
         loss |= {"beta_2": beta_2} if config.loss.name != "dpo" else {}
-        fields = {"loss": loss, "training": config.training.model_dump(), "seed": seed, **self._threads}
+        fields = {
+            "loss": loss,
+            "training": config.training.model_dump(),
+            "seed": seed,
+            **self._threads,
+            **self.callbacks_key,
+        }
         if config.launch:
             from optune.training.launch import launch_key
 
@@ -227,7 +250,7 @@ class Stages:
         inputs |= {"policy": content_hash(policy), "reference": content_hash(reference)}
         if config.training.learner:  # it may sample and reward on its own
             fields |= {"sampling": self.rollouts.key_fields(config.sampling())}
-            inputs |= reward_inputs(self.config.reward)
+            inputs |= self._reward_inputs
         before = [entry["path"] for entry in self.entries if entry["stage"] == "train"]
         trained = self._run(t, "train", build, fields, inputs)
         if config.keep == "last" and before:
@@ -282,7 +305,7 @@ class Stages:
         inputs = {
             "file": content_hash(settings.path),
             "policy": content_hash(policy),
-            **reward_inputs(self.config.reward),
+            **self._reward_inputs,
         }
         return self._run(t, "validate", build, fields, inputs)
 
@@ -314,7 +337,7 @@ class Stages:
         def checked_build(folder: Path) -> dict[str, Any]:
             check, self.check = self.check, None
             if check:
-                check(self.config)
+                check(self.config, self.parts["reward"])
             return build(folder)
 
         inputs = {**inputs, **source_hashes(stage, self.parts)}
@@ -332,6 +355,10 @@ class Stages:
         self.manifest.add(entry)
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
+
+    @property
+    def _reward_inputs(self) -> dict[str, str]:
+        return self.rollouts.reward_inputs()
 
     @property
     def _threads(self) -> dict[str, Any]:

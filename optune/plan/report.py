@@ -23,6 +23,7 @@ from optune.plan.measured_cost import ledger_errors, measured, plan_measured
 from optune.plan.nodes import fitted, named, node_commands, run_command, training_command
 from optune.plan.shares import row, shares_told
 from optune.plan.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
+from optune.prompts.files import load_prompts
 from optune.types import UserError
 from optune.utils.files import read_json, read_yaml
 
@@ -50,9 +51,10 @@ def plan(
     """
     if machine not in MACHINES:
         raise UserError(f"--machine: unknown {machine!r}; known: {', '.join(MACHINES)}.")
+    config = _counted(config)
     prompts = prompts_of(config)
     if prompts is None:
-        raise UserError("prompts.limit: say how many prompts there are; a plan does not read the data.")
+        raise UserError("prompts.limit: say how many prompts there are; a plan counts only those of a local file.")
     if nodes < 1 or (gpus is not None and gpus < 1):
         raise UserError("--nodes and --gpus: at least 1 of each.")
     rows = measured(read_timed(ledgers)) if ledgers else []
@@ -183,3 +185,12 @@ def _errors(rows: Sequence[Mapping[str, Any]], folder: Path) -> str:
         f"Error on {len(rows)} timings of {arms} arms in {folder}, each arm predicted from the others (median): "
         f"{errors}. It tells how time grows with work on that machine; the rates assumed for GPUs are not tested by it."
     )
+
+
+def _counted(config: RunConfig) -> RunConfig:
+    """With the number of prompts of a local file as the limit, where the configuration sets none or a higher one."""
+    own = config.prompts
+    if own.synthetic or not Path(own.path).is_file():
+        return config
+    there = len(load_prompts(own.path, own.split, own.columns))
+    return config if own.limit and own.limit <= there else config.with_overrides({"prompts.limit": there})

@@ -58,6 +58,16 @@ def load_prompts(
     return list(prompts.values())
 
 
+def prompt_rows(
+    path: str | Path, split: str = "train", columns: Mapping[str, str] | None = None
+) -> Iterator[tuple[Prompt, dict[str, Any]]]:
+    """Each prompt of a file or hub data set with its whole row: columns that only a reward reads stand there."""
+    for number, row in rows_of(path, split):
+        if columns and isinstance(row, dict):
+            row = {**row, **{ours: row.get(theirs) for ours, theirs in columns.items()}}
+        yield parse_prompt(row, f"{path}, row {number}")[0], row
+
+
 def stored_prompts(path: Path) -> Iterator[Prompt]:
     """The prompts of a file of `write_prompts`, one after the other."""
     with pq.ParquetFile(path) as file:

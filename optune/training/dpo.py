@@ -62,7 +62,11 @@ def _short_collections() -> Iterator[None]:
 
 @_short_collections()
 def train_dpo(
-    job: TrainJob, rows: Sequence[dict[str, Any]], out_dir: Path, on_log: OnLog | None = None
+    job: TrainJob,
+    rows: Sequence[dict[str, Any]],
+    out_dir: Path,
+    on_log: OnLog | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """One preference step as `job` says, on the pairs of `rows`; the policy is saved to `out_dir`.
 
@@ -99,6 +103,8 @@ def train_dpo(
     trainer.remove_callback(PrinterCallback)  # its log comes back as metrics instead
     if on_log:
         trainer.add_callback(LogTeller(on_log))
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train()
     weights = whole_weights(trainer)
     if trainer.accelerator.is_main_process:

@@ -40,6 +40,7 @@ class Step:
     beta_2: float
     seed: int
     on_log: Callable[[dict[str, Any]], None] | None = None
+    callbacks: Sequence[Any] = ()  # transformers'; `dpo` in this process only
 
 
 def dpo(step: Step, folder: Path) -> dict[str, Any]:
@@ -49,7 +50,8 @@ def dpo(step: Step, folder: Path) -> dict[str, Any]:
         raise UserError(f"Iteration {step.iteration}: no pair is left to train on; see the counts of its pairs.")
     remote = config.policy.trust_remote_code
     job = TrainJob(step.policy, step.reference, config.loss, step.beta_2, config.training, step.seed, remote)
-    return _trainer(config)(job, rows, folder, step.on_log)
+    own = {"callbacks": step.callbacks} if step.callbacks else {}
+    return _trainer(config)(job, rows, folder, step.on_log, **own)
 
 
 def check_training(config: RunConfig) -> None:
