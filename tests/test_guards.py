@@ -58,9 +58,9 @@ def claims_as_data() -> list[Any]:
 
     rows = []
     for claim in CLAIMS:
-        fields = {
-            f.name: getattr(claim, f.name) for f in dataclasses.fields(claim) if f.name not in ("contrast", "gate")
-        }
+        names = {f.name for f in dataclasses.fields(claim)} - {"contrast", "gate", "margin_share"}
+        fields = {f.name: getattr(claim, f.name) for f in dataclasses.fields(claim) if f.name in names}
+        assert claim.margin_share == MARGIN_SHARE
         rows.append({**fields, "gated": claim.gate is not None})
     return [rows, REAL_ONLY, OUTCOMES, MARGIN_SHARE, FAMILY_ERROR]
 

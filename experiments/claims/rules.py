@@ -55,7 +55,8 @@ class Claim:
     """One claim: its statement in our words, and the contrast (n_seeds,) that stands for it.
 
     needs: what it reads, below `results/<preset>/raw`. gate: a contrast that must be above 0 for the claim to be
-    testable. margin: of parity, for outcomes other than win score and gold. clocked: further raw results that it reads
+    testable. margin: of parity, for outcomes other than win score and gold; for these,
+    margin_share of what was gained on development seeds. clocked: further raw results that it reads
     seconds from, of fewer seeds.
     """
 
@@ -68,6 +69,7 @@ class Claim:
     gate: Contrast | None = None
     outcomes: tuple[str, ...] = OUTCOMES
     margin: float | None = None
-    family: Literal["paper", "worlds", "beyond", "recipes"] = "paper"
+    margin_share: float = MARGIN_SHARE
+    family: Literal["paper", "worlds", "beyond", "recipes", "real"] = "paper"
     clocked: tuple[str, ...] = ()
     note: str = field(default="", compare=False)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
-from experiments.claims.claims import CLAIMS
 from experiments.claims.contrasts import INTERPOLATED
-from experiments.claims.rules import FAMILY_ERROR, MARGIN_SHARE, Claim
+from experiments.claims.registry import ALL
+from experiments.claims.rules import FAMILY_ERROR, Claim
 from experiments.compute.arms import few
 from experiments.compute.raw_result import Iteration, Raw
 
@@ -28,7 +28,7 @@ def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[s
     """One row per claim: verdict, and per outcome the contrast's interval, p-values, bootstrap check and verdict.
 
     evidence: by claim key, the raw results that it needs, of the same seeds. gain: ratio 1's gain from iteration 0 to 3
-    on development seeds, by outcome; the margin is MARGIN_SHARE of it.
+    on development seeds, by outcome (the real model: its lead over `none`); the margin is a claim's share of it.
     """
     details: dict[str, dict[str, Any]] = {}
     for claim in claims:
@@ -45,7 +45,7 @@ def judge_claims(claims: Sequence[Claim], evidence: dict[str, Raw], gain: dict[s
 
 def _size_of(family: str, place: int) -> int:
     """The number of tests of a family's first (or second) outcomes, including claims that have no results yet."""
-    return sum(claim.family == family and len(claim.outcomes) > place for claim in CLAIMS)
+    return sum(claim.family == family and len(claim.outcomes) > place for claim in ALL)
 
 
 def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -64,13 +64,16 @@ def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str
 
 def is_preview(raw: Raw) -> bool:
     """Whether seeds or builds are too few for a verdict."""
-    return any(few(len(results), {result["build"] for result in results} - {None}) for results in raw.values())
+    return any(
+        few(len(results), {result["build"] for result in results} - {None}, results[0]["preset"])
+        for results in raw.values()
+    )
 
 
 def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[str, Any]:
     """The contrast on one outcome, and its uncorrected primary test."""
     contrast = claim.contrast(raw, measure)
-    margin = MARGIN_SHARE * gain[measure] if claim.margin is None else claim.margin
+    margin = claim.margin_share * gain[measure] if claim.margin is None else claim.margin
     interval = t_interval(contrast)
     return {
         "estimate": interval.estimate,

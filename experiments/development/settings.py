@@ -1,10 +1,11 @@
 """What the frozen settings rest on: ratio-1 DPO on development seeds, measured on validation prompts.
 
-Only plain DPO at ratio 1 is ever run here, so that no comparison of arms can leak into a setting. Two uses:
+Only plain DPO at ratio 1 is ever run here (of the real model also `none`, for its gate), so that no comparison of
+selections can leak into a setting. Two uses:
 `python -m experiments.development.settings --grid` tries learning rates and prints gold, win score and KL at every
 iteration (`results/<preset>/development_grid.json`); without it, the preset as it stands is run on all development
-seeds, and `results/<preset>/development.json` records ratio 1's gain from iteration 0 to 3, from which the parity
-margin follows.
+seeds, and `results/<preset>/development.json` records ratio 1's gain from iteration 0 to 3 (of the real model its lead
+over `none`), from which the parity margin follows.
 """
 
 from __future__ import annotations
@@ -99,6 +100,25 @@ def gain(preset: str) -> dict[str, Any]:
     return gains
 
 
+def lead(preset: str) -> dict[str, Any]:
+    """The gate and the parity margin of the real model: ratio 1's lead over `none` at the last iteration.
+
+    Its mean and 95% t interval over development seeds, by outcome. The gate is open where both intervals lie above 0.
+    """
+    setting = Setting(preset, search_of(preset).overrides)
+    both = (ARM, arm("dpo", "none"))
+    compute(setting, both, DEVELOPMENT_SEEDS)
+    full, static = ([read_json(setting.computed(a.name, seed)) for seed in DEVELOPMENT_SEEDS] for a in both)
+    leads: dict[str, Any] = {"preset": preset, "arms": [a.name for a in both], "seeds": list(DEVELOPMENT_SEEDS)}
+    for measure in ("win_score", "gold_mean"):
+        last = [[result["iterations"][-1][measure] for result in results] for results in (full, static)]
+        interval = t_interval([a - b for a, b in zip(*last, strict=True)])
+        leads[measure] = {"full": last[0], "none": last[1], "gain": interval.estimate}
+        leads[measure] |= {"low": interval.low, "high": interval.high}
+    gate_open = all(leads[measure]["low"] > 0 for measure in ("win_score", "gold_mean"))
+    return {**leads, "gate_open": gate_open, "command": f"make develop PRESET={preset}"}
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="tiny")
@@ -112,11 +132,12 @@ def _write_grid(preset: str) -> None:
 
 
 def _write_gain(preset: str) -> None:
-    gains = gain(preset)
+    gains = lead(preset) if preset in SEARCHES else gain(preset)
     write_json(RESULTS / preset / "development.json", gains)
+    what = "ratio 1 over none" if preset in SEARCHES else "gain from iteration 0 to 3"
     for measure in ("win_score", "gold_mean"):
         low, high = gains[measure]["low"], gains[measure]["high"]
-        print(f"  {measure}: gain {gains[measure]['gain']:.2f} [{low:.2f}, {high:.2f}] from iteration 0 to 3")
+        print(f"  {measure}: {what} {gains[measure]['gain']:.2f} [{low:.2f}, {high:.2f}]")
 
 
 if __name__ == "__main__":

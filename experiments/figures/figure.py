@@ -126,7 +126,7 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 def preview(data: Data) -> bool:
     """Whether there are too few seeds or builds for a verdict."""
-    return few(len(data["seeds"]), set(data["builds"]))
+    return few(len(data["seeds"]), set(data["builds"]), data["preset"])
 
 
 def interval(values: Sequence[float | None]) -> dict[str, float | None] | None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments import documents
+from experiments.claims import real_model
 from experiments.claims.budgets import seconds as seconds_of_entry
-from experiments.claims.claims import CLAIMS, REAL_ONLY
+from experiments.claims.claims import REAL_ONLY
+from experiments.claims.registry import claims_of
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
 from experiments.compute.arms import REPORT_SEEDS, Arm
@@ -31,6 +33,7 @@ from experiments.report.page import page
 from optune.utils.files import read_json, write_text
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
+    ("real", "Verdicts on the real language model", ""),
     ("worlds", "When does selection by low reward pay?", ""),
     ("beyond", "Beyond the paper", ""),
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
@@ -75,12 +78,12 @@ def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
     """A row for every claim whose results are there."""
     known = {arm.name: arm for name in FIGURES for arm in figure_of(name).arms}
     there = {name for name in known if (base / preset / "raw" / name).is_dir()}
-    claims = [claim for claim in CLAIMS if {*claim.needs, *claim.clocked} <= there]
+    claims = [claim for claim in claims_of(preset) if {*claim.needs, *claim.clocked} <= there]
     evidence = {claim.key: _evidence(base, preset, claim, known) for claim in claims}
     if not claims or not (base / preset / "development.json").exists():
         return []  # real models have no development builds and no gold: their figures stand without verdicts
     development = read_json(base / preset / "development.json")
-    gain = {measure: development[measure]["gain"] for measure in ("win_score", "gold_mean")}
+    gain = {measure: development[measure]["gain"] for measure in ("win_score", "gold_mean")}  # smollm2: the lead
     return judge_claims(claims, evidence, gain)
 
 
@@ -106,6 +109,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
         yield from _real_only()
         yield from _how_to_read(preset, verdicts)
         yield from afterwards.section(preset, verdicts) if preset == "tiny" else ()
+        yield from _same_rules(preset) if preset == real_model.PRESET else ()
     else:
         yield "No verdicts: they need results, and the margins and gold quality of a sandbox (`make develop`).\n"
     for family, title, words in FAMILIES:
@@ -118,7 +122,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     if preset == "tiny":
         yield "## What this can say, and what it cannot\n"
         yield filled(_prose("what_it_can_say.md"), verdicts, preset)
-    yield from _unsettled(verdicts)
+    yield from _unsettled(preset, verdicts)
     yield from _paper_checks()
     yield "## Figure by figure\n"
     for name in FIGURES:
@@ -234,7 +238,23 @@ def _real_only() -> Iterable[str]:
     yield ""
 
 
-def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+def _same_rules(preset: str) -> Iterable[str]:
+    """The real model's rules for every strategy, `none` and random selection too."""
+    development = read_json(RESULTS / preset / "development.json")
+    margin = real_model.MARGIN_SHARE * development["win_score"]["gain"]
+    raw = read_raw(RESULTS, preset, real_model.WDPO_ARMS, REPORT_SEEDS)
+    yield "## The same rules for random selection and for never regenerating\n"
+    yield f"Win score, wDPO, the last iteration; on a par: within {margin:.2f} of ratio 1, uncorrected.\n"
+    yield "| strategy | ratio | lead over none | share of ratio 1's lead | on a par with ratio 1 |"
+    yield "|---|---|---|---|---|"
+    for row in real_model.beside(raw, "win_score", margin):
+        share = "-" if row["share"] is None else f"{row['share']:.0%}"
+        on_a_par = "yes" if row["on_a_par"] else "no"
+        yield f"| {row['strategy']} | {row['ratio']} | {row['lead']:+.2f} | {share} | {on_a_par} |"
+    yield ""
+
+
+def _unsettled(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     yield "## What this run could not settle\n"
     open_rows = [row for row in verdicts if row["verdict"] in ("inconclusive", "not testable here")]
     for row in open_rows:
@@ -243,7 +263,7 @@ def _unsettled(verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
         )
         yield f"- {row['statement']} **{row['verdict']}**: {by_outcome}."
     judged = {row["claim"] for row in verdicts}
-    waiting = [claim for claim in CLAIMS if verdicts and claim.key not in judged]
+    waiting = [claim for claim in claims_of(preset) if verdicts and claim.key not in judged]
     yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
     yield "" if open_rows or waiting else "Nothing: every claim has a verdict.\n"
 
@@ -298,7 +318,7 @@ def _provenance(preset: str) -> Iterable[str]:
     yield f"  {sorted({r['build'] for r in raw if r['build'] is not None})}."
     yield f"- Generation, rewarding and training: {seconds / 3600:.1f} hours of one core, a stage counted for every arm"
     yield "  that shares it. Not counted: the worlds' models, answers, judging and other measures."
-    yield from _machines(raw)
+    yield from _machines(preset, raw)
     yield f"- Versions: {'; '.join(packages)}."
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
@@ -312,7 +332,7 @@ def _versions(packages: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
-def _machines(raw: Sequence[Raw]) -> Iterable[str]:
+def _machines(preset: str, raw: Sequence[Raw]) -> Iterable[str]:
     """The machines that the results name, and whether there must have been more than one."""
     told = Counter(machine_text(one["timing"]["machine"]) for one in raw)
     yield f"- Machines: {'; '.join(f'{name} ({number} results)' for name, number in told.items())}."
@@ -321,7 +341,7 @@ def _machines(raw: Sequence[Raw]) -> Iterable[str]:
         yield f"  {unnamed} of {len(raw)} are older than the record of processors: they name an architecture at most."
     mixed = [of for _, of in builds(raw) if len(of) > 1]
     if mixed:
-        across = [claim.key for claim in CLAIMS if any(_builds_of(claim, of) > 1 for of in mixed)]
+        across = [claim.key for claim in claims_of(preset) if any(_builds_of(claim, of) > 1 for of in mixed)]
         yield f"  There was more than one: {len(mixed)} seeds have results of more than one build of the same sandbox"
         yield f"  (`make audit`). Claims that compare arms of two builds: {', '.join(across) or 'none'}."
 

@@ -1,0 +1,89 @@
+"""The real model's claims: each rule can fail, and says what is true of made-up evidence whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.claims import real_model
+from experiments.claims.registry import claims_of
+from experiments.claims.verdicts import judge_claims
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, RATIOS
+from experiments.compute.setting import Setting
+from tests.test_experiments import result
+
+SEEDS = tuple(INSTRUCTIONS_BUILD_OF_SEED)
+LEAD = {"win_score": 10.0, "gold_mean": 1.0}  # of ratio 1 over none, on development seeds: the margin is 5
+CLAIMS = [claim for claim in real_model.CLAIMS if claim.figure == "fig3"]
+
+
+def made_up(optune: float, random: float, full: float, none: float, seeds, noise: float) -> dict[str, list[dict]]:
+    rng = np.random.default_rng(0)
+    means = {"lowest_reward": optune, "random": random, "all": full, "none": none}
+    raw = {}
+    for member in real_model.WDPO_ARMS:
+        mean = means[member.name.split("-")[1]]
+        facts = {"preset": "smollm2", "sandbox": None}
+        raw[member.name] = [
+            result(member.name, s, mean + rng.normal(0, noise), build=INSTRUCTIONS_BUILD_OF_SEED[s], **facts)
+            for s in seeds
+        ]
+    return raw
+
+
+def verdicts(
+    optune: float, random: float = 52.0, full: float = 60.0, none: float = 50.0, seeds=SEEDS, noise: float = 0.5
+) -> dict[str, str]:
+    """By claim. Arguments: win scores at iteration 3, to which noise is added per seed."""
+    raw = made_up(optune, random, full, none, seeds, noise)
+    rows = judge_claims(CLAIMS, {claim.key: raw for claim in CLAIMS}, LEAD)
+    return {row["claim"].removeprefix("real-"): row["verdict"] for row in rows}
+
+
+def test_selection_that_keeps_nine_tenths_of_the_lead_is_on_a_par_and_beats_none():
+    told = verdicts(optune=59.0)
+    for ratio in RATIOS:
+        names = (f"over-none-{ratio}", f"half-the-lead-{ratio}", f"parity-{ratio}")
+        assert {told[name] for name in names} == {"replicated"}
+    assert told["lowest-over-random"] == told["full-over-none"] == "replicated"
+
+
+def test_selection_that_keeps_a_fifth_of_the_lead_is_contradicted_where_it_must_be():
+    told = verdicts(optune=52.0, noise=0.2)
+    assert told["parity-0.5"] == told["half-the-lead-0.5"] == "contradicted"
+    assert told["over-none-0.5"] == "replicated"
+    assert told["lowest-over-random"] in ("inconclusive", "no difference beyond the margin")
+
+
+def test_where_fresh_samples_do_not_matter_parity_and_half_the_lead_are_not_testable():
+    told = verdicts(optune=50.0, full=50.0)
+    assert told["parity-0.5"] == told["half-the-lead-0.5"] == "not testable here"
+    assert told["full-over-none"] != "replicated"
+
+
+@pytest.mark.parametrize("seeds", [SEEDS[:4], SEEDS[:3]])
+def test_fewer_seeds_or_builds_are_a_preview(seeds):
+    assert set(verdicts(optune=59.0, seeds=seeds).values()) == {"preview: no verdict"}
+
+
+def test_the_win_score_decides_alone():
+    assert {claim.outcomes for claim in CLAIMS} == {("win_score",)}
+    assert claims_of("smollm2") == real_model.CLAIMS and claims_of("tiny") != real_model.CLAIMS
+
+
+def test_a_seed_names_its_build_and_results_of_all_builds_stay_comparable():
+    from experiments.compute.arms import arm
+    from experiments.compute.setting import made_with
+
+    setting = Setting("smollm2")
+    configs = [setting.arm_config(arm("wdpo", "all"), seed) for seed in SEEDS]
+    assert [config.instructions.build for config in configs] == list(INSTRUCTIONS_BUILD_OF_SEED.values())
+    assert made_with(configs[0]) == made_with(configs[-1])
+
+
+def test_never_regenerating_and_random_selection_stand_beside_by_the_same_rules():
+    raw = made_up(optune=59.0, random=53.0, full=60.0, none=50.0, seeds=SEEDS, noise=0.1)
+    rows = {(row["strategy"], row["ratio"]): row for row in real_model.beside(raw, "win_score", margin=5.0)}
+    assert [key for key, row in rows.items() if row["on_a_par"]] == [("lowest_reward", ratio) for ratio in RATIOS]
+    assert rows["random", 0.5]["share"] == pytest.approx(0.3, abs=0.05)
+    assert rows["none", 1.0]["lead"] == 0
