@@ -26,6 +26,7 @@ def demo(chatml_llama, tmp_path, monkeypatch):
     }
     monkeypatch.setattr(demo, "SETTINGS", demo.SETTINGS | small)
     monkeypatch.setattr(demo, "HELD_OUT", 6)
+    monkeypatch.setattr("optune.instructions.parts.reward_model.build", None)  # the demo's reward needs no model
     monkeypatch.setattr(demo, "FOLDER", tmp_path / "demo")
     return demo
 

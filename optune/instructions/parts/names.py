@@ -23,7 +23,12 @@ MADE = ("reward", "baseline", "pairs")
 
 
 def resolve_instructions(config: RunConfig, root: Path) -> RunConfig:
-    """The configuration with paths below `root` in the place of `instructions:` names; the same one without any."""
+    """The configuration with paths below `root` in the place of `instructions:` names; the same one without any.
+
+    A reward that is no reward model has none trained for it: a name left by a preset is dropped.
+    """
+    if config.reward.kind != "sequence_classifier" and (config.reward.model or "").startswith(PREFIX):
+        config = config.with_overrides({"reward.model": None})
     named = {field: name for field, name in _fields(config).items() if (name or "").startswith(PREFIX)}
     usual = config.instructions.build if config.instructions else 0
     changes: dict[str, Any] = {

@@ -5,9 +5,9 @@ others among them that cost no sampling: answers to prompts on other topics, and
 meet the prompt's constraints, or another prompt's. From these comparisons alone it trains the first layers of the start
 policy.
 
-What it learns is mostly topic and language. Measured once, on 100 prompts about topics that it never saw: it agrees
-with gold on 79% of pairs a point apart (88% where only the text differs, but 52%, chance, where only the constraints
-do).
+Measured once (build 1000, 150 prompts about topics that it never saw, the policy's own answers): it agrees with gold on
+77% of 509 pairs a point apart; on 83% of 199 where only the text differs, and on 67% of 122 where only the constraints
+do. Without the edited answers that last share was chance (52%).
 """
 
 from __future__ import annotations
