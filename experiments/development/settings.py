@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from statistics import fmean
 from typing import Any
 
@@ -45,7 +46,7 @@ SEARCH = Search((ON_VALIDATION,), (1e-5, 2e-5, 3e-5), DEVELOPMENT_SEEDS[:2])
 SEARCHES = {
     "smollm2": Search(
         ("evaluation.prompts=instructions:validation", "evaluation.baseline=packaged:smollm2-135m-instruct"),
-        (1.5e-6, 3e-6, 6e-6),
+        (3e-6, 1.5e-6, 6e-6),
         DEVELOPMENT_SEEDS[:1],
     )
 }
@@ -61,18 +62,22 @@ def trial(preset: str, rate: float) -> Setting:
     return Setting(preset, (*search_of(preset).overrides, f"training.learning_rate={rate!r}"))
 
 
-def grid(preset: str) -> list[dict[str, Any]]:
-    """A row per learning rate: gold, win score and KL at every iteration, means over the search's seeds."""
-    rows = []
-    for rate in search_of(preset).rates:
-        setting, seeds = trial(preset, rate), search_of(preset).seeds
-        compute(setting, [ARM], seeds)
-        results = [read_json(setting.computed(ARM.name, seed))["iterations"] for seed in seeds]
-        rows.append({"training.learning_rate": rate, "gold": _means(results, lambda i: i["gold_mean"])})
-        rows[-1]["win_score"] = _means(results, lambda i: i["win_score"])
-        rows[-1]["kl_to_sft"] = _means(results, lambda i: i["stages"]["kl"]["kl_to_sft"])
-        print(rows[-1], flush=True)
-    return rows
+def grid(preset: str) -> Iterator[dict[str, Any]]:
+    """A row per learning rate, as it is there: outcomes and KL at every iteration, means over the search's seeds."""
+    search = search_of(preset)
+    for rate in search.rates:
+        setting = trial(preset, rate)
+        compute(setting, [ARM], search.seeds)
+        results = [read_json(setting.computed(ARM.name, seed)) for seed in search.seeds]
+        iterations = [result["iterations"] for result in results]
+        row: dict[str, Any] = {"training.learning_rate": rate, "seeds": list(search.seeds)}
+        for name in ("gold_mean", "win_score", "met_mean"):
+            if name in iterations[0][0]:
+                row[name] = _means(iterations, itemgetter(name))
+        row["kl_to_sft"] = _means(iterations, lambda point: point["stages"]["kl"]["kl_to_sft"])
+        row["baseline_gold"] = fmean(result["baseline"]["gold_mean"] for result in results)
+        print(row, flush=True)
+        yield row
 
 
 def _means(results: list[list[dict[str, Any]]], value: Callable[[dict[str, Any]], float]) -> list[float]:
@@ -128,7 +133,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write_grid(preset: str) -> None:
-    write_json(RESULTS / preset / "development_grid.json", grid(preset))
+    rows: list[dict[str, Any]] = []
+    for row in grid(preset):  # a rate takes long: what is there is kept
+        rows.append(row)
+        write_json(RESULTS / preset / "development_grid.json", rows)
 
 
 def _write_gain(preset: str) -> None:
