@@ -24,9 +24,15 @@ def judged(folder, *judge):
     return main(["judge", *files, "--run-dir", str(folder / "run"), *judge])
 
 
-def test_a_function_of_ones_own_judges_real_answers_in_both_orders(answers, capsys):
+@pytest.mark.parametrize(
+    "signature",
+    ["question, *answers", "prompt, first, second", "a, b, c='no answer'"],
+    ids=["star", "names", "default"],
+)
+def test_a_function_of_ones_own_judges_real_answers_in_both_orders(answers, capsys, signature):
+    given = "answers" if "*" in signature else "(first, second)" if "first" in signature else "(b, c)"
     (answers / "mine.py").write_text(
-        "def rate(question, *answers):\n    return tuple(9.0 if len(answer) > 5 else 2.0 for answer in answers)\n"
+        f"def rate({signature}):\n    return tuple(9.0 if len(answer) > 5 else 2.0 for answer in {given})\n"
     )
     assert judged(answers, "--judge", f"{answers / 'mine.py'}:rate") == 0
     assert "150" in capsys.readouterr().out

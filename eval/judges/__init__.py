@@ -78,5 +78,17 @@ def make_judge(name: str, model: str | None = None, **options: Any) -> Judge:
 
 
 def _is_rating(part: Any) -> bool:
-    """Whether a part named from outside rates two answers itself, and is no factory of judges."""
-    return inspect.isfunction(part) and list(inspect.signature(part).parameters)[:1] == ["question"]
+    """Whether a part named from outside rates two answers itself: it takes a question and two answers, and no options.
+
+    A factory of judges takes a model and options by name.
+    """
+    if not inspect.isfunction(part):
+        return False
+    signature = inspect.signature(part)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values()):
+        return False
+    try:
+        signature.bind("question", "answer 1", "answer 2")
+    except TypeError:
+        return False
+    return True
