@@ -128,7 +128,9 @@ def test_rate_reload_continue_go_back_download_import(browser, study, tmp_path):
 
     assert import_ratings(folder, [part]).missing == {"rater-1": [4, 5, 6]}
     report = import_ratings(folder, [full])
-    assert (report.accepted, report.refused, report.missing) == (3, 3, {})
+    assert (report.accepted, report.refused, report.missing) == (3, 0, {}), (
+        "ratings that were there already, and agree, are no fault"
+    )
     ratings = {rating.item: rating.choice for rating in read_ratings(folder, made)}
     assert [ratings[item.item_id] for item in items] == ["1", "same", "same", "1", "2", "1"]
     assert not errors(browser)
