@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import os
 import random
 import tempfile
@@ -19,6 +20,9 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+
+from eval.human_study.export import export
+from eval.human_study.study import Comparison, Study
 
 CASES = int(os.environ.get("OPTUNE_FUZZ_CASES", "10000"))
 BY_HYPOTHESIS = 10_000
@@ -85,3 +89,13 @@ def folder() -> Iterator[Path]:
     """In memory where that is possible: a disk takes longer than a case."""
     with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as name:
         yield Path(name)
+
+
+def small_study(folder: Path, answer: Callable[[str, int], str]) -> tuple[Path, Study]:
+    """A study of 4 prompts and 2 raters, exported below `folder`; answer(model, prompt) is what "a" and "b" say."""
+    files = []
+    for name in "ab":
+        rows = [{"instruction": f"Question {i}?", "output": answer(name, i)} for i in range(4)]
+        files.append(folder / f"{name}.json")
+        files[-1].write_text(json.dumps(rows))
+    return folder, export([Comparison("c", *files)], folder / "study", prompts=4, raters=2, ratings_per_pair=2)

@@ -21,14 +21,13 @@ import fuzzing
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fuzzing import BY_HYPOTHESIS, cases, seeded
+from fuzzing import BY_HYPOTHESIS, cases, seeded, small_study
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval.benchmarks.results import as_json, markdown, read_results
-from eval.human_study.export import export
 from eval.human_study.ratings import import_ratings, read_ratings
-from eval.human_study.study import CHOICES, Comparison, Study
+from eval.human_study.study import CHOICES, Study
 from eval.judges.parser import parse_scores
 from eval.outputs import prompt_set
 from eval.win_score import read_outputs, read_reviews
@@ -371,12 +370,7 @@ def check_yaml(folder: Path, text: str) -> None:
 @pytest.fixture(scope="module")
 def study(folder: Path) -> tuple[Path, Study]:
     """A study of 4 prompts and 2 raters."""
-    files = []
-    for name in "ab":
-        rows = [{"instruction": f"Question {i}?", "output": f"{name} says {i}"} for i in range(4)]
-        files.append(folder / f"{name}.json")
-        files[-1].write_text(json.dumps(rows))
-    return folder, export([Comparison("c", *files)], folder / "study", prompts=4, raters=2, ratings_per_pair=2)
+    return small_study(folder, lambda name, i: f"{name} says {i}")
 
 
 @seeded(0.09)

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from fuzzing import seeded
+from fuzzing import seeded, small_study
 
 from eval.alpaca_eval.evaluate import pair_outputs, recorded_annotations
 from eval.answers import read_outputs
@@ -27,9 +27,8 @@ from eval.arena_hard.games import parse_verdict
 from eval.benchmarks.compare import compare
 from eval.benchmarks.results import read_results
 from eval.benchmarks.suites import PAPER
-from eval.human_study.export import export
 from eval.human_study.ratings import import_ratings, read_ratings
-from eval.human_study.study import Comparison, Study, read_answers
+from eval.human_study.study import Study, read_answers
 from eval.judges.choice import parse_choice
 from eval.judges.parser import parse_scores
 from eval.mt_bench.grading import parse_grade
@@ -369,12 +368,8 @@ def test_strange_files_of_rewards_are_the_rewards_they_hold(folder, rng):
 @pytest.fixture(scope="module")
 def study(folder: Path) -> tuple[Path, Study]:
     """A study of 4 prompts, whose texts a spreadsheet may take for something else, and 2 raters."""
-    files, hostile = [], ["1e5", "=1+1", "2026-01-02", "TRUE"]
-    for name in "ab":
-        rows = [{"instruction": f"Question {i}?", "output": f"{hostile[i]}{name * (i > 2)}"} for i in range(4)]
-        files.append(folder / f"{name}.json")
-        files[-1].write_text(json.dumps(rows))
-    return folder, export([Comparison("c", *files)], folder / "study", prompts=4, raters=2, ratings_per_pair=2)
+    hostile = ["1e5", "=1+1", "2026-01-02", "TRUE"]
+    return small_study(folder, lambda name, i: f"{hostile[i]}{name * (i > 2)}")
 
 
 @seeded(0.01)

@@ -128,15 +128,7 @@ def test_a_conversation_that_the_template_does_not_take_is_one_sentence(tmp_path
     (tmp_path / "model" / "chat_template.jinja").write_text(template)
     chat = [{"role": "system", "content": "x"}, {"role": "user", "content": "sort cat"}]
     (tmp_path / "p.json").write_text(json.dumps([{"prompt_id": "p", "messages": chat}]))
-    argv = [
-        "--model",
-        str(tmp_path / "model"),
-        "--prompts",
-        str(tmp_path / "p.json"),
-        "--out",
-        str(tmp_path / "o.json"),
-    ]
-    assert outputs.main(argv) == 2
+    assert run("--model", tmp_path / "model", "--prompts", tmp_path / "p.json", "--out", tmp_path / "o.json") == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and re.search(told, error)
 
@@ -149,14 +141,7 @@ def test_a_text_longer_than_a_table_of_positions_is_one_sentence(tmp_path, rando
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "p.json").write_text(json.dumps([{"instruction": "sort cat"}]))
-    argv = [
-        "--model",
-        str(tmp_path / "model"),
-        "--prompts",
-        str(tmp_path / "p.json"),
-        "--out",
-        str(tmp_path / "o.json"),
-    ]
-    assert outputs.main([*argv, "--max-new-tokens", "40"]) == 2
+    argv = ["--model", tmp_path / "model", "--prompts", tmp_path / "p.json", "--out", tmp_path / "o.json"]
+    assert run(*argv, "--max-new-tokens", 40) == 2
     assert "has 12 positions" in capsys.readouterr().err.splitlines()[-1]
     assert run(*files_in(tmp_path), "--max-new-tokens", 2) == 0

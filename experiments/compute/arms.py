@@ -116,17 +116,17 @@ def ranking_arms(mix: str = "") -> tuple[Arm, ...]:
     return (*ranked, arm("wdpo", "all", mix=mix), arm("wdpo", "none", mix=mix))
 
 
-def build_of(seed: int) -> int:
-    """The sandbox build of a seed: shared by some report seeds, its own for any other seed."""
+def build_of(seed: int, world: str = "sandbox") -> int:
+    """The build of a world that a seed rests on: shared by some report seeds.
+
+    Any other seed has its own in the sandbox; in the world `instructions`, where a build takes long, all share one.
+    """
+    if world == "instructions":
+        return INSTRUCTIONS_BUILD_OF_SEED.get(seed, DEVELOPMENT_SEEDS[0])
     return BUILD_OF_SEED.get(seed, seed)
 
 
-def instructions_build_of(seed: int) -> int:
-    """The same of the world `instructions`; one build for all development seeds."""
-    return INSTRUCTIONS_BUILD_OF_SEED.get(seed, DEVELOPMENT_SEEDS[0])
-
-
-def few(seeds: int, builds: set[int], preset: str = "tiny") -> bool:
+def few(seeds: int, builds: set[int], preset: str) -> bool:
     """Whether seeds or builds are too few for a verdict. Real models elsewhere have no builds."""
     if preset == "smollm2":
         return seeds < len(INSTRUCTIONS_BUILD_OF_SEED) or len(builds) < len(set(INSTRUCTIONS_BUILD_OF_SEED.values()))

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.arms import ORACLE, Arm, build_of, instructions_build_of
+from experiments.compute.arms import ORACLE, Arm, build_of
 from experiments.compute.results import RESULTS, ROOT, raw_path
 from optune import instructions
 from optune.config import RunConfig, load_config
@@ -70,17 +70,18 @@ class Setting:
             raise UserError(f"An experiment's arms and seeds set {taken[0]} themselves; override something else.")
         config = load_config(self.preset, overrides=self.overrides, recipe=arm.recipe) if arm.recipe else self.config
         changes: dict[str, Any] = {**dict(arm.overrides), "seed": seed}
-        if config.sandbox:
-            changes["sandbox.build"] = build_of(seed)
-        if config.instructions:
-            changes["instructions.build"] = instructions_build_of(seed)
+        if self.world:
+            changes[f"{self.world}.build"] = self.build_of(seed)
         return config.with_overrides(changes)
+
+    @property
+    def world(self) -> str | None:
+        """The section of the world whose models are built by seed; None where the preset has none."""
+        return next((name for name in ("sandbox", "instructions") if getattr(self.config, name)), None)
 
     def build_of(self, seed: int) -> int | None:
         """The build of the preset's world that a seed rests on; None without such a world."""
-        if self.config.sandbox:
-            return build_of(seed)
-        return instructions_build_of(seed) if self.config.instructions else None
+        return build_of(seed, self.world) if self.world else None
 
     def resolve(self, config: RunConfig) -> RunConfig:
         """`sandbox:`, `packaged:` and `instructions:` names as paths; models are built or fetched on first use."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from statistics import fmean
@@ -99,9 +99,7 @@ def gain(preset: str) -> dict[str, Any]:
     }
     for measure in ("win_score", "gold_mean"):
         first, last = ([r["iterations"][t][measure] for r in results] for t in (0, -1))
-        interval = t_interval([b - a for a, b in zip(first, last, strict=True)])
-        gains[measure] = {"first": first, "last": last, "gain": interval.estimate}
-        gains[measure] |= {"low": interval.low, "high": interval.high}
+        gains[measure] = {"first": first, "last": last, **_gain(first, last)}
     return gains
 
 
@@ -116,12 +114,16 @@ def lead(preset: str) -> dict[str, Any]:
     full, static = ([read_json(setting.computed(a.name, seed)) for seed in DEVELOPMENT_SEEDS] for a in both)
     leads: dict[str, Any] = {"preset": preset, "arms": [a.name for a in both], "seeds": list(DEVELOPMENT_SEEDS)}
     for measure in ("win_score", "gold_mean"):
-        last = [[result["iterations"][-1][measure] for result in results] for results in (full, static)]
-        interval = t_interval([a - b for a, b in zip(*last, strict=True)])
-        leads[measure] = {"full": last[0], "none": last[1], "gain": interval.estimate}
-        leads[measure] |= {"low": interval.low, "high": interval.high}
+        ours, theirs = ([result["iterations"][-1][measure] for result in results] for results in (full, static))
+        leads[measure] = {"full": ours, "none": theirs, **_gain(theirs, ours)}
     gate_open = all(leads[measure]["low"] > 0 for measure in ("win_score", "gold_mean"))
     return {**leads, "gate_open": gate_open, "command": f"make develop PRESET={preset}"}
+
+
+def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
+    """The mean difference over seeds, with its 95% t interval."""
+    interval = t_interval([b - a for a, b in zip(before, after, strict=True)])
+    return {"gain": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def main(arguments: list[str] | None = None) -> int:

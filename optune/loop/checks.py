@@ -45,7 +45,7 @@ class Checkpoint:
     @property
     def positions(self) -> int | None:
         """The longest text it is made for, in tokens; None where its config sets no limit."""
-        return getattr(self.config.get_text_config(), "max_position_embeddings", None)
+        return positions_of(self.config)
 
     @property
     def weights(self) -> Weights:
@@ -59,6 +59,11 @@ class Checkpoint:
     def quantised(self) -> bool:
         """Whether its files hold packed weights, which have shapes of their own."""
         return bool(getattr(self.config, "quantization_config", None))
+
+
+def positions_of(config: Any) -> int | None:
+    """The longest text that a model of this `transformers` config is made for, in tokens; None without a limit."""
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def check_run(config: RunConfig, reward: Any = None) -> list[str]:

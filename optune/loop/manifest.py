@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from optune.config import OPERATIONAL, RunConfig, differences
+from optune.store import Artefact
 from optune.types import UserError
 from optune.utils.files import read_object, write_json
 
@@ -26,6 +27,19 @@ class ToldEntry(StageEntry):
     """A stage as `on_stage` gets it. reused: it was taken from the store."""
 
     reused: bool
+
+
+def entry_of(iteration: int, stage: str, artefact: Artefact) -> StageEntry:
+    """How the manifest lists a stage whose result is `artefact`."""
+    return {
+        "iteration": iteration,
+        "stage": stage,
+        "path": str(artefact.path),
+        "key": artefact.key,
+        "digest": artefact.digest,
+        "counts": artefact.counts,
+        "timing": artefact.timing,
+    }
 
 
 def read_manifest(run_dir: Path) -> dict[str, Any]:

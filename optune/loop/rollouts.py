@@ -138,6 +138,11 @@ class Rollouts:
         return {"generation": sampling_key(settings), "reward": reward, "threads": self.config.threads}
 
 
+def left_out(refused: Counter[str]) -> dict[str, Any]:
+    """For a stage's counts: the prompts that the engine had no responses to, by reason, where there are any."""
+    return {"refused": dict(refused)} if refused else {}
+
+
 class Lengths:
     """Counts the tokens of responses that pass by."""
 

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from optune.history import read_responses, write_responses
-from optune.loop.rollouts import Lengths, Rollouts
+from optune.loop.rollouts import Lengths, Rollouts, left_out
 from optune.prompts.files import stored_prompts
 from optune.prompts.sources import SourceTools
 from optune.store import Artefact, StageStore, content_hash
@@ -56,7 +56,7 @@ def _answers(
         lengths, refused = Lengths(), Counter()
         drawn = rollouts.sample(policy, asked, len(asked), settings, seed, t, refused, tell=False)
         write_responses(folder / "answers.parquet", rollouts.score(asked, map(lengths.see, drawn)))
-        return {"too_long": too_long, **({"refused": dict(refused)} if refused else {}), **lengths.counts()}
+        return {"too_long": too_long, **left_out(refused), **lengths.counts()}
 
     asked = stable_hash([(p.prompt_id, p.text, p.messages) for p in prompts])
     fields = {**rollouts.key_fields(config.sampling()), "n": n, "seed": seed, "iteration": t, "prompts": asked}
@@ -85,7 +85,7 @@ def reward_offsets(rollouts: Rollouts, store: StageStore, prompts: Artefact) -> 
         for response in rollouts.score(stored_prompts(prompts / "prompts.parquet"), drawn):
             rewards.setdefault(response.prompt_id, []).append(response.reward)
         write_json(folder / "offsets.json", {i: fmean(values) for i, values in rewards.items()})
-        return {"responses": sum(map(len, rewards.values())), **({"refused": dict(refused)} if refused else {})}
+        return {"responses": sum(map(len, rewards.values())), **left_out(refused)}
 
     inputs = {"policy": content_hash(config.policy.model), "prompts": prompts.digest, **rollouts.reward_inputs()}
     return store.run("offsets", build, fields={**rollouts.key_fields(settings), "seed": seed}, inputs=inputs)

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
 from optune.history import History, iter_responses, write_responses
-from optune.loop.manifest import Manifest, StageEntry, ToldEntry, results_config
+from optune.loop.manifest import Manifest, StageEntry, ToldEntry, entry_of, results_config
 from optune.loop.parts import callback_key, parts_of, source_hashes
-from optune.loop.rollouts import Lengths, OnProgress, Rollouts
+from optune.loop.rollouts import Lengths, OnProgress, Rollouts, left_out
 from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
 from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
@@ -141,7 +141,7 @@ class Stages:
             lengths, refused = Lengths(), Counter()
             sampled = self.rollouts.sample(policy, asked, len(wanted), settings, self.config.seed, t, refused)
             write_responses(folder / "responses.parquet", map(lengths.see, sampled))
-            return {"prompts": len(wanted), **lengths.counts(), **_left_out(refused)}
+            return {"prompts": len(wanted), **lengths.counts(), **left_out(refused)}
 
         inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
         fields = {"generation": sampling_key(settings), "seed": self.config.seed, "iteration": t, **self._threads}
@@ -275,7 +275,7 @@ class Stages:
             sampled = self.rollouts.sample(policy, asked, len(asked), settings, seed, t, refused)
             measured = [(by_id[r.prompt_id], r) for r in sampled if r.logprob is not None]
             kl = self._kl_to(sft, measured) if measured else None
-            return {"responses": len(measured), "kl_to_sft": kl, **_left_out(refused)}
+            return {"responses": len(measured), "kl_to_sft": kl, **left_out(refused)}
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
         fields = {"prompts": KL_PROMPTS, "generation": sampling_key(settings), "seed": self.config.seed, "iteration": t}
@@ -296,7 +296,7 @@ class Stages:
             raw: list[float] = []
             scored = list(self.rollouts.score(asked, answers, raw))
             write_responses(folder / "answers.parquet", scored)
-            counts = {"offered": len(offered), "too_long": too_long, **_left_out(refused), **lengths.counts()}
+            counts = {"offered": len(offered), "too_long": too_long, **left_out(refused), **lengths.counts()}
             counts["reward_mean"] = fmean(r.reward for r in scored)
             counts["tokens_validation"] = counts.pop("tokens")
             return {**counts, **({} if self.config.reward.length_penalty is None else {"raw_reward_mean": fmean(raw)})}
@@ -343,15 +343,7 @@ class Stages:
         inputs = {**inputs, **source_hashes(stage, self.parts)}
         version = (VERSIONS | ON_REQUEST)[stage]
         artefact = self.store.run(stage, checked_build, fields=fields, inputs=inputs, version=version)
-        entry: StageEntry = {
-            "iteration": t,
-            "stage": stage,
-            "path": str(artefact.path),
-            "key": artefact.key,
-            "digest": artefact.digest,
-            "counts": artefact.counts,
-            "timing": artefact.timing,
-        }
+        entry = entry_of(t, stage, artefact)
         self.manifest.add(entry)
         self.on_stage({**entry, "reused": artefact.reused})
         return artefact
@@ -401,12 +393,8 @@ def _beside(folder: Path, prompts: list[Prompt]) -> Path:
 
 def _offsets_of(ids: list[str], means: dict[str, float]) -> list[float]:
     """Each prompt's mean reward; that of all for one to which there were no responses."""
-    return [means.get(i, fmean(means.values())) for i in ids]
-
-
-def _left_out(refused: Counter[str]) -> dict[str, Any]:
-    """For a stage's counts: the prompts that the engine had no responses to, by reason, where there are any."""
-    return {"refused": dict(refused)} if refused else {}
+    of_all = fmean(means.values())
+    return [means.get(i, of_all) for i in ids]
 
 
 def _files(history: History) -> dict[str, str]:

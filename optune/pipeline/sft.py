@@ -123,7 +123,7 @@ def evaluate(config: SftConfig, model: Path, held_out: Path, folder: Path) -> di
     for name, of_answers in losses.items():
         of_rows = _per_row(table, of_answers)
         mean = float(of_rows.sum() / rows.sum())
-        found |= {f"{name}loss": mean, f"{name}perplexity": math.exp(mean) if mean < 700 else math.inf}
+        found |= {f"{name}loss": mean, f"{name}perplexity": _perplexity(mean)}
         table = table.append_column(f"{name}loss", pa.array(of_rows / rows))
     table = table.append_column("tokens", pa.array(rows))
     pq.write_table(table.drop_columns(["input_ids", "labels"]), folder / "held_out.parquet")
@@ -135,8 +135,12 @@ def _by_category(table: pa.Table) -> dict[str, Any]:
     found = {}
     for name, rows in frame[frame["category"] != ""].groupby("category"):
         mean = float((rows["loss"] * rows["tokens"]).sum() / rows["tokens"].sum())
-        found[name] = {"rows": len(rows), "loss": mean, "perplexity": math.exp(mean) if mean < 700 else math.inf}
+        found[name] = {"rows": len(rows), "loss": mean, "perplexity": _perplexity(mean)}
     return found
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf  # beyond, a float overflows
 
 
 def _answers_of(table: pa.Table) -> Iterator[list[int]]:

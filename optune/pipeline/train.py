@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from optune.config import unresolved
 from optune.finished.export import export_model
-from optune.loop.manifest import Manifest, StageEntry, ToldEntry
+from optune.loop.manifest import Manifest, StageEntry, ToldEntry, entry_of
 from optune.loop.reporting import Reporter, reporting
 from optune.packaged_models.names import PREFIX, checkpoint_of
 from optune.pipeline.card import model_card
@@ -162,8 +162,10 @@ class _Stages:
     def _fits_positions(self, longest: int) -> None:
         from transformers import AutoConfig
 
+        from optune.loop.checks import positions_of
+
         config = AutoConfig.from_pretrained(self.config.model, trust_remote_code=self.config.trust_remote_code)
-        positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+        positions = positions_of(config)
         if positions and longest > positions:
             raise UserError(
                 f"The longest row has {longest} tokens, but {self.config.model!r} has {positions} positions; lower "
@@ -181,15 +183,7 @@ class _Stages:
 
         name = f"{self.task.name}-{stage}"
         artefact = self.store.run(name, checked_build, fields=fields, inputs=inputs, version=VERSIONS[stage])
-        entry: StageEntry = {
-            "iteration": 0,
-            "stage": stage,
-            "path": str(artefact.path),
-            "key": artefact.key,
-            "digest": artefact.digest,
-            "counts": artefact.counts,
-            "timing": artefact.timing,
-        }
+        entry = entry_of(0, stage, artefact)
         self.manifest.add(entry)
         self.report.stage({**entry, "reused": artefact.reused})
         return artefact
