@@ -4,7 +4,7 @@ OPTune at ratio 0.5 on 96 prompts, iteration 0 and two more. The reward is the s
 answer meets. Rules check them, so that no reward model has to be built. Held-out prompts, whose topics training never
 saw, are answered before and after every iteration and rated by gold, which also asks for the topic and for fluent text.
 
-A policy soon games rewards by rules alone. In a trial at the preset's learning rate of 1e-5 (two responses per prompt,
+A policy soon games rewards by rules alone. In a trial at a learning rate of 1e-5 (two responses per prompt,
 seed 0) gold fell from 3.35 to 1.97 and the text degenerated. One step at 3e-6 on the best against the worst of
 four raised the constraints' mean credit from 0.39 to 0.44 and left gold unchanged (-0.03, 95% interval +-0.27). The
 settings below rest on that; the demo runs on a development seed and always prints gold with its interval.

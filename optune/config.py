@@ -468,6 +468,9 @@ class RunConfig(Section):
     launch: LaunchConfig | None = Field(
         None, description="where training runs: process, accelerate; default: in this process", **LATER
     )
+    kl_prompts: int | None = Field(
+        None, ge=0, description="responses that measure each policy's KL to the start; default 256, 0: none", **LATER
+    )
     keep: Literal["last"] | None = Field(
         None, description="last: free an iteration's policy after the next; all, the default: none", **LATER
     )

@@ -19,6 +19,7 @@ from optune.prompts.sources import varying
 from optune.store import hash_files
 from optune.types import Prompt, UserError
 from optune.utils.files import read_json
+from optune.view.run_files import RunFiles
 
 
 def identities(stages: list[dict]) -> list[tuple]:
@@ -223,6 +224,17 @@ def test_the_static_control_samples_nothing_after_iteration_0(config, tmp_path):
     result = run_optune(config.with_overrides({"selection.strategy": "none"}), tmp_path)
     assert [e["counts"]["responses"] for e in result.stages if e["stage"] == "generate"] == [128, 0]
     assert [e["counts"]["responses"] for e in result.stages if e["stage"] == "kl"] == [64, 64]
+
+
+def test_the_distance_takes_as_many_responses_as_asked_for_and_changes_no_policy(finished, tmp_path):
+    config, run_dir, whole = finished
+    for wanted in (4, 0):
+        own = run_optune(config.with_overrides({"kl_prompts": wanted}), tmp_path / str(wanted), run_dir / "stages")
+        assert own.policies == whole.policies
+        measured = [e["counts"] for e in own.stages if e["stage"] == "kl"]
+        assert [m["responses"] for m in measured] == ([wanted] * len(own.policies) if wanted else [])
+        assert all(m["kl_standard_error"] > 0 for m in measured)
+        assert RunFiles.read(tmp_path / str(wanted)).finished
 
 
 def test_a_policy_has_no_distance_to_itself_and_a_trained_one_has(finished, tmp_path):

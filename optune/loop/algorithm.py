@@ -106,7 +106,8 @@ def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
         reference = sft if config.training.reference == "sft" else policy
         trained = stages.train(t, start, reference, prompts, pairs, stages.beta_2(history))  # 22, Eq. 6
         policy = str(trained.path)
-        stages.kl(t, sft, policy, prompts)  # not the paper's: how far the policy has gone
+        if config.kl_prompts != 0:
+            stages.kl(t, sft, policy, prompts)  # not the paper's: how far the policy has gone
         if config.validation:
             stages.validate(t, policy)  # RLHF Workflow: the best of the policies is the result
         policies.append(policy)

@@ -28,7 +28,8 @@ class Progress:
         total = sum(self.sampling) + TRAINING * len(self.sampling)
         self.bar = tqdm(total=round(total, 3), file=sys.stderr, bar_format=FORMAT)
         self.done, self.iteration = 0.0, 0
-        self.iterations, self.names = config.iterations, [step.name for step in STEPS if step.name != "history"]
+        unseen = {"history"} | ({"kl"} if config.kl_prompts == 0 else set())
+        self.iterations, self.names = config.iterations, [step.name for step in STEPS if step.name not in unseen]
         self.names += [VALIDATE.name] if config.validation else []
         self._label(f"iteration 0 {self.names[0]}")
 

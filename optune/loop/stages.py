@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -260,25 +260,30 @@ class Stages:
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
         """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
 
-        Estimated on one fresh response to each of the same KL_PROMPTS prompts in every iteration and arm, so that
-        numbers compare; where a source gives another set in each iteration, they are of its first one.
+        Estimated on one fresh response to each of the same prompts (`kl_prompts` of them, KL_PROMPTS by default) in
+        every iteration and arm, so that numbers compare; where a source gives another set in each iteration, they are
+        of its first one. With `kl_prompts` the standard error stands beside it.
         Log-probabilities are untruncated ones at temperature 1, while the responses are drawn as configured: with
         top_p < 1 it is an estimate on the nucleus.
         """
         settings = self.config.sampling().model_copy(update={"n": 1})
         prompts = (self.asked or [prompts])[0]
+        wanted = KL_PROMPTS if self.config.kl_prompts is None else self.config.kl_prompts
 
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")
-            asked = nsmallest(KL_PROMPTS, asked, key=lambda p: stable_hash("kl", p.prompt_id))
+            asked = nsmallest(wanted, asked, key=lambda p: stable_hash("kl", p.prompt_id))
             by_id, seed, refused = {p.prompt_id: p for p in asked}, stable_seed("kl", self.config.seed), Counter()
             sampled = self.rollouts.sample(policy, asked, len(asked), settings, seed, t, refused)
             measured = [(by_id[r.prompt_id], r) for r in sampled if r.logprob is not None]
-            kl = self._kl_to(sft, measured) if measured else None
-            return {"responses": len(measured), "kl_to_sft": kl, **left_out(refused)}
+            ratios = self._log_ratios(sft, measured) if measured else []
+            counts = {"responses": len(measured), "kl_to_sft": fmean(ratios) if ratios else None, **left_out(refused)}
+            if self.config.kl_prompts is not None and len(ratios) > 1:
+                counts["kl_standard_error"] = stdev(ratios) / len(ratios) ** 0.5
+            return counts
 
         inputs = {"sft": content_hash(sft), "policy": content_hash(policy), "prompts": prompts.digest}
-        fields = {"prompts": KL_PROMPTS, "generation": sampling_key(settings), "seed": self.config.seed, "iteration": t}
+        fields = {"prompts": wanted, "generation": sampling_key(settings), "seed": self.config.seed, "iteration": t}
         return self._run(t, "kl", build, {**fields, **self._threads}, inputs)
 
     def validate(self, t: int, policy: str) -> Artefact:
@@ -356,10 +361,10 @@ class Stages:
     def _threads(self) -> dict[str, Any]:
         return {"threads": self.config.threads}
 
-    def _kl_to(self, sft: str, measured: list[tuple[Prompt, Response]]) -> float:
-        from optune.training.reference import kl_estimate
+    def _log_ratios(self, sft: str, measured: list[tuple[Prompt, Response]]) -> list[float]:
+        from optune.training.reference import log_ratios
 
-        return kl_estimate(self.config, sft, self.rollouts.tokenizer(sft), measured)
+        return log_ratios(self.config, sft, self.rollouts.tokenizer(sft), measured)
 
     def _rows(self, t: int, policy: str, prompts: Artefact, pairs: Artefact) -> PreferenceRows:
         own = pairs / "prompts.parquet"

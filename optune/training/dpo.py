@@ -32,6 +32,7 @@ from optune.training.reference import from_sampler, reference_columns
 from optune.training.weighted_trainer import WeightedDPOTrainer
 from optune.types import UserError
 from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
+from optune.utils.memory import release_memory
 from optune.utils.quiet import quiet_libraries
 
 
@@ -114,7 +115,7 @@ def train_dpo(
     trainer.accelerator.wait_for_everyone()
     metrics = summary(trainer.state.log_history)
     del trainer, model, weights
-    gc.collect()
+    release_memory()
     return {
         "beta_2": job.beta_2,
         **counts,

@@ -6,7 +6,6 @@ Training needs them of the reference (Eq. 5-6), before the first update. The KL 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -117,11 +116,16 @@ def reference_columns(
     return [{"ref_chosen_logps": chosen, "ref_rejected_logps": rejected} for chosen, rejected in pairs]
 
 
-def kl_estimate(config: RunConfig, reference: str, tokenizer: Any, measured: list[tuple[Prompt, Response]]) -> float:
-    """KL(pi || reference) in nats per response, from responses drawn from pi with their log-probabilities under it."""
+def log_ratios(
+    config: RunConfig, reference: str, tokenizer: Any, measured: list[tuple[Prompt, Response]]
+) -> list[float]:
+    """log pi(y|x) - log reference(y|x) in nats, for responses drawn from pi with their log-probabilities under it.
+
+    Their mean estimates KL(pi || reference).
+    """
     ids, _ = encode_prompts(tokenizer, [prompt for prompt, _ in measured], config.prompts.max_tokens)
     remote = config.policy.trust_remote_code
     model = load_model(AutoModelForCausalLM, reference, dtype=config.generation.dtype, trust_remote_code=remote)
     rows = [(prompt, list(response.token_ids)) for prompt, (_, response) in zip(ids, measured, strict=True)]
     logprobs = sequence_logprobs(model, rows, tokenizer.pad_token_id or 0, 4 * config.training.micro_batch_size)
-    return fmean(r.logprob - logprob for (_, r), logprob in zip(measured, logprobs, strict=True))
+    return [r.logprob - logprob for (_, r), logprob in zip(measured, logprobs, strict=True)]

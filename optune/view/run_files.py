@@ -61,7 +61,8 @@ class RunFiles:
     @property
     def finished(self) -> bool:
         """Whether the last stage of the last iteration is there."""
-        return (self.last_iteration, "validate" if self.config.get("validation") else "kl") in self.entries
+        measured = "train" if self.config.get("kl_prompts") == 0 else "kl"
+        return (self.last_iteration, "validate" if self.config.get("validation") else measured) in self.entries
 
     def counts(self, t: int, stage: str) -> dict[str, Any]:
         """What a stage counted; nothing where it has not been made."""

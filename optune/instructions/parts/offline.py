@@ -37,7 +37,7 @@ class OfflineBuild:
     max_new_tokens: int = 48
     beta_1: float = 0.1
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(learning_rate=1e-5, batch_size=16, micro_batch_size=16, dtype="bfloat16")
+        default_factory=lambda: TrainingConfig(learning_rate=3e-6, batch_size=16, micro_batch_size=16, dtype="bfloat16")
     )
 
 
