@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from experiments.claims import real_model
 from experiments.claims.registry import claims_of
 from experiments.claims.verdicts import judge_claims
-from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, RATIOS
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, RATIOS, RUN_AT
 from experiments.compute.setting import Setting
+from experiments.figures.registry import figure_of
+from optune.utils.files import write_json
 from tests.test_experiments import result
 
 SEEDS = tuple(INSTRUCTIONS_BUILD_OF_SEED)
+FEWER = ("dpo-random-0.5", "dpo-none-1.0")
 LEAD = {"win_score": 10.0, "gold_mean": 1.0}  # of ratio 1 over none, on development seeds: the margin is 5
 CLAIMS = [claim for claim in real_model.CLAIMS if claim.figure == "fig3"]
 
@@ -87,3 +92,19 @@ def test_never_regenerating_and_random_selection_stand_beside_by_the_same_rules(
     assert [key for key, row in rows.items() if row["on_a_par"]] == [("lowest_reward", ratio) for ratio in RATIOS]
     assert rows["random", 0.5]["share"] == pytest.approx(0.3, abs=0.05)
     assert rows["none", 1.0]["lead"] == 0
+
+
+def test_figures_of_the_real_model_show_the_arms_that_are_run_and_name_those_of_fewer_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    for member in RUN_AT["smollm2"]:
+        for seed in member.seeds or SEEDS:
+            facts = {"build": INSTRUCTIONS_BUILD_OF_SEED[seed], "preset": "smollm2", "sandbox": None}
+            made = result(member.name, seed, 55 + rng.normal(0, 3), **facts)
+            write_json(tmp_path / "smollm2" / "raw" / member.name / f"seed{seed}.json", made)
+    for name, bars in {"fig3": 8, "fig4": 5, "fig6": 7}.items():
+        figure = figure_of(name)
+        data = figure.data(Setting("smollm2"), tmp_path)
+        assert len(data["arms"]) == bars and len(figure.lines(data)) >= 3
+        assert data.get("fewer_seeds", {}) == ({a: [0, 2, 4] for a in FEWER} if name == "fig4" else {})
+        drawn = figure.draw(data, tmp_path / name)
+        assert all(Path(file).stat().st_size for file in drawn)

@@ -37,12 +37,6 @@ PRESET = "smollm2"
 MARGIN_SHARE = 0.5  # of ratio 1's lead over `none` on development seeds
 OUTCOMES = ("win_score",)
 DPO_RATIOS = (0.5, 0.7)  # at which plain DPO is run
-DPO_ARMS = (
-    *(arm("dpo", "lowest_reward", ratio) for ratio in DPO_RATIOS),
-    arm("dpo", "random", 0.5),
-    arm("dpo", "all"),
-    arm("dpo", "none"),
-)
 WDPO_ARMS = ratio_arms("wdpo")
 
 

@@ -110,6 +110,24 @@ def loss_arms(loss: str) -> tuple[Arm, ...]:
     return (*(arm(loss, "lowest_reward", ratio) for ratio in RATIOS), arm(loss, "all"))
 
 
+# Of plain DPO and the real model, whose runs take a quarter of an hour: with five seeds what a claim needs, with three,
+# one of each build, what is shown beside it.
+REAL_MODEL_DPO = (
+    *(arm("dpo", "lowest_reward", ratio) for ratio in (0.5, 0.7)),
+    arm("dpo", "all"),
+    *(replace(arm("dpo", *more), seeds=(0, 2, 4)) for more in (("random", 0.5), ("none",))),
+)
+RUN_AT = {"smollm2": (*ratio_arms("wdpo"), *REAL_MODEL_DPO)}
+
+
+def run_at(preset: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
+    """Those of `arms` that are run at a preset: all, unless RUN_AT lists some, on whose seeds they then are."""
+    if preset not in RUN_AT:
+        return tuple(arms)
+    seeds = {member.overrides: member.seeds for member in RUN_AT[preset]}
+    return tuple(replace(one, seeds=one.seeds or seeds[one.overrides]) for one in arms if one.overrides in seeds)
+
+
 def ranking_arms(mix: str = "") -> tuple[Arm, ...]:
     """Rankings at ratio 0.5 in one world: by reward, at random, by gold, by centred reward; all and none."""
     ranked = (arm("wdpo", name, 0.5, mix) for name in ("lowest_reward", "random", ORACLE, "lowest_centered"))

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from experiments.compute.arms import PREVIEW_SEEDS
+from experiments.compute.arms import PREVIEW_SEEDS, run_at
 from experiments.compute.results import RESULTS
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
@@ -24,7 +24,7 @@ from optune.utils.command import exit_status
 def everything(names: Sequence[str], setting: Setting, seeds: Sequence[int]) -> None:
     """Compute the arms of several figures, each once, then make every one of them."""
     figures = [figure_of(name) for name in names]
-    arms = {arm.name: arm for figure in figures for arm in figure.arms}
+    arms = {arm.name: arm for figure in figures for arm in run_at(setting.preset, figure.arms)}
     compute(setting, tuple(arms.values()), seeds)
     for figure in figures:
         print(f"{figure.name}: {figure.title}")
@@ -36,10 +36,11 @@ def plots(setting: Setting) -> None:
     preset = setting.preset
     for name in FIGURES:
         figure = figure_of(name)
-        missing = [a.name for a in figure.arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
+        arms = run_at(preset, figure.arms)
+        missing = [a.name for a in arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
         if missing:
             print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name}`.")
-        else:
+        elif arms or not figure.arms:
             figure.update(setting)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.stats import t_interval
-from experiments.compute.arms import PREVIEW_SEEDS, REPORT_SEEDS, Arm, few
+from experiments.compute.arms import PREVIEW_SEEDS, REPORT_SEEDS, RUN_AT, Arm, few, run_at
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.raw_result import Raw, RawResult
 from experiments.compute.results import RESULTS, ROOT, read_by_seeds
@@ -52,7 +52,7 @@ class Figure:
 
     def data(self, setting: Setting, base: Path = RESULTS, seeds: Sequence[int] = REPORT_SEEDS) -> Data:
         """What the data file holds: its provenance, and what `collect` makes of the raw results below `base`."""
-        raw = read_by_seeds(base, setting.preset, self.arms, seeds)
+        raw = read_by_seeds(base, setting.preset, run_at(setting.preset, self.arms), seeds)
         if self.one_seed:
             raw = {arm: results[:1] for arm, results in raw.items()}
         collected = self.collect(Evidence(raw, setting, base / setting.preset))
@@ -84,7 +84,10 @@ def make(figure: Figure, setting: Setting, seeds: Sequence[int], draw_only: bool
     """Make the figure of the committed results. A trial, or a machine with other values, gets its own figure, too."""
     if not set(seeds) <= set(REPORT_SEEDS) and not draw_only:
         raise UserError(f"Arms are compared on the report seeds {REPORT_SEEDS[0]} to {REPORT_SEEDS[-1]} alone.")
-    outcome = {} if draw_only or not figure.arms else compute(setting, figure.arms, seeds)
+    arms = run_at(setting.preset, figure.arms)
+    if figure.arms and not arms:
+        raise UserError(f"{figure.name} has no arm that is run at preset {setting.preset!r}; see RUN_AT in arms.py.")
+    outcome = {} if draw_only or not arms else compute(setting, arms, seeds)
     if setting.overrides:
         print("\n".join(figure.lines(figure.update(setting, setting.base, seeds))))
         return
@@ -103,6 +106,12 @@ def provenance(name: str, preset: str, raw: Raw) -> Data:
         told["seeds"] = [result["seed"] for result in results]
         told["builds"] = sorted({result["build"] for result in results if result["build"] is not None})
         told["sandbox"] = results[0]["sandbox"]
+        fewer = {}
+        for arm, others in raw.items():
+            own = [result["seed"] for result in others]
+            if own and len(own) < len(told["seeds"]) and preset in RUN_AT:
+                fewer[arm] = own
+        told |= {"fewer_seeds": fewer} if fewer else {}
     return told | {"command": f"make {name} PRESET={preset}"}
 
 
@@ -110,6 +119,7 @@ def caption(data: Data, what: str) -> str:
     """The line below a picture."""
     world = f", sandbox {data['sandbox']['version']} {data['sandbox']['hash'][:8]}" if data["sandbox"] else ""
     seeds, builds = (_ranges(data[name]) for name in ("seeds", "builds"))
+    seeds += "".join(f" ({arm}: {_ranges(own)})" for arm, own in data.get("fewer_seeds", {}).items())
     return f"preset {data['preset']}, {what}, seeds {seeds}, builds {builds}{world}; {data['command']}"
 
 

@@ -37,9 +37,10 @@ def collect(evidence: Evidence) -> Data:
     for ratio in SWEEP:
         rivals = {}
         for rival in LOSSES:
-            if rival != "wdpo":
+            if rival != "wdpo" and arm_name(rival, ratio) in raw:
                 rivals[rival] = [{"iteration": t, **_leads(raw, ratio, rival, t)} for t in iterations]
-        data["leads"][str(ratio)] = rivals
+        if rivals:
+            data["leads"][str(ratio)] = rivals
     return data
 
 
@@ -62,12 +63,11 @@ def lead(raw: Raw, ratio: float, rival: str, measure: str, t: int) -> dict[str, 
 
 def lines(data: Data) -> list[str]:
     """wDPO's leads in the last iteration."""
-    return [
-        f"  ratio {ratio}, iteration {leads['dpo'][-1]['iteration']}: wDPO's lead over DPO "
-        f"{shown(leads['dpo'][-1]['win_score'])}, over DPO with wDPO's mean weight "
-        f"{shown(leads['dpo_mean_weight'][-1]['win_score'])}"
-        for ratio, leads in data["leads"].items()
-    ]
+    told = []
+    for ratio, leads in data["leads"].items():
+        over = [f"over {LOSSES[rival]} {shown(points[-1]['win_score'])}" for rival, points in leads.items()]
+        told.append(f"  ratio {ratio}, iteration {leads['dpo'][-1]['iteration']}: wDPO's lead {', '.join(over)}")
+    return told
 
 
 def draw(data: Data, path: Path) -> list[str]:
@@ -82,12 +82,14 @@ def draw(data: Data, path: Path) -> list[str]:
             LOSSES, style.COLOURS["loss"], style.MARKERS, ("-", "-", "--"), strict=False
         )
     }
-    figure, panels = plt.subplots(2, len(SWEEP), figsize=(7.2, 4.2), sharex=True, sharey="row")
-    for column, ratio in enumerate(SWEEP):
+    ratios = [float(ratio) for ratio in data["leads"]]
+    figure, panels = plt.subplots(2, len(ratios), figsize=(7.2, 4.2), sharex=True, sharey="row", squeeze=False)
+    for column, ratio in enumerate(ratios):
         above, below = panels[:, column]
         above.set_title(f"ratio {ratio}" if ratio < 1 else "ratio 1.0 (full)", fontsize=9)
         for loss, label in LOSSES.items():  # not shifted: on a steep curve that would look like a lead in time
-            _line(above, data["arms"][arm_name(loss, ratio)], 0, label=label, **looks[loss])
+            if arm_name(loss, ratio) in data["arms"]:
+                _line(above, data["arms"][arm_name(loss, ratio)], 0, label=label, **looks[loss])
         above.axhline(50, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
         below.axhline(0, color=style.COLOURS["line"], linewidth=0.7)
         for place, (rival, points) in enumerate(data["leads"][str(ratio)].items()):

@@ -69,7 +69,7 @@ def draw(data: Data, path: Path) -> list[str]:
 
     from experiments.figures import style
 
-    bars = bars_of(data["loss"])
+    bars = [bar for bar in bars_of(data["loss"]) if bar[0] in data["arms"]]
     iterations = range(1, len(data["arms"][bars[0][0]]))  # the shared iteration 0 is no bar
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     width = 0.85 / len(bars)
