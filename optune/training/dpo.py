@@ -77,6 +77,7 @@ def train_dpo(
     updates, the first and the last loss, and `seconds` of the reference and of training.
     """
     quiet_libraries()
+    release_memory()  # what sampling needed
     process, rows, settings = this_process(), PreferenceRows.of(rows), job.settings
     tokenizer = load_tokenizer(job.policy, trust_remote_code=job.trust_remote_code)
     if tokenizer.pad_token is None:
