@@ -7,6 +7,7 @@ Nothing is tuned on these arms. Arms without a comment are those of other figure
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from experiments.compute.arms import RATIOS, Arm, Probe, arm
 
@@ -16,8 +17,13 @@ NONE, ALL = arm("wdpo", "none"), arm("wdpo", "all")
 
 
 def changed(name: str, start: Arm, *overrides: tuple[str, object]) -> Arm:
-    """An arm with further overrides under another name."""
-    return replace(start, name=f"{start.name}+{name}", overrides=(*start.overrides, *overrides))
+    """An arm with further overrides under another name, measured at its ends."""
+    return replace(start, name=f"{start.name}+{name}", overrides=(*start.overrides, *overrides), ends_only=True)
+
+
+def at_ends(*of: Any, **changes: Any) -> Arm:
+    """An arm that is measured only after iteration 0 and the last one."""
+    return replace(arm(*of, **changes), ends_only=True)
 
 
 # beta_2 in multiples of `auto`, the reciprocal of iteration 0's median reward gap. At infinity wDPO is DPO.
@@ -30,26 +36,30 @@ BETA_2 = {
 }
 BETA_1 = {
     loss: {
-        0.03: arm(loss, "lowest_reward", 0.5, loss__beta_1=0.03),
+        0.03: at_ends(loss, "lowest_reward", 0.5, loss__beta_1=0.03),
         0.1: arm(loss, "lowest_reward", 0.5),
-        0.3: arm(loss, "lowest_reward", 0.5, loss__beta_1=0.3),
+        0.3: at_ends(loss, "lowest_reward", 0.5, loss__beta_1=0.3),
     }
     for loss in ("wdpo", "dpo")
 }
 
 # The ratios of Figure 3, and two below them.
-ALL_RATIOS = (0.1, 0.2, *RATIOS)
+SMALL_RATIOS = (0.1, 0.2)
 RATIO_ARMS = {
-    strategy: {ratio: arm("wdpo", strategy, ratio) for ratio in ALL_RATIOS} for strategy in ("lowest_reward", "random")
+    strategy: {
+        **{ratio: at_ends("wdpo", strategy, ratio) for ratio in SMALL_RATIOS},
+        **{ratio: arm("wdpo", strategy, ratio) for ratio in RATIOS},
+    }
+    for strategy in ("lowest_reward", "random")
 }
 
 # What ranks a prompt: reward of its preferred response (the paper), mean, rejected response, gap; and the opposite.
 RANKINGS = {
     "preferred": OPTUNE,
-    "mean": arm("wdpo", "lowest_mean_reward", 0.5),
-    "rejected": arm("wdpo", "lowest_rejected_reward", 0.5),
-    "gap": arm("wdpo", "lowest_gap", 0.5),
-    "highest": arm("wdpo", "highest_reward", 0.5),
+    "mean": at_ends("wdpo", "lowest_mean_reward", 0.5),
+    "rejected": at_ends("wdpo", "lowest_rejected_reward", 0.5),
+    "gap": at_ends("wdpo", "lowest_gap", 0.5),
+    "highest": at_ends("wdpo", "highest_reward", 0.5),
     "random": RANDOM,
 }
 
