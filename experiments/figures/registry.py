@@ -26,6 +26,14 @@ OURS = {
     "worlds": "experiments.beyond.when_selection_pays:FIGURE",
     "beyond_paper": "experiments.beyond.beyond_paper:FIGURE",
 }
+SENSITIVITY = {
+    "betas": "experiments.sensitivity.betas:FIGURE",
+    "small-ratios": "experiments.sensitivity.small_ratios:FIGURE",
+    "rankings": "experiments.sensitivity.rankings:FIGURE",
+    "staleness": "experiments.sensitivity.staleness:FIGURE",
+    "responses": "experiments.sensitivity.responses:FIGURE",
+    "reward-quality": "experiments.sensitivity.reward_quality:FIGURE",
+}
 NEIGHBOURS = {
     "rw-table1": "experiments.rlhf_workflow.table1_preference_models:FIGURE",
     "rw-table4": "experiments.rlhf_workflow.table4_length_penalty:FIGURE",
@@ -36,7 +44,7 @@ NEIGHBOURS = {
     "aop-table4": "experiments.always_on_policy.table4_human_votes:FIGURE",
     "compare-recipes": "experiments.beyond.compare_recipes:FIGURE",
 }
-FIGURES = {**PAPER, **OURS, **NEIGHBOURS}
+FIGURES = {**PAPER, **OURS, **SENSITIVITY, **NEIGHBOURS}
 
 
 def figure_of(name: str) -> Figure:
