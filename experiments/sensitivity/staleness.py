@@ -146,7 +146,8 @@ def _by_ratio(axes: Any, data: Data, name: str, chance: Any) -> None:
         x, values = [float(ratio) for ratio in by_ratio], [arm[name] for arm in by_ratio.values()]
         look = {"color": style.COLOURS["ratio"][place], "marker": style.MARKERS[place], "markersize": 5}
         axes.errorbar(x, [v["mean"] for v in values], style.reach(values), label=LABELS[strategy], capsize=2.5, **look)
-    axes.plot(RATIOS, [chance(ratio) for ratio in RATIOS], ":", color="black", linewidth=1.2, label="by chance", zorder=9)
+    by_chance = [chance(ratio) for ratio in RATIOS]
+    axes.plot(RATIOS, by_chance, ":", color="black", linewidth=1.2, label="by chance", zorder=9)
     axes.set_xticks(RATIOS)
     axes.set_ylim(0, 1)
     axes.set_xlabel("Selection ratio")
