@@ -38,6 +38,7 @@ NEIGHBOURS = {
     "rw-table1": "experiments.rlhf_workflow.table1_preference_models:FIGURE",
     "rw-table4": "experiments.rlhf_workflow.table4_length_penalty:FIGURE",
     "rw-fig3": "experiments.rlhf_workflow.fig3_reward_and_length:FIGURE",
+    "rw-fig8": "experiments.rlhf_workflow.fig8_score_by_iteration:FIGURE",
     "aop-table1": "experiments.always_on_policy.table1_reward_models:FIGURE",
     "aop-table2": "experiments.always_on_policy.table2_against_sop:FIGURE",
     "aop-table3": "experiments.always_on_policy.table3_against_vanilla:FIGURE",
