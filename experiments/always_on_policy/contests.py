@@ -84,5 +84,5 @@ def headline(data: Data) -> list[str]:
     seen = f"appeared in iterations {', '.join(map(str, won))}" if won else "did not appear in any iteration"
     return [
         f"  The headline (always-on-policy prompts win more than they lose, whole interval above 0) {seen}.",
-        f"  Ties: {min(ties):.0f} to {max(ties):.0f}% of the prompts; {min(theirs):.0f} to {max(theirs):.0f}% in the paper.",
+        f"  Ties: {min(ties):.0f} to {max(ties):.0f}% of prompts; paper: {min(theirs):.0f} to {max(theirs):.0f}%.",
     ]

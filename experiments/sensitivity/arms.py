@@ -91,6 +91,7 @@ QUALITY = {
             ("reward.model", name),
         ),
         probe=Probe("experiments.sensitivity.probes:reward_quality", needs_sandbox=True),
+        seeds=(0,),  # a reward model is of a build, which the seeds share
     )
     for share, name in REWARDS.items()
 }
