@@ -18,7 +18,7 @@ AGREEMENTS = {
     "agreement_all": "Agreement with gold within prompts",
     "rank_correlation_across_prompts": "Rank correlation with gold across prompts",
 }
-ARMS = (*QUALITY.values(), *(a for by_share in BY_REWARD.values() for a in by_share.values()))
+ARMS = (*(a for by_share in BY_REWARD.values() for a in by_share.values()), *QUALITY.values())
 
 
 def collect(evidence: Evidence) -> Data:

@@ -1,0 +1,108 @@
+"""The report's section on how much the results depend on what was fixed, and what that changes in our advice.
+
+Every number is read from the figures' data files; a figure that has not been made is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments.compute.results import RESULTS
+from optune.utils.files import read_json
+
+Data = dict[str, Any]
+
+
+def section(preset: str) -> Iterable[str]:
+    """A paragraph for each figure whose data are there."""
+    folder = RESULTS / preset
+    there = {name: words for name, words in WORDS.items() if (folder / f"{name}.json").exists()}
+    if not there:
+        return
+    yield "## How much depends on what was fixed\n"
+    yield "Descriptive: three seeds of one build of the world, which carry no verdict; the figures are below. Each"
+    yield "paragraph ends with what it changes in our advice.\n"
+    for name, words in there.items():
+        yield f"- {words(read_json(folder / f'{name}.json'))} (`make {name}`)"
+    yield ""
+
+
+def score(lead: Data) -> str:
+    """`+1.2 [-0.3, +2.7]`, of a lead on the win score."""
+    value = lead["win_score"]
+    return f"{value['mean']:+.1f} [{value['low']:+.1f}, {value['high']:+.1f}]"
+
+
+def largest(leads: Iterable[Data]) -> float:
+    """The largest mean lead on the win score, in size."""
+    return max(abs(lead["win_score"]["mean"]) for lead in leads)
+
+
+def _betas(data: Data) -> str:
+    quarter, four, infinity = (score(data["beta_2"][name]) for name in ("1/4", "4", "infinity"))
+    told = [
+        f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} at",
+        "infinity (DPO). With beta_2 at 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies are",
+        f"those of DPO but for rounding ({score(data['beta_2']['0'])}). This changes nothing in our advice: any beta_2 will do.",
+    ]
+    return " ".join(told)
+
+
+def _ratios(data: Data) -> str:
+    ahead = data["over_random"]
+    told = ", ".join(f"{score(lead)} at {ratio}" for ratio, lead in ahead.items())
+    return f"**Small ratios.** Lowest reward over random: {told}."
+
+
+def _rankings(data: Data) -> str:
+    leads = {name: score(lead) for name, lead in data["leads"].items()}
+    return (
+        f"**The reward that ranks.** Over a random half, the preferred response's reward is {leads['preferred']}, the "
+        f"mean {leads['mean']}, the rejected response's {leads['rejected']}, the smallest gap {leads['gap']}, and the "
+        f"highest reward first {leads['highest']}."
+    )
+
+
+def _staleness(data: Data) -> str:
+    lowest, random = (data["arms"][name]["0.5"] for name in ("lowest_reward", "random"))
+    families = data["families"]["lowest_reward"]
+    most, least = max(families, key=families.__getitem__), min(families, key=families.__getitem__)
+    return (
+        f"**What stays old.** At ratio 0.5, lowest reward never refreshes {lowest['never']['mean']:.0%} of the prompts "
+        f"(random: {random['never']['mean']:.0%}), and {lowest['repeated']['mean']:.0%} of a selection was selected in "
+        f"the iteration before, too (random: {random['repeated']['mean']:.0%}). It selects families more than prompts: "
+        f"`{most}` is never refreshed for {families[most]:.0%} of its prompts, `{least}` for {families[least]:.0%}. In "
+        f"iteration 3, {lowest['ages'][-1]:.0%} of the pairs that train are still those of iteration 0 (random: "
+        f"{random['ages'][-1]:.0%}). This supports our advice on the ranking of prompts: a reward's level differs by "
+        "family, so that its lowest values name the same families again and again."
+    )
+
+
+def _responses(data: Data) -> str:
+    rows = []
+    for way, by_n in data["ways"].items():
+        told = ", ".join(f"{score(row['lead'])} with {n}" for n, row in by_n.items() if n != "2")
+        rows.append(f"{told} ({way})")
+    return f"**Responses per prompt.** Against two, the win score is {'; '.join(rows)}."
+
+
+def _quality(data: Data) -> str:
+    rows = []
+    for share, row in data["by_share"].items():
+        rows.append(
+            f"{share} of the preferences ({row['agreement_all']['mean']:.2f} agreement within prompts, rank correlation "
+            f"{row['rank_correlation_across_prompts']['mean']:.2f} across prompts): {score(row['lead'])}"
+        )
+    return f"**The reward model.** Lowest reward over random at 0.5, by what the reward model learned from: {'; '.join(rows)}."
+
+
+WORDS: dict[str, Callable[[Data], str]] = {
+    "betas": _betas,
+    "small-ratios": _ratios,
+    "rankings": _rankings,
+    "staleness": _staleness,
+    "responses": _responses,
+    "reward-quality": _quality,
+}
