@@ -6,7 +6,6 @@ Every number is read from the figures' data files; a figure that has not been ma
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
 from experiments.compute.results import RESULTS
@@ -42,12 +41,11 @@ def largest(leads: Iterable[Data]) -> float:
 
 def _betas(data: Data) -> str:
     quarter, four, infinity = (score(data["beta_2"][name]) for name in ("1/4", "4", "infinity"))
-    told = [
-        f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} at",
-        "infinity (DPO). With beta_2 at 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies are",
-        f"those of DPO but for rounding ({score(data['beta_2']['0'])}). This changes nothing in our advice: any beta_2 will do.",
-    ]
-    return " ".join(told)
+    return (
+        f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} "
+        "at infinity (DPO). With beta_2 at 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies "
+        f"are those of DPO but for rounding ({score(data['beta_2']['0'])}). This changes nothing in our advice."
+    )
 
 
 def _ratios(data: Data) -> str:
@@ -69,14 +67,16 @@ def _staleness(data: Data) -> str:
     lowest, random = (data["arms"][name]["0.5"] for name in ("lowest_reward", "random"))
     families = data["families"]["lowest_reward"]
     most, least = max(families, key=families.__getitem__), min(families, key=families.__getitem__)
+    never, others = lowest["first_reward"]
     return (
         f"**What stays old.** At ratio 0.5, lowest reward never refreshes {lowest['never']['mean']:.0%} of the prompts "
         f"(random: {random['never']['mean']:.0%}), and {lowest['repeated']['mean']:.0%} of a selection was selected in "
-        f"the iteration before, too (random: {random['repeated']['mean']:.0%}). It selects families more than prompts: "
-        f"`{most}` is never refreshed for {families[most]:.0%} of its prompts, `{least}` for {families[least]:.0%}. In "
-        f"iteration 3, {lowest['ages'][-1]:.0%} of the pairs that train are still those of iteration 0 (random: "
-        f"{random['ages'][-1]:.0%}). This supports our advice on the ranking of prompts: a reward's level differs by "
-        "family, so that its lowest values name the same families again and again."
+        f"the iteration before, too (random: {random['repeated']['mean']:.0%}). It selects kinds of prompts: of the "
+        f"family `{most}`, {families[most]:.0%} are never refreshed, of `{least}` {families[least]:.0%}. Those never "
+        f"refreshed had a mean reward of {never:.1f} in iteration 0, the others {others:.1f}. In iteration 3, "
+        f"{lowest['ages'][-1]:.0%} of the pairs that train are still those of iteration 0 (random: "
+        f"{random['ages'][-1]:.0%}). Our advice gets one sentence more: with lowest reward, look at which kinds of "
+        "prompts are never refreshed."
     )
 
 
@@ -91,11 +91,12 @@ def _responses(data: Data) -> str:
 def _quality(data: Data) -> str:
     rows = []
     for share, row in data["by_share"].items():
-        rows.append(
-            f"{share} of the preferences ({row['agreement_all']['mean']:.2f} agreement within prompts, rank correlation "
-            f"{row['rank_correlation_across_prompts']['mean']:.2f} across prompts): {score(row['lead'])}"
-        )
-    return f"**The reward model.** Lowest reward over random at 0.5, by what the reward model learned from: {'; '.join(rows)}."
+        within, across = (row[name]["mean"] for name in ("agreement_all", "rank_correlation_across_prompts"))
+        rows.append(f"{share} ({within:.2f} within, {across:.2f} across) {score(row['lead'])}")
+    return (
+        "**The reward model.** Lowest reward over random at 0.5, by the share of its preferences that the reward model "
+        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}."
+    )
 
 
 WORDS: dict[str, Callable[[Data], str]] = {
