@@ -43,7 +43,7 @@ def _betas(data: Data) -> str:
     quarter, four, infinity = (score(data["beta_2"][name]) for name in ("1/4", "4", "infinity"))
     return (
         f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} "
-        "at infinity (DPO). With beta_2 at 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies "
+        "at infinity (DPO). At 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies "
         f"are those of DPO but for rounding ({score(data['beta_2']['0'])}). This changes nothing in our advice."
     )
 
