@@ -27,7 +27,8 @@ OURS = {
     "beyond_paper": "experiments.beyond.beyond_paper:FIGURE",
 }
 SENSITIVITY = {
-    "betas": "experiments.sensitivity.betas:FIGURE",
+    "beta-1": "experiments.sensitivity.beta_1:FIGURE",
+    "beta-2": "experiments.sensitivity.beta_2:FIGURE",
     "small-ratios": "experiments.sensitivity.small_ratios:FIGURE",
     "rankings": "experiments.sensitivity.rankings:FIGURE",
     "staleness": "experiments.sensitivity.staleness:FIGURE",

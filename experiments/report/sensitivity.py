@@ -39,19 +39,23 @@ def largest(leads: Iterable[Data]) -> float:
     return max(abs(lead["win_score"]["mean"]) for lead in leads)
 
 
-def _betas(data: Data) -> str:
-    quarter, four, infinity = (score(data["beta_2"][name]) for name in ("1/4", "4", "infinity"))
+def _beta_2(data: Data) -> str:
+    quarter, four, infinity = (score(data["leads"][name]) for name in ("1/4", "4", "infinity"))
     return (
         f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} "
         "at infinity (DPO). At 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies "
-        f"are those of DPO but for rounding ({score(data['beta_2']['0'])}). This changes nothing in our advice."
+        f"are those of DPO but for rounding ({score(data['leads']['0'])}). This changes nothing in our advice."
     )
 
 
 def _ratios(data: Data) -> str:
     ahead = data["over_random"]
     told = ", ".join(f"{score(lead)} at {ratio}" for ratio, lead in ahead.items())
-    return f"**Small ratios.** Lowest reward over random: {told}."
+    small = score(data["leads"]["lowest_reward"]["0.1"])
+    return (
+        f"**A small ratio.** Lowest reward over random: {told}. At 0.1 it is {small} from never regenerating. The advice "
+        "to take the lowest rewards is for ratios from 0.3 on; nothing here speaks for a tenth of the prompts."
+    )
 
 
 def _rankings(data: Data) -> str:
@@ -59,7 +63,7 @@ def _rankings(data: Data) -> str:
     return (
         f"**The reward that ranks.** Over a random half, the preferred response's reward is {leads['preferred']}, the "
         f"mean {leads['mean']}, the rejected response's {leads['rejected']}, the smallest gap {leads['gap']}, and the "
-        f"highest reward first {leads['highest']}."
+        f"highest reward first {leads['highest']}. Only the last stands out. This changes nothing in our advice."
     )
 
 
@@ -81,11 +85,15 @@ def _staleness(data: Data) -> str:
 
 
 def _responses(data: Data) -> str:
-    rows = []
-    for way, by_n in data["ways"].items():
-        told = ", ".join(f"{score(row['lead'])} with {n}" for n, row in by_n.items() if n != "2")
-        rows.append(f"{told} ({way})")
-    return f"**Responses per prompt.** Against two, the win score is {'; '.join(rows)}."
+    told = ", ".join(
+        f"{score(row['lead'])} with {n} ({row['updates']:.0f} updates)" for n, row in data["by_n"].items() if n != "2"
+    )
+    updates = data["by_n"]["2"]["updates"]
+    return (
+        f"**Responses per prompt.** At equal tokens, the win score against two ({updates:.0f} updates) is {told}. Fewer "
+        "prompts make fewer pairs and so fewer updates, which alone may be the reason. Our advice: do not trade prompts "
+        "for responses without making up for the updates."
+    )
 
 
 def _quality(data: Data) -> str:
@@ -95,12 +103,14 @@ def _quality(data: Data) -> str:
         rows.append(f"{share} ({within:.2f} within, {across:.2f} across) {score(row['lead'])}")
     return (
         "**The reward model.** Lowest reward over random at 0.5, by the share of its preferences that the reward model "
-        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}."
+        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}. "
+        "Fewer preferences hardly lowered the agreement, and did not lower the correlation, so this is no test of a poor "
+        "reward model; it changes nothing in our advice."
     )
 
 
 WORDS: dict[str, Callable[[Data], str]] = {
-    "betas": _betas,
+    "beta-2": _beta_2,
     "small-ratios": _ratios,
     "rankings": _rankings,
     "staleness": _staleness,

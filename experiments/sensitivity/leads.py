@@ -6,6 +6,7 @@ A lead is `{"mean", "low", "high", "per_seed"}`: a 95% t interval over seeds, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from experiments.claims.rules import OUTCOMES
@@ -70,3 +71,29 @@ def dress(axes: Any, ylabel: str = "") -> None:
     style.grid(axes)
     axes.axhline(0, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
     axes.set_ylabel(ylabel)
+
+
+def draw_leads(
+    leads: Sequence[Data],
+    labels: Sequence[str],
+    names: dict[str, str],
+    xlabel: str,
+    text: str,
+    without_verdict: bool,
+    path: Path,
+) -> list[str]:
+    """Leads side by side, a panel for each outcome of `names` with its label; `text` goes below."""
+    import matplotlib.pyplot as plt
+
+    from experiments.figures import style
+
+    figure, panels = plt.subplots(1, len(names), figsize=(7.2, 3.2))
+    for axes, (measure, name) in zip(panels, names.items(), strict=True):
+        points(axes, range(len(leads)), [by_outcome[measure] for by_outcome in leads], name, 1, joined=False)
+        dress(axes, name)
+        axes.set_xticks(range(len(labels)), labels, fontsize=7)
+        axes.set_xlabel(xlabel)
+        axes.margins(x=0.1)
+    figure.subplots_adjust(top=0.92, bottom=0.26, left=0.09, right=0.985, wspace=0.27)
+    style.stamp(figure, text, without_verdict)
+    return style.save(figure, path)

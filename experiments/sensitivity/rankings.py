@@ -10,10 +10,10 @@ from pathlib import Path
 
 from experiments.figures.figure import Data, Evidence, Figure, preview
 from experiments.sensitivity.arms import RANKINGS
-from experiments.sensitivity.leads import dress, foot, lead, points, told
+from experiments.sensitivity.leads import draw_leads, foot, lead, told
 
 LABELS = {
-    "preferred": "lowest preferred\n(the paper)",
+    "preferred": "lowest\npreferred\n(paper)",
     "mean": "lowest\nmean",
     "rejected": "lowest\nrejected",
     "gap": "smallest\ngap",
@@ -35,21 +35,10 @@ def lines(data: Data) -> list[str]:
 
 def draw(data: Data, path: Path) -> list[str]:
     """A panel for each outcome."""
-    import matplotlib.pyplot as plt
-
-    from experiments.figures import style
-
-    figure, panels = plt.subplots(1, 2, figsize=(7.2, 3.0))
     names = {"win_score": "Win score, lead over random", "gold_mean": "Gold, lead over random"}
-    for axes, (measure, name) in zip(panels, names.items(), strict=True):
-        values = [by_outcome[measure] for by_outcome in data["leads"].values()]
-        points(axes, range(len(values)), values, name, 1, joined=False)
-        dress(axes, name)
-        axes.set_xticks(range(len(values)), list(LABELS.values()), fontsize=6.5)
-        axes.margins(x=0.1)
-    figure.subplots_adjust(top=0.92, bottom=0.21, left=0.08, right=0.985, wspace=0.25)
-    style.stamp(figure, foot(data, "means, 95% t intervals, seeds as dots"), preview(data))
-    return style.save(figure, path)
+    text = foot(data, "means, 95% t intervals, seeds as dots")
+    labels = list(LABELS.values())
+    return draw_leads(list(data["leads"].values()), labels, names, "Reward that ranks", text, preview(data), path)
 
 
 FIGURE = Figure("Sensitivity: which reward ranks a prompt", tuple(RANKINGS.values()), collect, draw, lines)
