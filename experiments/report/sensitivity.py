@@ -53,8 +53,8 @@ def _ratios(data: Data) -> str:
     told = ", ".join(f"{score(lead)} at {ratio}" for ratio, lead in ahead.items())
     small = score(data["leads"]["lowest_reward"]["0.1"])
     return (
-        f"**A small ratio.** Lowest reward over random: {told}. At 0.1 it is {small} from never regenerating. The advice "
-        "to take the lowest rewards is for ratios from 0.3 on; nothing here speaks for a tenth of the prompts."
+        f"**A small ratio.** Lowest reward over random: {told}. At 0.1 it is {small} from never regenerating. Our "
+        "advice to take the lowest rewards holds for ratios from 0.3 on; nothing speaks for a tenth of the prompts."
     )
 
 
@@ -90,9 +90,9 @@ def _responses(data: Data) -> str:
     )
     updates = data["by_n"]["2"]["updates"]
     return (
-        f"**Responses per prompt.** At equal tokens, the win score against two ({updates:.0f} updates) is {told}. Fewer "
-        "prompts make fewer pairs and so fewer updates, which alone may be the reason. Our advice: do not trade prompts "
-        "for responses without making up for the updates."
+        f"**Responses per prompt.** At equal tokens, the win score against two ({updates:.0f} updates) is {told}. "
+        "Fewer prompts make fewer pairs and so fewer updates, which alone may be the reason. Our advice: do not trade "
+        "prompts for responses without making up for the updates."
     )
 
 
@@ -103,9 +103,9 @@ def _quality(data: Data) -> str:
         rows.append(f"{share} ({within:.2f} within, {across:.2f} across) {score(row['lead'])}")
     return (
         "**The reward model.** Lowest reward over random at 0.5, by the share of its preferences that the reward model "
-        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}. "
-        "Fewer preferences hardly lowered the agreement, and did not lower the correlation, so this is no test of a poor "
-        "reward model; it changes nothing in our advice."
+        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}."
+        " Fewer preferences hardly lowered the agreement, and did not lower the correlation, so this is no test of a "
+        "poor reward model; it changes nothing in our advice."
     )
 
 

@@ -32,7 +32,7 @@ def draw(data: Data, path: Path) -> list[str]:
     """A panel for each outcome."""
     names = {"win_score": "Win score minus auto's", "gold_mean": "Gold minus auto's"}
     labels = [value.replace("infinity", "infinity\n(DPO)") for value in data["leads"]]
-    text = foot(data, "means, 95% t intervals, seeds as dots")
+    text = foot(data, "95% t intervals, dots: seeds")
     return draw_leads(list(data["leads"].values()), labels, names, "beta_2, times auto", text, preview(data), path)
 
 

@@ -36,7 +36,7 @@ def lines(data: Data) -> list[str]:
 def draw(data: Data, path: Path) -> list[str]:
     """A panel for each outcome."""
     names = {"win_score": "Win score, lead over random", "gold_mean": "Gold, lead over random"}
-    text = foot(data, "means, 95% t intervals, seeds as dots")
+    text = foot(data, "95% t intervals, dots: seeds")
     labels = list(LABELS.values())
     return draw_leads(list(data["leads"].values()), labels, names, "Reward that ranks", text, preview(data), path)
 

@@ -43,7 +43,7 @@ def lines(data: Data) -> list[str]:
 def draw(data: Data, path: Path) -> list[str]:
     """A panel for each outcome."""
     names = {"win_score": "Win score, lead over n = 2", "gold_mean": "Gold, lead over n = 2"}
-    text = foot(data, "means, 95% t intervals, seeds as dots")
+    text = foot(data, "95% t intervals, dots: seeds")
     leads = [row["lead"] for row in data["by_n"].values()]
     labels = [f"{n}\n{row['updates']:.0f} updates" for n, row in data["by_n"].items()]
     return draw_leads(leads, labels, names, "Responses per prompt, n", text, preview(data), path)

@@ -53,9 +53,11 @@ def draw(data: Data, path: Path) -> list[str]:
         dress(axes, name)
         axes.set_xticks([0.1, 0.3, 0.5, 0.7, 1.0])
         axes.set_xlabel("Selection ratio")
-    panels[0].legend(edgecolor="none", framealpha=1, fontsize=7.5, loc="best")
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(low, high + 0.3 * (high - low))  # room for the legend
+    panels[0].legend(edgecolor="none", framealpha=1, fontsize=7.5, loc="upper left")
     figure.subplots_adjust(top=0.92, bottom=0.21, left=0.08, right=0.985, wspace=0.25)
-    style.stamp(figure, foot(data, "means, 95% t intervals, seeds as dots"), preview(data))
+    style.stamp(figure, foot(data, "95% t intervals, dots: seeds"), preview(data))
     return style.save(figure, path)
 
 
