@@ -54,7 +54,7 @@ def _ratios(data: Data) -> str:
     small = score(data["leads"]["lowest_reward"]["0.1"])
     return (
         f"**A small ratio.** Lowest reward over random: {told}. At 0.1 it is {small} from never regenerating. Our "
-        "advice to take the lowest rewards holds for ratios from 0.3 on; nothing speaks for a tenth of the prompts."
+        "advice to take the lowest rewards is meant for ratios from 0.3 on; nothing speaks for a tenth of them."
     )
 
 

@@ -71,7 +71,7 @@ def draw(data: Data, path: Path) -> list[str]:
         axes.set_ylabel(label)
         axes.set_xlabel("Iteration")
     panels[0].axhline(LEVEL, color=style.COLOURS["line"], linewidth=0.7, linestyle=":")
-    panels[0].text(-0.3, LEVEL + 0.7, "offline DPO", fontsize=7)
+    panels[0].text(7.3, LEVEL + 0.7, "offline DPO", fontsize=7, ha="right")
     low, high = panels[1].get_ylim()
     panels[1].set_ylim(low - 0.45 * (high - low), high)  # room for the legend
     panels[1].legend(edgecolor="none", framealpha=1, fontsize=7, loc="lower right")
