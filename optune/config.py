@@ -304,12 +304,19 @@ class LossConfig(Section):
     name: str = "wdpo"
     beta_1: float = Field(0.1, gt=0)
     beta_2: float | Literal["auto"] = Field("auto", description="auto: 1 / the median reward gap of iteration 0")
+    beta_2_factor: float | None = Field(None, ge=0, description="with beta_2 auto: this many times auto", **LATER)
 
     @model_validator(mode="after")
     def _check(self) -> LossConfig:
         if isinstance(self.beta_2, float) and self.beta_2 < 0:
             raise ValueError("beta_2 must be at least 0 (loss 'dpo' is its limit at infinity)")
+        if self.beta_2_factor is not None and self.beta_2 != "auto":
+            raise ValueError("beta_2_factor multiplies beta_2 auto; with a number for beta_2, leave it out")
         return self
+
+    def automatic_beta_2(self, median_gap: float) -> float:
+        """What `auto` stands for, given the median reward gap of the pairs."""
+        return (1.0 if self.beta_2_factor is None else self.beta_2_factor) / median_gap
 
 
 class LoraConfig(Section):

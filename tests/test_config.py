@@ -38,6 +38,7 @@ def test_the_paper_preset_has_the_papers_stated_values():
         ("training.reference=start", "training.reference: .*iteration_start.* \\(given: 'start'\\)"),
         ("loss.beta_2=-1", "beta_2 must be at least 0"),
         ("loss.beta_2=.inf", "loss.beta_2: .*finite"),
+        ("loss={beta_2: 0.5, beta_2_factor: 4}", "beta_2_factor multiplies beta_2 auto"),
         ("loss.beta_1=.nan", "loss.beta_1: .*finite"),
         ("generation.n=1", "generation.n must be at least 2"),
         ("reward={kind: sequence_classifier}", "needs a model"),

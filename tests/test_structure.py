@@ -35,7 +35,7 @@ ROOMS = {
         {"compute"},
         {"documents"},
         {"figures", "claims", "paper_checks"},
-        {"paper", "beyond", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
+        {"paper", "beyond", "sensitivity", "rlhf_workflow", "always_on_policy", "development", "report", "robustness"},
         {"bench", "demo"},
         {"scale"},
     ],

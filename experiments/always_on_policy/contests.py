@@ -63,6 +63,7 @@ def lines(data: Data) -> list[str]:
         cells = "".join(f"{shown(row[outcome]):22s}" for outcome in OUTCOMES)
         published = ", ".join(f"{paper[o]:.2f}" for o in OUTCOMES) if paper else "-"
         rows.append(f"  {row['iteration']:<11d}{cells}{published}")
+    rows += headline(data)
     for arm, points in data["arms"].items():
         spent: dict[str, Any] = {}
         for point in points:
@@ -73,3 +74,15 @@ def lines(data: Data) -> list[str]:
         tokens = ", ".join(f"{name} {count:,.0f}" for name, count in spent.items())
         rows.append(f"  {TITLES[arm]}: gold at the end {gold}; {updates:.0f} updates; {tokens}")
     return rows
+
+
+def headline(data: Data) -> list[str]:
+    """Whether always-on-policy prompts win clearly in any iteration, and how many prompts are ties."""
+    won = [row["iteration"] for row in data["iterations"] if row["lead"]["low"] is not None and row["lead"]["low"] > 0]
+    ties = [row["tie"]["mean"] for row in data["iterations"]]
+    theirs = [row["tie"] for row in data["paper"].values()]
+    seen = f"appeared in iterations {', '.join(map(str, won))}" if won else "did not appear in any iteration"
+    return [
+        f"  The headline (always-on-policy prompts win more than they lose, whole interval above 0) {seen}.",
+        f"  Ties: {min(ties):.0f} to {max(ties):.0f}% of prompts; paper: {min(theirs):.0f} to {max(theirs):.0f}%.",
+    ]

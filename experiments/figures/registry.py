@@ -26,17 +26,27 @@ OURS = {
     "worlds": "experiments.beyond.when_selection_pays:FIGURE",
     "beyond_paper": "experiments.beyond.beyond_paper:FIGURE",
 }
+SENSITIVITY = {
+    "beta-1": "experiments.sensitivity.beta_1:FIGURE",
+    "beta-2": "experiments.sensitivity.beta_2:FIGURE",
+    "small-ratios": "experiments.sensitivity.small_ratios:FIGURE",
+    "rankings": "experiments.sensitivity.rankings:FIGURE",
+    "staleness": "experiments.sensitivity.staleness:FIGURE",
+    "responses": "experiments.sensitivity.responses:FIGURE",
+    "reward-quality": "experiments.sensitivity.reward_quality:FIGURE",
+}
 NEIGHBOURS = {
     "rw-table1": "experiments.rlhf_workflow.table1_preference_models:FIGURE",
     "rw-table4": "experiments.rlhf_workflow.table4_length_penalty:FIGURE",
     "rw-fig3": "experiments.rlhf_workflow.fig3_reward_and_length:FIGURE",
+    "rw-fig8": "experiments.rlhf_workflow.fig8_score_by_iteration:FIGURE",
     "aop-table1": "experiments.always_on_policy.table1_reward_models:FIGURE",
     "aop-table2": "experiments.always_on_policy.table2_against_sop:FIGURE",
     "aop-table3": "experiments.always_on_policy.table3_against_vanilla:FIGURE",
     "aop-table4": "experiments.always_on_policy.table4_human_votes:FIGURE",
     "compare-recipes": "experiments.beyond.compare_recipes:FIGURE",
 }
-FIGURES = {**PAPER, **OURS, **NEIGHBOURS}
+FIGURES = {**PAPER, **OURS, **SENSITIVITY, **NEIGHBOURS}
 
 
 def figure_of(name: str) -> Figure:

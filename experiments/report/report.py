@@ -25,8 +25,8 @@ from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
-from experiments.figures.registry import FIGURES, NEIGHBOURS, figure_of
-from experiments.report import afterwards, readme_tables
+from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
+from experiments.report import afterwards, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
 from experiments.report.page import page
@@ -119,6 +119,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
             yield from _verdict_table(rows, preset)
             yield from _advice(preset, words, verdicts) if words else ()
     yield from _advice(preset, "recommendation.md", verdicts)
+    yield from sensitivity.section(preset)
     if preset == "tiny":
         yield "## What this can say, and what it cannot\n"
         yield filled(_prose("what_it_can_say.md"), verdicts, preset)
@@ -323,7 +324,7 @@ def _provenance(preset: str) -> Iterable[str]:
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
         yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
-    targets = " ".join(["paper", "beyond", *NEIGHBOURS, "report"])
+    targets = " ".join(["paper", "beyond", *SENSITIVITY, *NEIGHBOURS, "report"])
     yield "- Everything again (each arm on those of the seeds that it has here):"
     yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
 

@@ -327,7 +327,7 @@ class Stages:
             gaps += pair_gaps(rows, self.config.pairs.pairing, bool(self.config.pairs.without_words))
         if not gaps:
             raise UserError("loss.beta_2=auto needs pairs with different rewards in iteration 0; there are none.")
-        return 1.0 / median(gaps)
+        return self.config.loss.automatic_beta_2(median(gaps))
 
     # --- helpers ---------------------------------------------------------------------------------------------------
 

@@ -81,7 +81,7 @@ def beta_2_of(config: PreferenceConfig, scores: pa.Table) -> float:
             f"loss.beta_2=auto: the median of score_chosen - score_rejected is {gap:g}, which gives no weight; set "
             "loss.beta_2, or take loss.name=dpo."
         )
-    return 1.0 / gap
+    return config.loss.automatic_beta_2(gap)
 
 
 def train(config: PreferenceConfig, rows: Path, folder: Path, seed: int, on_log: OnLog | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """`sandbox:` names of a configuration, as paths: the loop itself does not know the sandbox.
 
 `sandbox:policy`, `sandbox:reward` and `sandbox:baseline` are the models of the build that the `sandbox` section names,
-trained on first use (`sandbox:reward_long`: a reward model that favours long answers); `sandbox:<split>` as a prompt
+trained on first use (`sandbox:reward_long`: a reward model that favours long answers; `sandbox:reward_quarter` and
+`sandbox:reward_sixteenth`: reward models that learned from that part of the preferences); `sandbox:<split>` as a prompt
 file is that split of the sandbox's prompts, `sandbox:<split>@<mix>` that split of one of its mixes
 (`mixes.py`). `sandbox:pairs` as `pairs.offline` are noisy preferences between other writers' responses
 to the prompts of split `offline`, on which the baseline was trained as well.
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 PREFIX = "sandbox:"
 MODELS = ("policy", "reward", "baseline")
 LENGTH_BIASED = "reward_long"  # a second reward model, from preferences that favour long answers
+PARTS = {"reward_quarter": 4, "reward_sixteenth": 16}  # reward models that learned from one preference in so many
 
 
 def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
@@ -34,16 +36,12 @@ def resolve_sandbox(config: RunConfig, root: Path) -> RunConfig:
     def path_of(name: str | None) -> str | None:
         if not (name or "").startswith(PREFIX):
             return name
-        if name == f"{PREFIX}{LENGTH_BIASED}":
-            from optune.sandbox.parts.reward_models import length_biased
-
-            models.update({} if models else _models(config, root))
-            return str(length_biased(Path(models["policy"]), config.sandbox.build, build_settings(config), root))
-        if name.removeprefix(PREFIX) not in MODELS:
-            known = ", ".join((*MODELS, LENGTH_BIASED))
+        own = name.removeprefix(PREFIX)
+        if own not in (*MODELS, LENGTH_BIASED, *PARTS):
+            known = ", ".join((*MODELS, LENGTH_BIASED, *PARTS))
             raise UserError(f"There is no {name!r}; the sandbox's models are {known}.")
         models.update({} if models else _models(config, root))
-        return models[name.removeprefix(PREFIX)]
+        return models[own] if own in models else _further_reward(own, Path(models["policy"]), config, root)
 
     changes = {
         "policy.model": path_of(config.policy.model),
@@ -67,6 +65,16 @@ def _models(config: RunConfig, root: Path) -> dict[str, str]:
 
     built = build(config.sandbox.build, root, build_settings(config))
     return {name: str(getattr(built, name)) for name in MODELS}
+
+
+def _further_reward(name: str, policy: Path, config: RunConfig, root: Path) -> str:
+    """A reward model that is no part of the build."""
+    from optune.sandbox.parts.reward_models import fewer_pairs, length_biased
+
+    settings = build_settings(config)
+    if name == LENGTH_BIASED:
+        return str(length_biased(policy, config.sandbox.build, settings, root))
+    return str(fewer_pairs(policy, config.sandbox.build, settings, root, PARTS[name]))
 
 
 def build_settings(config: RunConfig) -> BuildSettings:

@@ -1,8 +1,9 @@
 """Further judges of responses for a sandbox build, on the very preferences that its reward model learned from.
 
 `length_biased`: a reward model whose annotators at times take the longer answer, whatever it says; in the place of the
-more length-biased reward model of RLHF Workflow's Table 4. `pairwise`: a preference model. Both are made once per build
-and kept by content, in stages below `root`.
+more length-biased reward model of RLHF Workflow's Table 4. `fewer_pairs`: a reward model that learned from a part of
+the preferences. `pairwise`: a preference model. All are made once per build and kept by content, in stages below
+`root`.
 """
 
 from __future__ import annotations
@@ -34,6 +35,23 @@ def length_biased(policy: Path, seed: int, settings: BuildSettings, root: Path) 
         return train_reward_model(policy, word_tokenizer(), favour_length(rows, seed), own, folder)
 
     return _made("reward_long", train, policy, seed, settings, root, {"takes_the_longer": TAKES_THE_LONGER})
+
+
+def fewer_pairs(policy: Path, seed: int, settings: BuildSettings, root: Path, one_in: int) -> Path:
+    """The folder of the reward model that learned from one preference in `one_in`, in one pass as the build's own."""
+
+    def train(rows: Sequence[dict[str, str]], settings: BuildSettings, folder: Path) -> dict[str, Any]:
+        own = replace(settings.reward, seed=seed)
+        return train_reward_model(policy, word_tokenizer(), part_of(rows, seed, one_in), own, folder)
+
+    return _made("reward_part", train, policy, seed, settings, root, {"one_in": one_in})
+
+
+def part_of(rows: Sequence[dict[str, str]], seed: int, one_in: int) -> list[dict[str, str]]:
+    """One comparison in `one_in`, drawn at random; those of a smaller part are in every larger one."""
+    draws = [stable_seed("part", seed, row["prompt"], row["chosen"], row["rejected"]) / 2**63 for row in rows]
+    kept = sorted(range(len(rows)), key=draws.__getitem__)[: len(rows) // one_in]
+    return [rows[place] for place in sorted(kept)]
 
 
 def pairwise(policy: Path, seed: int, settings: BuildSettings, root: Path) -> Path:

@@ -1,0 +1,119 @@
+"""The report's section on how much the results depend on what was fixed, and what that changes in our advice.
+
+Every number is read from the figures' data files; a figure that has not been made is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from experiments.compute.results import RESULTS
+from optune.utils.files import read_json
+
+Data = dict[str, Any]
+
+
+def section(preset: str) -> Iterable[str]:
+    """A paragraph for each figure whose data are there."""
+    folder = RESULTS / preset
+    there = {name: words for name, words in WORDS.items() if (folder / f"{name}.json").exists()}
+    if not there:
+        return
+    yield "## How much depends on what was fixed\n"
+    yield "Descriptive: three seeds of one build of the world, which carry no verdict; the figures are below. Each"
+    yield "paragraph ends with what it changes in our advice.\n"
+    for name, words in there.items():
+        yield f"- {words(read_json(folder / f'{name}.json'))} (`make {name}`)"
+    yield ""
+
+
+def score(lead: Data) -> str:
+    """`+1.2 [-0.3, +2.7]`, of a lead on the win score."""
+    value = lead["win_score"]
+    return f"{value['mean']:+.1f} [{value['low']:+.1f}, {value['high']:+.1f}]"
+
+
+def largest(leads: Iterable[Data]) -> float:
+    """The largest mean lead on the win score, in size."""
+    return max(abs(lead["win_score"]["mean"]) for lead in leads)
+
+
+def _beta_2(data: Data) -> str:
+    quarter, four, infinity = (score(data["leads"][name]) for name in ("1/4", "4", "infinity"))
+    return (
+        f"**beta_2.** Against auto, the win score is {quarter} at a quarter of it, {four} at four times and {infinity} "
+        "at infinity (DPO). At 0 all pairs weigh one half, and RMSprop undoes a common factor: the policies "
+        f"are those of DPO but for rounding ({score(data['leads']['0'])}). This changes nothing in our advice."
+    )
+
+
+def _ratios(data: Data) -> str:
+    ahead = data["over_random"]
+    told = ", ".join(f"{score(lead)} at {ratio}" for ratio, lead in ahead.items())
+    small = score(data["leads"]["lowest_reward"]["0.1"])
+    return (
+        f"**A small ratio.** Lowest reward over random: {told}. At 0.1 it is {small} from never regenerating. Our "
+        "advice to take the lowest rewards is meant for ratios from 0.3 on; nothing speaks for a tenth of them."
+    )
+
+
+def _rankings(data: Data) -> str:
+    leads = {name: score(lead) for name, lead in data["leads"].items()}
+    return (
+        f"**The reward that ranks.** Over a random half, the preferred response's reward is {leads['preferred']}, the "
+        f"mean {leads['mean']}, the rejected response's {leads['rejected']}, the smallest gap {leads['gap']}, and the "
+        f"highest reward first {leads['highest']}. Only the last stands out. This changes nothing in our advice."
+    )
+
+
+def _staleness(data: Data) -> str:
+    lowest, random = (data["arms"][name]["0.5"] for name in ("lowest_reward", "random"))
+    families = data["families"]["lowest_reward"]
+    most, least = max(families, key=families.__getitem__), min(families, key=families.__getitem__)
+    never, others = lowest["first_reward"]
+    return (
+        f"**What stays old.** At ratio 0.5, lowest reward never refreshes {lowest['never']['mean']:.0%} of the prompts "
+        f"(random: {random['never']['mean']:.0%}), and {lowest['repeated']['mean']:.0%} of a selection was selected in "
+        f"the iteration before, too (random: {random['repeated']['mean']:.0%}). It selects kinds of prompts: of the "
+        f"family `{most}`, {families[most]:.0%} are never refreshed, of `{least}` {families[least]:.0%}. Those never "
+        f"refreshed had a mean reward of {never:.1f} in iteration 0, the others {others:.1f}. In iteration 3, "
+        f"{lowest['ages'][-1]:.0%} of the pairs that train are still those of iteration 0 (random: "
+        f"{random['ages'][-1]:.0%}). Our advice gets one sentence more: with lowest reward, look at which kinds of "
+        "prompts are never refreshed."
+    )
+
+
+def _responses(data: Data) -> str:
+    told = ", ".join(
+        f"{score(row['lead'])} with {n} ({row['updates']:.0f} updates)" for n, row in data["by_n"].items() if n != "2"
+    )
+    updates = data["by_n"]["2"]["updates"]
+    return (
+        f"**Responses per prompt.** At equal tokens, the win score against two ({updates:.0f} updates) is {told}. "
+        "Fewer prompts make fewer pairs and so fewer updates, which alone may be the reason. Our advice: do not trade "
+        "prompts for responses without making up for the updates."
+    )
+
+
+def _quality(data: Data) -> str:
+    rows = []
+    for share, row in data["by_share"].items():
+        within, across = (row[name]["mean"] for name in ("agreement_all", "rank_correlation_across_prompts"))
+        rows.append(f"{share} ({within:.2f} within, {across:.2f} across) {score(row['lead'])}")
+    return (
+        "**The reward model.** Lowest reward over random at 0.5, by the share of its preferences that the reward model "
+        f"learned from, with its agreement with gold within and its rank correlation across prompts: {'; '.join(rows)}."
+        " Fewer preferences hardly lowered the agreement, and did not lower the correlation, so this is no test of a "
+        "poor reward model; it changes nothing in our advice."
+    )
+
+
+WORDS: dict[str, Callable[[Data], str]] = {
+    "beta-2": _beta_2,
+    "small-ratios": _ratios,
+    "rankings": _rankings,
+    "staleness": _staleness,
+    "responses": _responses,
+    "reward-quality": _quality,
+}

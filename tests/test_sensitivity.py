@@ -1,0 +1,85 @@
+"""What the sensitivity figures vary: options, reward models of fewer pairs; who is refreshed when."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+
+from experiments.always_on_policy.contests import headline
+from experiments.figures.registry import SENSITIVITY, figure_of
+from experiments.sensitivity import arms
+from experiments.sensitivity.leads import lead
+from experiments.sensitivity.staleness import ages, first_reward, held, never_by_family, repeated
+from optune import sandbox
+from optune.config import load_config
+from optune.loop.algorithm import run_optune
+from optune.sandbox.parts.reward_models import part_of
+
+# Four prompts of two families; iterations 0 to 3.
+RUN = {
+    "families": ["add", "add", "say", "say"],
+    "first_reward": [1.0, 2.0, 3.0, 6.0],
+    "iterations": [
+        {"iteration": 0, "selected": "1111", "pairs_sampled_at": {"0": 4}},
+        {"iteration": 1, "selected": "1100", "pairs_sampled_at": {"0": 2, "1": 2}},
+        {"iteration": 2, "selected": "1010", "pairs_sampled_at": {"0": 1, "1": 1, "2": 2}},
+        {"iteration": 3, "selected": "1100", "pairs_sampled_at": {"0": 1, "2": 1, "3": 2}},
+    ],
+}
+OTHER = {**RUN, "iterations": [{**row, "selected": "0111"} for row in RUN["iterations"]]}
+
+
+def test_who_is_refreshed_is_counted_after_iteration_0():
+    assert repeated(RUN) == pytest.approx(2 / 4)
+    assert ages(RUN) == [2 / 4, 1 / 4, 0, 1 / 4]
+    assert never_by_family(RUN) == {"add": 0.0, "say": 0.5}
+    assert first_reward(RUN) == [6.0, 2.0]
+    assert held(RUN, OTHER) == pytest.approx(3 / 6)
+
+
+def test_a_lead_is_paired_by_seed():
+    def results(scores):
+        return [{"iterations": [{"win_score": score, "gold_mean": score / 10}]} for score in scores]
+
+    ahead = lead(results([11, 31, 61]), results([10, 30, 60]))
+    assert ahead["win_score"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0, 1.0, 1.0]}
+
+
+def test_beta_2_is_so_many_times_the_automatic_one(config, tmp_path):
+    plain, four = (
+        run_optune(config.with_overrides({"iterations": 0, "loss.beta_2_factor": factor}), tmp_path / str(factor))
+        for factor in (None, 4.0)
+    )
+    counts = [{e["stage"]: e["counts"] for e in run.stages} for run in (plain, four)]
+    assert counts[1]["train"]["beta_2"] == 4 * counts[0]["train"]["beta_2"]
+    assert load_config("tiny").loss.automatic_beta_2(median([0.5, 1, 4])) == 1.0
+
+
+def test_a_smaller_part_of_the_preferences_is_in_every_larger_one():
+    rows = []
+    for prompt in sandbox.prompts("validation", 64):
+        rows += sandbox.preference_rows(prompt, [w.write(prompt, seed=0) for w in sandbox.OTHERS], 1)
+    quarter, sixteenth = part_of(rows, 0, 4), part_of(rows, 0, 16)
+    assert (len(quarter), len(sixteenth)) == (len(rows) // 4, len(rows) // 16)
+    assert all(row in quarter for row in sixteenth) and part_of(rows, 0, 1) == rows
+    assert part_of(rows, 1, 4) != quarter
+
+
+def test_the_reference_arms_are_those_of_the_other_figures():
+    names = {a.name for figure in map(figure_of, SENSITIVITY) for a in figure.arms}
+    assert {"wdpo-lowest_reward-0.5", "wdpo-random-0.5", "dpo-lowest_reward-0.5"} <= names
+    known: dict[str, tuple] = {}
+    for figure in map(figure_of, SENSITIVITY):
+        for a in figure.arms:
+            assert known.setdefault(a.name, a.overrides) == a.overrides
+    assert arms.BETA_2[1.0] == arms.RANKINGS["preferred"] == arms.OPTUNE
+
+
+def test_a_headline_counts_only_where_the_whole_interval_is_above_0():
+    def table(low):
+        row = {"iteration": 2, "lead": {"low": low}, "tie": {"mean": 80.0}}
+        return headline({"iterations": [row], "paper": {"2": {"tie": 30.0}}})
+
+    assert "did not appear" in table(-0.1)[0] and "appeared in iterations 2" in table(0.1)[0]
+    assert "80 to 80%" in table(0.1)[1] and "30 to 30%" in table(0.1)[1]
