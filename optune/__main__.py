@@ -50,14 +50,20 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     check.set_defaults(function=_check)
 
-    select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
+    select = commands.add_parser(
+        "select",
+        help="which prompts to regenerate, from a file of rewards",
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    select.add_argument("-h", "--help", action=_HelpWithStrategies, help="show this, with all strategies, and exit")
     select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
     select.add_argument("--ratio", required=True, help="share of the prompts, in (0, 1]")
     select.add_argument(
         "--strategy",
         default="lowest_reward",
-        help="lowest_reward (default: the paper), highest_reward, lowest_mean_reward, lowest_rejected_reward, random, "
-        "or package.module:function",
+        metavar="NAME",
+        help="one of the strategies below, or package.module:function; default: lowest_reward",
     )
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
@@ -100,6 +106,20 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
+
+
+class _HelpWithStrategies(argparse.Action):
+    """`--help` with the registry of strategies, which is imported only then."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str):
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from optune.selection.from_file import strategies_told
+
+        parser.epilog = strategies_told()
+        parser.print_help()
+        parser.exit()
 
 
 def _takes_data(parser: argparse.ArgumentParser, command: str) -> None:

@@ -94,14 +94,22 @@ def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_continue_and_continue(own_co
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
-def test_select_names_its_strategies_and_refuses_what_one_reward_per_prompt_cannot_rank(tmp_path, capsys):
+def test_the_help_of_select_has_every_strategy_with_the_line_of_its_own_docstring(capsys):
+    from optune.selection.strategies import STRATEGIES
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["select", "--help"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, strategy in STRATEGIES.items():
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split(maxsplit=1)[1] == strategy.__doc__.splitlines()[0]
+
+
+def test_select_refuses_what_one_reward_per_prompt_cannot_rank(tmp_path, capsys):
     from optune.selection.from_file import BY_ONE_REWARD
 
     (tmp_path / "rewards.csv").write_text("prompt_id,reward\na,1.5\nb,-0.5\n")
-    with pytest.raises(SystemExit):
-        main(["select", "--help"])
-    helped = capsys.readouterr().out
-    assert all(name in helped for name in BY_ONE_REWARD)
     arguments = ["select", "--rewards", str(tmp_path / "rewards.csv"), "--ratio", "0.5", "--strategy"]
     for name in ("lowest_gap", "stalest", "learnable"):
         assert main([*arguments, name]) == 2
