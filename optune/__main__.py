@@ -80,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
     plan.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
-    plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
+    plan.add_argument("--machine", default="a100", help="a100, h100, h200, or laptop: a CPU without a GPU")
+    plan.add_argument("--measure", action="store_true", help="in its place: some ten seconds of your models here")
     plan.add_argument("--gpus", type=int, help="of a node; default: as many as the configuration uses")
     plan.add_argument("--nodes", type=int, default=1, help="machines; for several, the commands of each are printed")
     plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
@@ -215,13 +216,20 @@ def _plan(options: argparse.Namespace) -> None:
     from optune.plan.report import plan
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
-    config = _config(options)
+    config, own = _config(options), None
+    if options.measure:
+        from optune.loop.measure import measure
+
+        config = _resolved(config)
+        print("Measuring how fast this machine samples, rewards and trains ...", file=sys.stderr)
+        own = measure(config, options.response_tokens)
     words = []
     for name in ("config", "preset", "recipe"):
         if getattr(options, name):
             words += [f"--{name}", getattr(options, name)]
     words += options.overrides
-    print(plan(config, **{name: getattr(options, name) for name in names}, arguments=shlex.join(words)))
+    given = {name: getattr(options, name) for name in names}
+    print(plan(config, **given, arguments=shlex.join(words), own=own))
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -59,6 +59,19 @@ def test_ones_own_models_and_prompts_run_from_a_yaml_file(own_config, tmp_path, 
     assert "Warning" not in out + err and "'loss'" not in out
 
 
+def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpus(own_config, capsys):
+    before = set(own_config.parent.rglob("*"))
+    assert main(["plan", "--config", str(own_config), "--measure"]) == 0
+    told = capsys.readouterr().out
+    assert "tokens/s sampled" in told and "rewards/s" in told and "pairs/s trained" in told
+    assert "A100" not in told and "this machine's CPU" in told and "(sampled)" in told
+    for stage in ("generation", "rewarding", "training", "kl"):
+        assert f"iteration 1 {stage}" in told
+    assert set(own_config.parent.rglob("*")) == before
+    assert main(["plan", "--config", str(own_config), "--measure", "training.learner=rloo"]) == 2
+    assert "times the learner 'dpo'" in capsys.readouterr().err
+
+
 def test_the_nano_preset_runs_the_whole_loop_in_the_sandbox(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--preset", "nano"]) == 0
