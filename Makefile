@@ -18,7 +18,9 @@ MODEL = "$$($(PY) -m experiments.compute.evaluate checkpoint --preset $(PRESET) 
 # A configuration of one's own stands by itself: a preset is merged under it only where PRESET was given, too.
 WITH_PRESET = $(if $(and $(findstring --config,$(ARGS)),$(filter file,$(origin PRESET))),,--preset $(PRESET))
 WITH_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
-SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(filter tiny nano,$(PRESET)),--suite sandbox))
+# The sandbox's benchmarks are for its own checkpoints: `sandbox:...`, or none with a preset of the sandbox.
+OF_SANDBOX = $(if $(CHECKPOINT),$(filter sandbox:%,$(CHECKPOINT)),$(filter tiny nano,$(PRESET)))
+SUITE = $(if $(DATA_DIR),--data-dir "$(DATA_DIR)",$(if $(OF_SANDBOX),--suite sandbox))
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -111,7 +113,7 @@ eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOIN
 eval-alpaca: $(READY)  ## AlpacaEval 2 of a checkpoint: CHECKPOINT=path
 	@$(PY) -m experiments.compute.evaluate alpaca --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)
 
-eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=path [DATA_DIR=dir] (tiny: the sandbox's four)
+eval-benchmarks: $(READY)  ## Table 3's benchmarks through lm-eval: CHECKPOINT=path [DATA_DIR=dir] (sandbox:policy or none: the sandbox's four)
 	@$(PY) -m eval.benchmarks --model $(MODEL) $(SUITE) $(ARGS)
 
 outputs: $(READY)  ## answer a prompt set in AlpacaEval's form: CHECKPOINT=path PROMPTS=lima OUT=answers.json

@@ -50,14 +50,20 @@ def main(arguments: list[str] | None = None) -> int:
     check.add_argument("overrides", nargs="*", metavar="name=value", help="for example selection.ratio=0.4")
     check.set_defaults(function=_check)
 
-    select = commands.add_parser("select", help="which prompts to regenerate, from a file of rewards")
+    select = commands.add_parser(
+        "select",
+        help="which prompts to regenerate, from a file of rewards",
+        add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    select.add_argument("-h", "--help", action=_HelpWithStrategies, help="show this, with all strategies, and exit")
     select.add_argument("--rewards", required=True, metavar="FILE", help="JSONL, CSV or Parquet: prompt_id, reward")
     select.add_argument("--ratio", required=True, help="share of the prompts, in (0, 1]")
     select.add_argument(
         "--strategy",
         default="lowest_reward",
-        help="lowest_reward (default: the paper), highest_reward, lowest_mean_reward, lowest_rejected_reward, random, "
-        "or package.module:function",
+        metavar="NAME",
+        help="one of the strategies below, or package.module:function; default: lowest_reward",
     )
     select.add_argument("--seed", type=int, default=0)
     select.set_defaults(function=_select)
@@ -74,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
     plan.add_argument("--config", metavar="FILE", help="YAML file; may name a preset to start from")
     plan.add_argument("--preset", help="nano, tiny, smollm2, small or paper")
     plan.add_argument("--recipe", help="optune, vanilla, ... (optune/presets/recipes), or a .yaml file")
-    plan.add_argument("--machine", default="a100", help="a100, h100 or h200")
+    plan.add_argument("--machine", default="a100", help="a100, h100, h200, or laptop: a CPU without a GPU")
+    plan.add_argument("--measure", action="store_true", help="in its place: some ten seconds of your models here")
     plan.add_argument("--gpus", type=int, help="of a node; default: as many as the configuration uses")
     plan.add_argument("--nodes", type=int, default=1, help="machines; for several, the commands of each are printed")
     plan.add_argument("--prompt-tokens", type=float, help="mean length of a prompt")
@@ -100,6 +107,20 @@ def main(arguments: list[str] | None = None) -> int:
 
     options = parser.parse_args(arguments)
     return exit_status(lambda: options.function(options))
+
+
+class _HelpWithStrategies(argparse.Action):
+    """`--help` with the registry of strategies, which is imported only then."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str):
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from optune.selection.from_file import strategies_told
+
+        parser.epilog = strategies_told()
+        parser.print_help()
+        parser.exit()
 
 
 def _takes_data(parser: argparse.ArgumentParser, command: str) -> None:
@@ -195,13 +216,20 @@ def _plan(options: argparse.Namespace) -> None:
     from optune.plan.report import plan
 
     names = ("machine", "gpus", "nodes", "prompt_tokens", "response_tokens", "ledgers", "prices")
-    config = _config(options)
+    config, own = _config(options), None
+    if options.measure:
+        from optune.loop.measure import measure
+
+        config = _resolved(config)
+        print("Measuring how fast this machine samples, rewards and trains ...", file=sys.stderr)
+        own = measure(config, options.response_tokens)
     words = []
     for name in ("config", "preset", "recipe"):
         if getattr(options, name):
             words += [f"--{name}", getattr(options, name)]
     words += options.overrides
-    print(plan(config, **{name: getattr(options, name) for name in names}, arguments=shlex.join(words)))
+    given = {name: getattr(options, name) for name in names}
+    print(plan(config, **given, arguments=shlex.join(words), own=own))
 
 
 def _push(options: argparse.Namespace) -> None:

@@ -51,6 +51,7 @@ OPERATIONAL: dict[str, Any] = {
 # For options that were added after the first results: a dump leaves them out while they have their default, so that the
 # stage keys, run directories and results from before stay valid.
 LATER = {"exclude_if": lambda value: value is None}
+KL_PROMPTS = 256  # where `kl_prompts` is left alone
 # Defaults for users' configurations: safer and faster than the fields' own. They are not field defaults, because the
 # recorded results, and the presets that made them, were made without them.
 RECOMMENDED = {
@@ -502,6 +503,11 @@ class RunConfig(Section):
                 "give generation.server.command, which starts an endpoint for each"
             )
         return self
+
+    @property
+    def kl_at_most(self) -> int:
+        """How many prompts the KL to the start is measured on, if there are as many."""
+        return KL_PROMPTS if self.kl_prompts is None else self.kl_prompts
 
     def sampling(self) -> SamplingSettings:
         """The generation section with the limits and permissions that stand in other sections."""

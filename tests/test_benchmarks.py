@@ -518,3 +518,29 @@ def test_a_results_file_is_read_as_the_suite_that_is_named(tmp_path):
     assert list(usual.scores) == ["GSM8K"] and "Table 5 has 5-shot" in usual.notes[0]
     (own,) = read_results([path], ("rlhf_workflow",))
     assert {c: s.value for c, s in own.scores.items()} == {"GSM8K": 0.5, "HumanEval": 0.25} and not own.notes
+
+
+@pytest.mark.parametrize(
+    ("given", "sandbox"),
+    [
+        (["CHECKPOINT=mine"], False),
+        (["CHECKPOINT=mine", "PRESET=nano"], False),
+        (["CHECKPOINT=mine", "PRESET=paper"], False),
+        (["CHECKPOINT=sandbox:policy"], True),
+        ([], True),
+        (["PRESET=paper"], False),
+    ],
+)
+def test_only_the_sandboxs_own_checkpoints_get_its_benchmarks(given, sandbox):
+    command = ["make", "--dry-run", "--assume-old=.venv/.ready", "eval-benchmarks", *given]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m eval.benchmarks" in told and ("--suite sandbox" in told) == sandbox
+
+
+def test_a_checkpoint_of_ones_own_is_told_its_path_and_no_world_is_built(tmp_path, monkeypatch, capsys):
+    from experiments.compute.evaluate import main as evaluate
+
+    monkeypatch.setattr("experiments.compute.evaluate.prepared", lambda *_: pytest.fail("a world was asked for"))
+    (tmp_path / "mine").mkdir()
+    assert evaluate(["checkpoint", "--preset", "tiny", "--checkpoint", str(tmp_path / "mine")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "mine")

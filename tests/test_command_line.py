@@ -59,6 +59,19 @@ def test_ones_own_models_and_prompts_run_from_a_yaml_file(own_config, tmp_path, 
     assert "Warning" not in out + err and "'loss'" not in out
 
 
+def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpus(own_config, capsys):
+    before = set(own_config.parent.rglob("*"))
+    assert main(["plan", "--config", str(own_config), "--measure"]) == 0
+    told = capsys.readouterr().out
+    assert "tokens/s sampled" in told and "rewards/s" in told and "pairs/s trained" in told
+    assert "A100" not in told and "this machine's CPU" in told and "(sampled)" in told
+    for stage in ("generation", "rewarding", "training", "kl"):
+        assert f"iteration 1 {stage}" in told
+    assert set(own_config.parent.rglob("*")) == before
+    assert main(["plan", "--config", str(own_config), "--measure", "training.learner=rloo"]) == 2
+    assert "times the learner 'dpo'" in capsys.readouterr().err
+
+
 def test_the_nano_preset_runs_the_whole_loop_in_the_sandbox(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--preset", "nano"]) == 0
@@ -94,14 +107,22 @@ def test_ctrl_c_and_sigterm_stop_cleanly_say_how_to_continue_and_continue(own_co
     assert subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
-def test_select_names_its_strategies_and_refuses_what_one_reward_per_prompt_cannot_rank(tmp_path, capsys):
+def test_the_help_of_select_has_every_strategy_with_the_line_of_its_own_docstring(capsys):
+    from optune.selection.strategies import STRATEGIES
+
+    with pytest.raises(SystemExit) as stopped:
+        main(["select", "--help"])
+    assert stopped.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, strategy in STRATEGIES.items():
+        (line,) = [line for line in lines if line.split()[:1] == [name]]
+        assert line.split(maxsplit=1)[1] == strategy.__doc__.splitlines()[0]
+
+
+def test_select_refuses_what_one_reward_per_prompt_cannot_rank(tmp_path, capsys):
     from optune.selection.from_file import BY_ONE_REWARD
 
     (tmp_path / "rewards.csv").write_text("prompt_id,reward\na,1.5\nb,-0.5\n")
-    with pytest.raises(SystemExit):
-        main(["select", "--help"])
-    helped = capsys.readouterr().out
-    assert all(name in helped for name in BY_ONE_REWARD)
     arguments = ["select", "--rewards", str(tmp_path / "rewards.csv"), "--ratio", "0.5", "--strategy"]
     for name in ("lowest_gap", "stalest", "learnable"):
         assert main([*arguments, name]) == 2

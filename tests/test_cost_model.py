@@ -14,7 +14,9 @@ from optune.plan.cost_model import (
     Lengths,
     Spread,
     expected_lengths,
+    generation_seconds,
     judge_cost,
+    kl_prompts_of,
     micro_batch_positions,
     offline_pairs,
     pair_flops,
@@ -27,8 +29,9 @@ from optune.plan.cost_model import (
     training_seconds,
 )
 from optune.plan.hardware import MACHINES, MISTRAL_7B, shape_of
-from optune.plan.measured_cost import fit, ledger_errors, measured
+from optune.plan.measured_cost import fit, ledger_errors, measured, plan_measured
 from optune.plan.nodes import accelerate_command, fitted, node_commands, training_command, training_script
+from optune.plan.own_machine import OwnMachine, Speed, plan_here
 from optune.plan.report import plan, read_timed
 from optune.plan.shares import TABLE_1, engine_shares, least_rewarding, met, plain_batch, speedups
 from optune.types import UserError
@@ -165,7 +168,7 @@ def plan_own(config):
 
 def test_every_stage_is_on_the_gpus_that_the_configuration_uses(paper):
     assert spread_of(paper) == Spread.even(8)
-    assert {s.stage: s.gpus for s in plan_own(paper)} == {"generation": 8, "rewarding": 8, "training": 8}
+    assert {s.stage: s.gpus for s in plan_own(paper)} == {"generation": 8, "rewarding": 8, "training": 8, "kl": 8}
     assert spread_of(load_config("small")) == Spread()
     changes = ["generation.engine=hf", "generation.workers=3", "reward.workers=2", "launch=process"]
     own = load_config("paper", overrides=changes)
@@ -175,6 +178,8 @@ def test_every_stage_is_on_the_gpus_that_the_configuration_uses(paper):
     even = {(s.iteration, s.stage): s.seconds for s in stages(paper, "vllm", 256)}
     start = MACHINES["a100"].start_s
     for s in plan_own(paper.with_overrides({"reward.workers": 3})):
+        if s.stage == "kl":
+            continue  # samples and reads on the GPUs of generation
         assert s.seconds - start == pytest.approx((even[s.iteration, s.stage] - start) * 8 / s.gpus)
 
 
@@ -305,7 +310,54 @@ def test_only_what_is_regenerated_is_paid(paper):
     assert ratio == pytest.approx(0.5, abs=0.01)
     assert half[1, "training"].seconds == half[0, "training"].seconds
     static = stages(paper.with_overrides({"selection.strategy": "none"}))
-    assert [s.seconds for s in static if s.iteration and s.stage != "training"] == [0.0] * 6
+    assert [s.seconds for s in static if s.iteration and s.stage in ("generation", "rewarding")] == [0.0] * 6
+
+
+def test_the_kl_stage_is_planned_and_can_be_turned_off(paper, ledgers, monkeypatch):
+    from optune.config import RunConfig
+
+    rows = measured(read_timed(ledgers))
+    planned = {"paper": lambda: plan_own(paper), "tiny": lambda: plan_measured(load_config("tiny"), rows, 2048)}
+    for stages_of in planned.values():
+        kl = [s.seconds for s in stages_of() if s.stage == "kl"]
+        assert len(kl) == 4 and min(kl) > 0 and len(set(kl)) == 1
+    assert kl_prompts_of(paper, 48_000) == 256 and kl_prompts_of(paper, 12) == 12
+    monkeypatch.setattr(RunConfig, "kl_prompts", 0, raising=False)
+    assert not any(s.stage == "kl" for stages_of in planned.values() for s in stages_of())
+
+
+def test_a_plan_from_measured_speeds_is_work_by_speed(paper):
+    own = OwnMachine("here", Speed(1, 100), Speed(2, 10), Speed(3, 5), 4000, Lengths(10, 20), True, 9)
+    found = {(s.iteration, s.stage): s.seconds for s in plan_here(paper.with_overrides({"launch": None}), own, 1000)}
+    assert found[0, "generation"] == 1 + 1000 * 2 * 20 / 100 and found[1, "generation"] == 1 + 500 * 2 * 20 / 100
+    assert found[1, "rewarding"] == 2 + 500 * 2 / 10
+    assert found[0, "training"] == found[1, "training"] == 3 + 1000 / 5
+    assert found[0, "kl"] == 1 + 256 * 20 / 100 + 256 / 8 / 5
+    assert own.sampling.seconds(0) == 0.0
+    told = plan(paper, own=own)
+    assert "Measured in 9 s on here: 100 tokens/s sampled, 10.0 rewards/s, 5.00 pairs/s trained" in told
+    assert "A100" not in told and "Table 1" not in told
+    with pytest.raises(UserError, match="leave out --gpus"):
+        plan(paper, own=own, gpus=2)
+
+
+def test_the_laptop_is_the_cpu_that_was_measured_and_gives_back_its_speeds():
+    """The tiny policy on those two cores, within a quarter: its shares of the matrix product are those of this run."""
+    bench = json.loads((ROOT / "results/bench/amd-epyc-2-cores.json").read_text())["models"]["tiny"]
+    found = {}
+    for part in ("distance", "sampling", "training"):
+        for line in bench["measures"][part]["rows"]:
+            found.setdefault(line["what"], line["ours"]["median"])
+    laptop, config = MACHINES["laptop"], load_config("tiny")
+    assert laptop.peak == pytest.approx(1e9 * found["machine: matrix product, fp32"], rel=0.01)
+    assert laptop.bandwidth == pytest.approx(1e9 * found["machine: memory, read and written"], rel=0.01)
+    shape, lengths = shape_of("sandbox:policy"), Lengths(12, 5.4)
+    sampling = generation_seconds(shape, config, laptop, 1024, lengths, "hf", 512) - laptop.start_s
+    training = training_seconds(shape, config, laptop, 1024, lengths) - laptop.start_s
+    assert 1024 * 2 * 5.4 / sampling == pytest.approx(found["sampling, float32"], rel=0.25)
+    assert 1024 / training == pytest.approx(found["preference training"], rel=0.25)
+    told = plan(load_config("paper").with_overrides({"launch": None}), machine="laptop")
+    assert "on one CPU with 2 cores" in told and "Table 1" not in told
 
 
 def test_judge_calls_and_price(paper):

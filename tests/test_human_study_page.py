@@ -163,6 +163,19 @@ def test_hostile_answers_are_only_text_and_everything_fits(browser, study, width
     assert not errors(browser)
 
 
+def test_the_first_screen_shows_the_first_pair_of_answers_beside_folded_guidelines(browser, study):
+    """On 1280 x 800 the beginning of both answers lies above the bar of buttons, without scrolling."""
+    folder, _ = study
+    open_page(browser, folder)
+    bar = browser.execute_script("return document.querySelector('.bar-ground').getBoundingClientRect().top")
+    for name in ("answer-1", "answer-2"):
+        top = browser.execute_script(f"return $('{name}').getBoundingClientRect().top")
+        assert bar - top > 100, "at least four lines of each answer"
+    assert element(browser, "guidelines").is_displayed() and not element(browser, "guidelines").get_property("open")
+    browser.find_element("css selector", "#guidelines summary").click()
+    assert browser.find_element("css selector", "#guidelines ul").is_displayed()
+
+
 def test_a_double_click_rates_one_question(browser, study):
     from selenium.webdriver import ActionChains
 

@@ -51,7 +51,7 @@ def test_committed_verdicts_are_what_the_committed_raw_results_give():
 
 def test_the_committed_report_is_what_the_committed_verdicts_and_figures_give():
     text = (ROOT / "results" / "tiny" / "REPORT.md").read_text("utf-8")
-    assert text == "\n".join(markdown("tiny", committed()))
+    assert text == markdown("tiny", committed())
 
 
 def test_every_claim_has_a_row_or_is_said_to_need_the_real_thing():
@@ -121,3 +121,16 @@ def test_a_committed_file_stays_where_only_last_digits_would_change(tmp_path):
     assert path.read_bytes() == before
     write_if_new(path, {"gain": 0.30001, "arms": [1.0]})
     assert read_json(path)["gain"] == 0.30001
+
+
+def test_the_contents_link_every_section_and_figure_of_the_report_as_text_and_as_page():
+    folder = ROOT / "results" / "tiny"
+    text, made = (folder / "REPORT.md").read_text("utf-8"), (folder / "report.html").read_text("utf-8")
+    listed = text.partition("## Contents\n")[2].partition("\n## ")[0]
+    links = dict(re.findall(r"- \[(.+)\]\(#(.+)\)", listed))
+    sections = [title for title in re.findall(r"^## (.+)$", text, re.MULTILINE) if title != "Contents"]
+    figures = re.findall(r"^### (.+)$", text.partition("\n## Figure by figure\n")[2], re.MULTILINE)
+    place = sections.index("Figure by figure") + 1
+    assert list(links) == [*sections[:place], *figures, *sections[place:]]
+    for anchor in links.values():
+        assert made.count(f'id="{anchor}"') == 1 and f'href="#{anchor}"' in made

@@ -120,6 +120,18 @@ def test_a_run_directory_that_was_moved_is_read_where_it_is(tmp_path):
     assert len(view(tmp_path, tmp_path / "after")["prompts"]) == 40
 
 
+def test_a_folder_called_run_is_named_after_what_ran(tmp_path):
+    run, mine = made_up_run(tmp_path / "demo" / "run"), made_up_run(tmp_path / "mine-seed0")
+    what = "lowest_reward at ratio 0.5, seed 0"
+    name = view(tmp_path, run)["runs"][0]["name"]
+    assert name.endswith(f", {what}") and not name.startswith(",")
+    title = re.search("<title>(.*?)</title>", (tmp_path / "view.html").read_text("utf-8"))[1]
+    assert title == f"{name} · OPTune"
+    assert [one["name"] for one in view(tmp_path, run, mine)["runs"]] == [name, "mine-seed0"]
+    again = made_up_run(tmp_path / "other" / "run")
+    assert [one["name"] for one in view(tmp_path, run, again)["runs"]] == ["demo/run", "other/run"]
+
+
 def test_prompts_that_do_not_fit_are_left_out_at_random_and_counted_and_extremes_stay(tmp_path):
     run = made_up_run(tmp_path / "run", prompts=400)
     whole = write_page([run], tmp_path / "whole.html")

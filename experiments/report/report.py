@@ -29,7 +29,7 @@ from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figur
 from experiments.report import afterwards, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
-from experiments.report.page import page
+from experiments.report.page import contents, page
 from optune.utils.files import read_json, write_text
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
@@ -39,6 +39,7 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
 )
 
+BY_FIGURE = "Figure by figure"  # the section whose parts the contents list, too
 WORDS = Path(__file__).with_name("words")  # what is written by hand
 
 OUTCOME_NAMES = {
@@ -57,7 +58,7 @@ def report(preset: str) -> None:
     verdicts = judged(preset)
     folder = RESULTS / preset
     write_if_new(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
-    text = "\n".join(markdown(preset, verdicts))
+    text = markdown(preset, verdicts)
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
     if preset == "tiny":
@@ -99,8 +100,15 @@ def _evidence(base: Path, preset: str, claim: Claim, known: dict[str, Arm]) -> R
 # --- the text --------------------------------------------------------------------------------------------------------
 
 
-def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
-    """The report, line by line."""
+def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> str:
+    """The report, with a list of its contents before the first section."""
+    text = "\n".join(_report(preset, verdicts))
+    summary, mark, sections = text.partition("\n## ")
+    return f"{summary}\n{contents(text, BY_FIGURE)}{mark}{sections}"
+
+
+def _report(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """Line by line."""
     yield f"# OPTune: replication report, preset `{preset}`\n"
     if verdicts:
         yield from _summary(verdicts)
@@ -125,7 +133,7 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
         yield filled(_prose("what_it_can_say.md"), verdicts, preset)
     yield from _unsettled(preset, verdicts)
     yield from _paper_checks()
-    yield "## Figure by figure\n"
+    yield f"## {BY_FIGURE}\n"
     for name in FIGURES:
         yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
     yield from _provenance(preset)

@@ -43,7 +43,6 @@ from optune.utils.hashing import stable_hash, stable_seed
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
 VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}
 ON_REQUEST = {"validate": 1}  # stages that only some configurations have
-KL_PROMPTS = 256
 
 OnStage = Callable[[ToldEntry], None]
 OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
@@ -260,7 +259,7 @@ class Stages:
     def kl(self, t: int, sft: str, policy: str, prompts: Artefact) -> Artefact:
         """KL(pi || pi_SFT) in nats per response of the policy just trained: reward hacking shows here first.
 
-        Estimated on one fresh response to each of the same prompts (`kl_prompts` of them, KL_PROMPTS by default) in
+        Estimated on one fresh response to each of the same prompts (`kl_prompts` of them, 256 by default) in
         every iteration and arm, so that numbers compare; where a source gives another set in each iteration, they are
         of its first one. With `kl_prompts` the standard error stands beside it.
         Log-probabilities are untruncated ones at temperature 1, while the responses are drawn as configured: with
@@ -268,7 +267,7 @@ class Stages:
         """
         settings = self.config.sampling().model_copy(update={"n": 1})
         prompts = (self.asked or [prompts])[0]
-        wanted = KL_PROMPTS if self.config.kl_prompts is None else self.config.kl_prompts
+        wanted = self.config.kl_at_most
 
         def build(folder: Path) -> dict[str, Any]:
             asked = stored_prompts(prompts / "prompts.parquet")

@@ -299,6 +299,10 @@ def plan_run(
         scored = pairs - fresh if config.training.fresh_reference else pairs
         share = (pairs / spread.training, lengths, scored / spread.training)
         add(t, "training", training_seconds(policy, config, machine, *share), 4.0 * policy.parameters)
+        if asked := kl_prompts_of(config, prompts):
+            seconds = sampled(answering_once(config), asked)
+            seconds += rewarding_seconds(policy, machine, asked / spread.generation, lengths)  # the SFT policy reads
+            add(t, "kl", seconds, 0.0, "generation")
         asked, answering = validation_of(config)
         if asked:
             responses = asked * answering.generation.n
@@ -319,6 +323,16 @@ def validation_of(config: RunConfig) -> tuple[int, RunConfig]:
     if not (asked and asked.limit):
         return 0, config
     return asked.limit, config.model_copy(update={"generation": config.generation.model_copy(update={"n": asked.n})})
+
+
+def kl_prompts_of(config: RunConfig, prompts: int) -> int:
+    """Prompts that each new policy answers once for KL(pi || pi_SFT); 0 where that stage is turned off."""
+    return min(config.kl_at_most, prompts)
+
+
+def answering_once(config: RunConfig) -> RunConfig:
+    """With one response to a prompt."""
+    return config.model_copy(update={"generation": config.generation.model_copy(update={"n": 1})})
 
 
 def prompts_of(config: RunConfig) -> int | None:
@@ -364,8 +378,8 @@ def fresh_prompts(config: RunConfig, prompts: int, iteration: int) -> int:
 
 
 def shares(stages: Sequence[StageCost]) -> dict[str, float]:
-    """Each phase's share of the time: Table 1 of the paper, for a run at ratio 1."""
-    total = sum(stage.seconds for stage in stages)
+    """Each phase's share of the three phases' time: Table 1 of the paper, for a run at ratio 1."""
+    total = sum(stage.seconds for stage in stages if stage.stage in PHASES)
     of_phase = {}
     for phase in PHASES:
         of_phase[phase] = sum(stage.seconds for stage in stages if stage.stage == phase) / total

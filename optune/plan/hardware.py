@@ -60,7 +60,7 @@ SHAPES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What one GPU reaches. Rates in operations or bytes per second, memory in bytes.
+    """What one GPU, or a CPU, reaches. Rates in operations or bytes per second, memory in bytes.
 
     `peak` and `bandwidth` are data-sheet numbers, the efficiencies the share of them that is taken to be reached. A
     decoding step takes at least `launch_s` per layer, which is what launching a layer's kernels one by one costs.
@@ -77,11 +77,14 @@ class Machine:
     start_s: float = 60.0  # of a stage: importing, loading a model
 
 
-# bf16 dense peak and memory bandwidth from the vendor's data sheets; all else as above.
+# GPUs: bf16 dense peak and memory bandwidth from the vendor's data sheets; all else as above. `laptop` stands for a CPU
+# without a GPU. It is measured: results/bench/amd-epyc-2-cores.json has the fp32 matrix product and the copy of two
+# cores, and the shares of that product that training and sampling of the tiny policy reach. Memory and start are taken.
 MACHINES = {
     "a100": Machine("A100 80 GB", 80e9, 312e12, 2.04e12),
     "h100": Machine("H100 80 GB", 80e9, 989e12, 3.35e12),
     "h200": Machine("H200 141 GB", 141e9, 989e12, 4.8e12),
+    "laptop": Machine("CPU with 2 cores", 16e9, 126e9, 27.4e9, 0.34, 0.31, start_s=5.0),
 }
 
 

@@ -16,8 +16,10 @@ from optune.plan.cost_model import (
     PHASES,
     Lengths,
     StageCost,
+    answering_once,
     expected_lengths,
     fresh_prompts,
+    kl_prompts_of,
     pair_flops,
     training_pairs,
     validation_of,
@@ -92,9 +94,11 @@ def plan_measured(config: RunConfig, rows: Sequence[Mapping[str, Any]], prompts:
         for phase, (start, rate) in fitted.items():
             seconds = start + rate * work[phase] if work[phase] else 0.0
             costs.append(StageCost(phase, t, 1, seconds, 0.0, 4.0 * policy.parameters if phase == "training" else 0.0))
-        asked, answering = validation_of(config)
-        if asked:
-            work = operations(answering, asked, 0, lengths)
-            seconds = sum(fitted[phase][0] + fitted[phase][1] * work[phase] for phase in ("generation", "rewarding"))
-            costs.append(StageCost("validation", t, 1, seconds, 0.0, 0.0))
+        # The SFT policy reads the responses of the KL stage as a reward model of its size would.
+        kl = kl_prompts_of(config, prompts), answering_once(config)
+        for stage, (asked, answering) in (("kl", kl), ("validation", validation_of(config))):
+            if asked:
+                work = operations(answering, asked, 0, lengths)
+                seconds = sum(fitted[p][0] + fitted[p][1] * work[p] for p in ("generation", "rewarding"))
+                costs.append(StageCost(stage, t, 1, seconds, 0.0, 0.0))
     return costs

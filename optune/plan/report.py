@@ -21,6 +21,7 @@ from optune.plan.cost_model import (
 from optune.plan.hardware import MACHINES, Machine, shape_of
 from optune.plan.measured_cost import ledger_errors, measured, plan_measured
 from optune.plan.nodes import fitted, named, node_commands, run_command, training_command
+from optune.plan.own_machine import OwnMachine, plan_here
 from optune.plan.shares import row, shares_told
 from optune.plan.writer_cost import SANDBOX_FAMILIES, SHP_CATEGORIES, told, writer_cost
 from optune.prompts.files import load_prompts
@@ -41,8 +42,10 @@ def plan(
     ledgers: Path | None = None,
     prices: Path | None = None,
     arguments: str | None = None,
+    own: OwnMachine | None = None,
 ) -> str:
-    """The plan as text. A sandbox run is predicted from `ledgers`, any other from the data sheet of `machine`.
+    """The plan as text: from `own` speeds, if they were measured; else a sandbox run is predicted from `ledgers`, any
+    other from the data sheet of `machine`.
 
     ledgers: a folder of raw results; the plan's error is measured against them. prices: judges' prices (YAML). gpus:
     the number in each of `nodes` machines, by default what the configuration uses; for another number the plan sets the
@@ -61,10 +64,15 @@ def plan(
     listed = _prices(prices) if prices else {}
     arguments = arguments or named(config)
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
-    if config.sandbox:
+    changes: dict[str, Any] = {}
+    if own:
+        if gpus or nodes > 1:
+            raise UserError("--measure is of this machine as it is configured: leave out --gpus and --nodes.")
+        gpus, lengths = spread_of(config).gpus, own.lengths
+        stages, where = plan_here(config, own, prompts), own.name
+    elif config.sandbox:
         if not rows:
             raise UserError("A run in the sandbox is planned from measured ones: give --ledgers results/tiny/raw.")
-        changes: dict[str, Any] = {}
         stages, where, gpus = plan_measured(config, rows, prompts), "the CPU that the ledgers are of", 1
     else:
         gpus = gpus or spread_of(config).gpus
@@ -77,13 +85,16 @@ def plan(
         f"{config.iterations + 1} iterations, selection {config.selection.strategy} at {config.selection.ratio:g}, "
         f"engine {config.generation.engine}, on {where}.",
         f"{run_command(arguments, changes)}\n{_table(stages, nodes * gpus)}",
-        _writer(config, lengths, listed, machine, nodes * gpus),
+        _writer(config, lengths, listed, None if config.sandbox or own else MACHINES[machine], nodes * gpus),
         _evaluation(config, lengths, listed),
     ]
+    if own:
+        return "\n\n".join(part for part in [*parts, own.told()] if part)
     if not config.sandbox:
+        compared = "" if machine == "laptop" else shares_told(config, MACHINES[machine], nodes * gpus, prompts, lengths)
         parts += [
             _assumptions(config, MACHINES[machine], lengths),
-            shares_told(config, MACHINES[machine], nodes * gpus, prompts, lengths),
+            compared,
             node_commands(config, changes, nodes, gpus, arguments) if nodes > 1 else "",
         ]
     parts.append(_errors(rows, ledgers) if rows else "No ledgers given (--ledgers), so the error is not known.")
@@ -127,9 +138,8 @@ def _hours(seconds: float, gpus: int) -> tuple[str, str]:
     return f"{seconds / 3600:.3f}", f"{seconds * gpus / 3600:.2f}"
 
 
-def _writer(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any], machine: str, gpus: int) -> str:
-    on_gpus = None if config.sandbox else MACHINES[machine]
-    cost = writer_cost(config, lengths, prices, on_gpus, gpus, SANDBOX_FAMILIES if config.sandbox else SHP_CATEGORIES)
+def _writer(config: RunConfig, lengths: Lengths, prices: Mapping[str, Any], on: Machine | None, gpus: int) -> str:
+    cost = writer_cost(config, lengths, prices, on, gpus, SANDBOX_FAMILIES if config.sandbox else SHP_CATEGORIES)
     return told(cost, config.prompts.synthetic.writer.model or config.prompts.synthetic.writer.name) if cost else ""
 
 

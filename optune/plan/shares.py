@@ -60,7 +60,7 @@ def met(share: dict[str, float]) -> list[str]:
 def least_rewarding(config: RunConfig, machine: Machine, gpus: int, prompts: int, lengths: Lengths) -> float:
     """The smallest share that rewarding can have in a run with plain generation: its operations at the GPU's peak."""
     stages = _stages(config, machine, gpus, prompts, lengths, "plain", plain_batch(config, gpus))
-    total = sum(stage.seconds for stage in stages) * (1 - shares(stages)["rewarding"])
+    total = sum(stage.seconds for stage in stages if stage.stage in PHASES) * (1 - shares(stages)["rewarding"])
     responses = prompts * config.generation.n * (config.iterations + 1) / gpus
     least = shape_of(config.reward.model).flops(responses * lengths.both, lengths.both / 2) / machine.peak
     return least / (least + total)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from optune.config import RunConfig
-from optune.plan.cost_model import Lengths, generation_seconds, rewarding_seconds
+from optune.plan.cost_model import Lengths, answering_once, generation_seconds, rewarding_seconds
 from optune.plan.hardware import Machine, shape_of
 from optune.prompts.writer import make_writer
 
@@ -61,7 +61,7 @@ def writer_cost(
 
 def _reference_seconds(config: RunConfig, machine: Machine, prompts: float, lengths: Lengths) -> float:
     """One answer to each reference prompt, sampled and rewarded."""
-    once = config.model_copy(update={"generation": config.generation.model_copy(update={"n": 1})})
+    once = answering_once(config)
     engine, batch = config.generation.engine, config.generation.batch_size
     seconds = generation_seconds(shape_of(config.policy.model), once, machine, prompts, lengths, engine, batch)
     if config.reward.model:

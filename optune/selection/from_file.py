@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,18 @@ from optune.utils.files import read_jsonl
 
 # The strategies that need no more than one reward per prompt: no second response, and no earlier iteration.
 BY_ONE_REWARD = ("lowest_reward", "highest_reward", "lowest_mean_reward", "lowest_rejected_reward", "random")
+FROM_FILE = (*BY_ONE_REWARD, "all", "none")
+
+
+def strategies_told() -> str:
+    """Every strategy with the first line of its docstring: those that a file of rewards suffices for come first."""
+    others = [name for name in STRATEGIES if name not in FROM_FILE]
+    lines = ["strategies that a file of rewards suffices for:", *map(_told, FROM_FILE)]
+    return "\n".join([*lines, "", "strategies that need a whole run (selection.strategy):", *map(_told, others)])
+
+
+def _told(name: str) -> str:
+    return f"  {name:24s}{inspect.getdoc(STRATEGIES[name]).splitlines()[0]}"
 
 
 def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -> list[str]:
@@ -24,7 +37,7 @@ def select_from_file(path: Path, ratio: str | float, strategy: str, seed: int) -
 
     Raises UserError for a strategy of ours that would rank by what the file does not hold, and so by ties alone.
     """
-    if strategy in STRATEGIES and strategy not in (*BY_ONE_REWARD, "all", "none"):
+    if strategy in STRATEGIES and strategy not in FROM_FILE:
         raise UserError(
             f"Strategy {strategy!r} ranks by more than one reward per prompt, which a file of rewards does not hold; "
             f"choose one of {', '.join(BY_ONE_REWARD)}, or run the whole loop."

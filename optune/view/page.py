@@ -22,6 +22,7 @@ from optune.view.sections import checked_sections, held_out_section
 from optune.view.statistics import Trajectories, bin_edges, iteration_rows
 
 LARGEST = 20_000_000  # bytes of a page
+SAYS_NOTHING = "run"  # a folder's name
 HERE = Path(__file__).parent
 
 
@@ -38,7 +39,7 @@ def write_page(
     runs = [RunFiles.read(run_dir) for run_dir in run_dirs]
     ways = [Trajectories(run) for run in runs]
     edges = bin_edges(runs)
-    names = names_of(run_dirs)
+    names = names_of(runs)
     head = {
         "made": datetime.now().strftime("%Y-%m-%d %H:%M"),
         "edges": edges.tolist(),
@@ -57,11 +58,18 @@ def write_page(
     return {"bytes": size, "prompts": len(shown.prompts), "of": shown.total}
 
 
-def names_of(run_dirs: Sequence[str | Path]) -> list[str]:
-    """Each run's folder's name; with the folder around it where two have the same."""
-    paths = [Path(run_dir).resolve() for run_dir in run_dirs]
-    names = [path.name for path in paths]
+def names_of(runs: Sequence[RunFiles]) -> list[str]:
+    """Each run's folder's name, or what ran where that is `run`; with the folder around it where two are the same."""
+    paths = [run.run_dir.resolve() for run in runs]
+    names = [ran(run.config) if path.name == SAYS_NOTHING else path.name for run, path in zip(runs, paths, strict=True)]
     return names if len(set(names)) == len(names) else [f"{path.parent.name}/{path.name}" for path in paths]
+
+
+def ran(config: dict[str, Any]) -> str:
+    """Preset or else policy, selection and seed: `smollm2, lowest_reward at ratio 0.5, seed 0`."""
+    selection = config["selection"]
+    what = config.get("preset") or _last_part(config["policy"]["model"])
+    return f"{what}, {selection['strategy']} at ratio {selection['ratio']:g}, seed {config['seed']}"
 
 
 def _run(run: RunFiles, ways: Trajectories, name: str, edges: Any) -> dict[str, Any]:
