@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from optune.config import RunConfig
-from optune.loop.steps import STEPS, VALIDATE
+from optune.loop.steps import OUTCOME, STEPS, VALIDATE
 
 # What an iteration's work is taken to be, in shares; sampling shrinks with the selection ratio.
 SAMPLING, TRAINING = 0.7, 0.3
@@ -30,6 +30,7 @@ class Progress:
         self.done, self.iteration = 0.0, 0
         self.iterations, self.names = config.iterations, [step.name for step in STEPS if step.name != "history"]
         self.names += [VALIDATE.name] if config.validation else []
+        self.names += [OUTCOME.name] if config.validation and config.validation.outcome else []
         self._label(f"iteration 0 {self.names[0]}")
 
     def __enter__(self) -> Progress:
@@ -49,6 +50,8 @@ class Progress:
         self.done += {"generate": self.sampling[entry["iteration"]], "train": TRAINING}.get(entry["stage"], 0.0)
         self._show(self.done)
         self._label(self._after(entry["iteration"], entry["stage"]))
+        for sentence in entry.get("told", ()):
+            self.bar.write(sentence, file=sys.stderr)
 
     def _after(self, t: int, stage: str) -> str:
         """What comes after a finished stage."""
