@@ -384,13 +384,21 @@ class TrainingConfig(Section):
 
 
 class ValidationConfig(Section):
-    """Prompts that each iteration's policy answers; the policy with the highest mean reward on them is the best."""
+    """Prompts that each iteration's policy answers. The best policy has the highest mean outcome, or else reward."""
 
     path: Annotated[str, RESOURCE] = Field(description="as prompts.path; none of the prompts that train")
     split: str = Field("train", description="hub data sets only")
     limit: int | None = Field(None, ge=1, description="a fixed random sample of this size")
     n: int = Field(1, ge=1, description="answers per prompt")
     temperature: float = Field(0.0, ge=0, description="0 is greedy decoding")
+    outcome: str | None = Field(
+        None,
+        description="what nobody trains on, measured on the answers: a Python function, as a reward is",
+        **LATER,
+    )
+    patience: int | None = Field(
+        None, ge=1, description="iterations without a better outcome (else reward) after which the run ends", **LATER
+    )
 
 
 class LaunchConfig(Section):

@@ -314,7 +314,6 @@ def test_only_what_is_regenerated_is_paid(paper):
 
 
 def test_the_kl_stage_is_planned_and_can_be_turned_off(paper, ledgers, monkeypatch):
-    from optune.config import RunConfig
 
     rows = measured(read_timed(ledgers))
     planned = {"paper": lambda: plan_own(paper), "tiny": lambda: plan_measured(load_config("tiny"), rows, 2048)}
@@ -322,8 +321,8 @@ def test_the_kl_stage_is_planned_and_can_be_turned_off(paper, ledgers, monkeypat
         kl = [s.seconds for s in stages_of() if s.stage == "kl"]
         assert len(kl) == 4 and min(kl) > 0 and len(set(kl)) == 1
     assert kl_prompts_of(paper, 48_000) == 256 and kl_prompts_of(paper, 12) == 12
-    monkeypatch.setattr(RunConfig, "kl_prompts", 0, raising=False)
-    assert not any(s.stage == "kl" for stages_of in planned.values() for s in stages_of())
+    off = paper.with_overrides({"kl_prompts": 0})
+    assert kl_prompts_of(off, 48_000) == 0 and not any(s.stage == "kl" for s in plan_own(off))
 
 
 def test_a_plan_from_measured_speeds_is_work_by_speed(paper):

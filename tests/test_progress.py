@@ -89,14 +89,6 @@ def test_the_first_sampling_tells_what_is_left_before_any_stage_has_been_timed(c
 
 
 def test_a_run_without_a_kl_stage_names_none(config, capsys):
-    class Without:
-        """A configuration whose KL stage is off."""
-
-        kl_prompts = 0
-
-        def __getattr__(self, name):
-            return getattr(config, name)
-
-    with Progress(Without()) as progress:
+    with Progress(config.with_overrides({"kl_prompts": 0})) as progress:
         progress.stage(entry(0, "train"))
     assert capsys.readouterr().err.rstrip().endswith("iteration 1 prompts")

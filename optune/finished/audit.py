@@ -63,7 +63,9 @@ def audit_run(run_dir: str | Path) -> Audit:
     manifest = read_run(Path(run_dir))
     config = parse_config(manifest["config"], f"{run_dir}/manifest.json")
     entries, audit = manifest["stages"], Audit(stages=len(manifest["stages"]))
-    audit.finished = len(entries) >= (config.iterations + 1) * (len(VERSIONS) + (config.validation is not None))
+    asked = config.validation
+    each = len(VERSIONS) + (asked is not None) + (asked is not None and asked.outcome is not None)
+    audit.finished = len(entries) >= (config.iterations + 1) * each
     records = []
     for entry in entries:
         try:
@@ -79,7 +81,8 @@ def audit_run(run_dir: str | Path) -> Audit:
         audit.notes.append(f"Made with other packages than those here ({told}).")
     replay = _Replay(config, Path(run_dir), entries, made_with, audit.problems)
     try:
-        loop(config, replay)
+        policies, _ = loop(config, replay)
+        audit.finished = len(policies) * each == len(entries)  # validation.patience may end it early
     except _NoMore:
         pass
     except Exception as error:  # whatever an edited file makes of it is a finding
@@ -195,6 +198,7 @@ class _Read(Manifest):
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
+        self.held_out: dict[str, Any] = {}
 
     def add(self, entry: dict[str, Any]) -> None:
         self.entries.append(entry)
@@ -318,6 +322,22 @@ class _Replay(Stages):
             yield "it holds a reward that is not a finite number"
         elif not math.isclose(fmean(r.reward for r in answers), made.counts["reward_mean"], rel_tol=1e-12):
             yield "its mean reward is not that of its answers"
+
+    def _check_outcome(self, t: int, made: Artefact) -> Iterator[str]:
+        answers = pq.read_table(self.made["validate"] / "answers.parquet", columns=["prompt_id", "index"])
+        measured = pq.read_table(made / "outcomes.parquet")
+        values = measured["outcome"].to_pylist()
+        if measured.select(["prompt_id", "index"]).to_pylist() != answers.to_pylist():
+            yield "its rows are not the validation answers"
+        yield from _unequal("outcomes", len(values), made.counts["answers"])
+        if not all(map(math.isfinite, values)):
+            yield "it holds an outcome that is not a finite number"
+        elif not math.isclose(fmean(values), made.counts["outcome_mean"], rel_tol=1e-12, abs_tol=1e-12):
+            yield "its mean outcome is not that of its answers"
+
+    def _held_out(self, entry: dict[str, Any]) -> list[str]:
+        """Nothing is written."""
+        return []
 
     @property
     def scored(self) -> tuple[Path, ...]:

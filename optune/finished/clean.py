@@ -1,8 +1,8 @@
 """`python -m optune clean-runs`: what finished and stopped runs can do without, named with its size, then freed.
 
-That is the weights of every policy but a run's newest, and what interrupted or damaged stages have left. Pairs,
-histories, rewards, replies and records stay, so that nothing has to be computed or paid for again to read a result. A
-store that several runs share is left alone: another run may start from any policy in it.
+That is the weights of every policy but a run's newest and its best on validation, and what interrupted or damaged
+stages have left. Pairs, histories, rewards, replies and records stay, so that nothing has to be computed or paid for
+again to read a result. A store that several runs share is left alone: another run may start from any policy in it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from optune.loop.held_out import best_policy
 from optune.store import STAGE_FILE, prune, run_lock
 from optune.types import UserError
 from optune.utils.files import read_object
@@ -49,7 +50,10 @@ def spare(run_dir: Path) -> list[Item]:
     trained = [Path(e["path"]) for e in stages if e["stage"] == "train"]
     store = run_dir / "stages"
     items = []
+    best = best_policy(stages)
     for folder in trained[:-1]:
+        if str(folder) == best:
+            continue
         size = sum(p.stat().st_size for p in folder.rglob("*.safetensors"))
         if size and store.resolve() in folder.resolve().parents:
             items.append(Item(folder, size, "weights of an earlier iteration"))

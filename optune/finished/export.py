@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optune.config import RunConfig
+from optune.loop.held_out import outcome_name, told_of
 from optune.store import STAGE_FILE
 from optune.utils.files import in_one_rename, write_text
 
@@ -73,7 +74,10 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         rows.append(("length penalty", f"{config.reward.length_penalty:g} for each character"))
     if config.validation:
         asked = public_name(config.validation.path)
-        rows.append(("this policy", f"the iteration with the highest reward on the validation prompts, {asked}"))
+        measure = "outcome" if config.validation.outcome else "reward"
+        rows.append(("this policy", f"the iteration with the highest {measure} on the validation prompts, {asked}"))
+    if config.validation and config.validation.outcome:
+        rows.append(("outcome", f"{outcome_name(config.validation.outcome)}, which nothing was trained on"))
     if training.lora:
         rows.append(("LoRA", f"r {training.lora.r}, alpha {training.lora.alpha:g}; merged, adapter in `adapter`"))
     parts = [
@@ -84,6 +88,7 @@ def model_card(stages: Sequence[dict[str, Any]], config: RunConfig) -> str:
         markdown_table(("setting", "value"), rows),
         "## What each iteration measured",
         markdown_table(*_measured(stages)),
+        *told_of(stages, config.validation, config.iterations),
         "Reward is the mean over the iteration's fresh responses, under the reward model that the policy was tuned on: "
         "it is no measure of quality. No evaluation is part of this card.",
         "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
@@ -101,6 +106,7 @@ MEASURES = (
     ("loss", "train", "loss"),
     ("KL to the start", "kl", "kl_to_sft"),
     ("validation reward", "validate", "reward_mean"),
+    ("validation outcome", "outcome", "outcome_mean"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 from optune.config import RunConfig, unresolved
 from optune.history import History
-from optune.loop.manifest import StageEntry
-from optune.loop.plug_in import Prompts, Reward, plugged_in
+from optune.loop.held_out import best_policy
+from optune.loop.manifest import StageEntry, ToldEntry
+from optune.loop.plug_in import Function, Prompts, Reward, plugged_in
 from optune.loop.reporting import reporting
 from optune.loop.stages import OnProgress, OnStage, Stages
 from optune.store import run_lock
@@ -28,9 +30,11 @@ class RunResult:
 
     @property
     def best(self) -> str:
-        """The policy with the highest mean reward on the validation prompts (the first of equals); else the last."""
-        measured = [e["counts"]["reward_mean"] for e in self.stages if e["stage"] == "validate"]
-        return self.policies[measured.index(max(measured))] if measured else self.policies[-1]
+        """The policy with the highest mean outcome on the validation prompts, or else reward; without them the last.
+
+        The first of equals.
+        """
+        return best_policy(self.stages) or self.policies[-1]
 
 
 def run_optune(
@@ -45,6 +49,8 @@ def run_optune(
     reward_weights: Sequence[float] | None = None,
     policy: str | Path | None = None,
     callbacks: Sequence[Any] = (),
+    validation: Prompts | None = None,
+    outcome: str | Function | None = None,
 ) -> RunResult:
     """Run, or continue, one arm with one seed in `run_dir`; finished stages are taken from `store`, never made again.
 
@@ -55,17 +61,20 @@ def run_optune(
     `reward` (one or several functions `f(prompts, completions, **columns)` with `reward_weights`, or a name), `policy`
     (a folder or hub name). `config` may then be a dict of other options, a YAML file, or None. `callbacks`:
     transformers' (`TrainerCallback`), told of every iteration's training, whose key has their source and settings.
+    `validation`: held-out prompts, as `prompts`; `outcome`: a function like a reward that measures every policy's
+    answers to them, and that nothing is trained on. `run_dir/best` links the best policy so far.
     """
     run_dir = Path(run_dir)
     shared = store is not None
     store = Path(store or run_dir / "stages")
-    config, functions = plugged_in(config, store, prompts, reward, reward_weights, policy)
+    config, functions = plugged_in(config, store, prompts, reward, reward_weights, policy, validation, outcome)
     if callbacks and (config.launch or config.training.learner not in (None, "dpo")):
         raise UserError("callbacks work with the learner 'dpo' in this process: leave out launch and training.learner.")
     if waiting := unresolved(config):
         raise UserError(f"{', '.join(waiting)}: must be resolved to a path first; `python -m optune run` does that.")
     if config.keep == "last" and shared:
         raise UserError("keep: last frees policies, which other runs of a shared store may need: leave it out here.")
+    on_stage = on_stage or _tell
     with run_lock(run_dir), cpu_threads(config.threads), reporting(config, run_dir, on_stage) as report:
         on_log = report.update if config.report_to else None
         stages = Stages(
@@ -78,16 +87,23 @@ def run_optune(
             check=_check,
             functions=functions,
             callbacks=callbacks,
+            outcome=None if isinstance(outcome, str) else outcome,
         )
         policies, history = loop(config, stages)
         return RunResult(policies, history, stages.entries)
 
 
-def _check(config: RunConfig, reward: Any) -> None:
+def _tell(entry: ToldEntry) -> None:
+    """Where nobody listens, what a stage tells the user goes to stderr."""
+    for sentence in entry.get("told", ()):
+        print(sentence, file=sys.stderr)
+
+
+def _check(config: RunConfig, reward: Any, outcome: Any) -> None:
     """Imported only where a stage is to be made: a run whose stages are all there loads no torch."""
     from optune.loop.checks import check_run
 
-    check_run(config, reward)
+    check_run(config, reward, outcome)
 
 
 def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
@@ -111,4 +127,6 @@ def loop(config: RunConfig, stages: Stages) -> tuple[list[str], History]:
         if config.validation:
             stages.validate(t, policy)  # RLHF Workflow: the best of the policies is the result
         policies.append(policy)
+        if config.validation and stages.done():  # validation.patience
+            break
     return policies, history

@@ -19,12 +19,12 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from optune.config import RunConfig
 from optune.generate.prepare import stop_ids_of
 from optune.loop.memory_check import Weights, check_memory
-from optune.loop.parts import parts_of
+from optune.loop.parts import outcome_of, parts_of
 from optune.pairs.offline import offline_pairs_beside
 from optune.prompts.files import load_prompts
 from optune.prompts.sources import SOURCES, sample_of
 from optune.prompts.tokens import TemplateRefuses, encode_prompts
-from optune.reward.functions import WEIGHTED, try_reward
+from optune.reward.functions import WEIGHTED, PythonReward, try_outcome, try_reward
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
@@ -66,8 +66,11 @@ def positions_of(config: Any) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_run(config: RunConfig, reward: Any = None) -> list[str]:
-    """One line for each thing that fits. Raises UserError with one sentence for the first that does not."""
+def check_run(config: RunConfig, reward: Any = None, outcome: PythonReward | None = None) -> list[str]:
+    """One line for each thing that fits. Raises UserError with one sentence for the first that does not.
+
+    reward, outcome: those of functions that were passed, which the configuration only names.
+    """
     policy = read_checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
     lines = [check_vocabulary(policy), check_end(policy, config.policy.model, config.policy.trust_remote_code)]
     prompts, rows = _check_prompts(policy, config)
@@ -85,6 +88,9 @@ def check_run(config: RunConfig, reward: Any = None) -> list[str]:
         lines += _check_reward(model, policy, prompts, config)
     elif ":" in config.reward.kind or config.reward.kind == WEIGHTED:
         lines.append(try_reward(reward or parts_of(config)["reward"], config.reward, prompts or _first(config)))
+    if outcome := outcome or outcome_of(config):
+        asked = load_prompts(config.validation.path, config.validation.split)[:1]
+        lines.append(try_outcome(outcome, config.validation.outcome, asked))
     return [*lines, check_memory(config, policy.weights, model and model.weights)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from optune.config import OPERATIONAL, RunConfig, differences
 from optune.store import Artefact
@@ -24,9 +24,13 @@ class StageEntry(TypedDict):
 
 
 class ToldEntry(StageEntry):
-    """A stage as `on_stage` gets it. reused: it was taken from the store."""
+    """A stage as `on_stage` gets it.
+
+    reused: it was taken from the store. told: sentences for the user that follow from it (see `held_out.py`).
+    """
 
     reused: bool
+    told: NotRequired[list[str]]
 
 
 def entry_of(iteration: int, stage: str, artefact: Artefact) -> StageEntry:
@@ -70,6 +74,7 @@ class Manifest:
     def __init__(self, config: dict[str, Any], run_dir: Path):
         self.path, self.config = run_dir / "manifest.json", config
         self.entries: list[StageEntry] = []
+        self.held_out: dict[str, Any] = {}  # the best policy so far, and what was told (see `held_out.py`)
         self.listed = 0  # stages that it had before
         if not self.path.exists():
             return
@@ -88,7 +93,8 @@ class Manifest:
         """List one more stage. A continued run writes the file only once it has as many stages as before."""
         self.entries.append(entry)
         if len(self.entries) >= self.listed:
-            write_json(self.path, {"config": self.config, "stages": self.entries})
+            held_out = {"held_out": self.held_out} if self.held_out else {}
+            write_json(self.path, {"config": self.config, "stages": self.entries, **held_out})
 
 
 def _sampled_only(manifest: dict[str, Any]) -> bool:

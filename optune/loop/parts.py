@@ -19,6 +19,7 @@ from optune.reward.functions import WEIGHTED, Function, PythonReward, is_functio
 from optune.selection.strategies import STRATEGIES
 from optune.training.learners import DEFAULT, LEARNERS
 from optune.training.losses import LOSSES
+from optune.types import UserError
 from optune.utils.hashing import sha256_of
 from optune.utils.registry import resolve
 
@@ -76,6 +77,17 @@ def _reward(config: RunConfig, functions: Mapping[Function, float] | None) -> An
             return part
         functions = {part: 1.0}
     return PythonReward.of(functions, config)
+
+
+def outcome_of(config: RunConfig, function: Function | None = None) -> PythonReward | None:
+    """`validation.outcome`, or the function that was passed in its place; None without one. Raises UserError."""
+    asked = config.validation
+    if asked is None or asked.outcome is None:
+        return None
+    part = function or resolve({}, asked.outcome, "outcome")
+    if not is_function(part):
+        raise UserError(f"validation.outcome: {asked.outcome!r} is no function f(prompts, completions, **columns).")
+    return PythonReward({part: 1.0}, ((asked.path, asked.split, None),), "outcome")
 
 
 def source_hashes(stage: str, parts: dict[str, Any]) -> dict[str, str]:

@@ -24,15 +24,22 @@ def plugged_in(
     reward: Reward | None,
     reward_weights: Sequence[float] | None,
     policy: str | Path | None,
+    validation: Prompts | None = None,
+    outcome: str | Function | None = None,
 ) -> tuple[RunConfig, dict[Function, float] | None]:
     """The configuration with what was passed, and the reward functions with their weights (None: the configured one).
 
-    Prompts that are rows are written to a file below `store` named by their content. Raises UserError.
+    Prompts that are rows are written to a file below `store` named by their content. Raises UserError. An outcome that
+    is a function stays the caller's: the configuration has its name.
     """
     given: dict[str, Any] = {"policy": {"model": str(policy)}} if policy is not None else {}
     if prompts is not None:
-        path = prompts if isinstance(prompts, str | Path) else _written(prompts, store / "given")
-        given["prompts"] = {"path": str(path)}
+        given["prompts"] = {"path": _path(prompts, store)}
+    held_out = {} if validation is None else {"path": _path(validation, store)}
+    if outcome is not None:
+        held_out["outcome"] = outcome if isinstance(outcome, str) else f"python:{name_of(outcome)}"
+    if held_out:
+        given["validation"] = held_out
     functions = None
     if isinstance(reward, str):
         given["reward"] = {"kind": reward}
@@ -43,6 +50,10 @@ def plugged_in(
     if isinstance(config, RunConfig) and not given:
         return config, functions
     return complete_config(config, given), functions
+
+
+def _path(prompts: Prompts, store: Path) -> str:
+    return str(prompts if isinstance(prompts, str | Path) else _written(prompts, store / "given"))
 
 
 def _weighted(functions: list[Function], weights: Sequence[float] | None) -> dict[Function, float]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from optune.config import RunConfig
 from optune.loop.manifest import ToldEntry
-from optune.loop.steps import STEPS, VALIDATE
+from optune.loop.steps import OUTCOME, STEPS, VALIDATE
 
 # What an iteration's work is taken to be, in shares; sampling shrinks with the selection ratio.
 SAMPLING, TRAINING = 0.7, 0.3
@@ -36,6 +36,7 @@ class Progress:
         unseen = {"history"} | ({"kl"} if config.kl_prompts == 0 else set())
         self.iterations, self.names = config.iterations, [step.name for step in STEPS if step.name not in unseen]
         self.names += [VALIDATE.name] if config.validation else []
+        self.names += [OUTCOME.name] if config.validation and config.validation.outcome else []
         self.finished = 0  # stages
         self.seconds, self.work = defaultdict(float), defaultdict(float)  # by stage; work: of iterations at ratio 1
         self.since = time.monotonic()  # the stage under way began
@@ -71,6 +72,8 @@ class Progress:
         self.finished = t * len(self.names) + self.names.index(stage) + 1
         self.since = time.monotonic()
         self._show(self.done)
+        for sentence in entry.get("told", ()):
+            self.bar.write(sentence, file=sys.stderr)
 
     def _show(self, done: float, under_way: float | None = None) -> None:
         """under_way: seconds that the current stage still takes, if it tells."""

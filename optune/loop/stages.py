@@ -16,13 +16,15 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
-from optune.history import History, iter_responses, write_responses
+from optune.history import History, iter_responses, read_responses, write_responses
+from optune.loop.held_out import HeldOut, link_best
 from optune.loop.manifest import Manifest, StageEntry, ToldEntry, entry_of, results_config
-from optune.loop.parts import callback_key, parts_of, source_hashes
+from optune.loop.parts import callback_key, outcome_of, parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts, left_out
 from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
@@ -42,7 +44,7 @@ from optune.utils.hashing import stable_hash, stable_seed
 
 # Raised by one when a stage's code changes what it writes, so that old artefacts are not taken for new ones.
 VERSIONS = {"prompts": 1, "select": 1, "generate": 1, "score": 1, "pairs": 1, "train": 2, "kl": 2}
-ON_REQUEST = {"validate": 1}  # stages that only some configurations have
+ON_REQUEST = {"validate": 1, "outcome": 1}  # stages that only some configurations have
 
 OnStage = Callable[[ToldEntry], None]
 OnLog = Callable[[dict[str, Any]], None]  # the metrics of an update, as training makes it
@@ -60,11 +62,14 @@ class Stages:
         on_progress: OnProgress | None = None,
         on_log: OnLog | None = None,
         manifest: Manifest | None = None,
-        check: Callable[[RunConfig, Any], object] | None = None,
+        check: Callable[[RunConfig, Any, Any], object] | None = None,
         functions: Mapping[Function, float] | None = None,
         callbacks: Sequence[Any] = (),
+        outcome: Function | None = None,
     ):
         self.config = config
+        self.run_dir = run_dir
+        self.outcome = outcome_of(config, outcome)
         self.store = StageStore(store)
         self.on_stage = on_stage or (lambda entry: None)
         self.on_log = on_log
@@ -311,7 +316,30 @@ class Stages:
             "policy": content_hash(policy),
             **self._reward_inputs,
         }
-        return self._run(t, "validate", build, fields, inputs)
+        answers = self._run(t, "validate", build, fields, inputs)
+        if self.outcome:
+            self._measure_outcome(t, answers)
+        return answers
+
+    def _measure_outcome(self, t: int, answers: Artefact) -> None:
+        """The outcome of every validation answer, and its mean. A stage of its own: another outcome samples nothing."""
+
+        def build(folder: Path) -> dict[str, Any]:
+            settings, rows = self.config.validation, read_responses(answers / "answers.parquet")
+            asked = {prompt.prompt_id: prompt for prompt in load_prompts(settings.path, settings.split)}
+            prompts = [asked[row.prompt_id] for row in rows]
+            values = self.outcome.ready({}).score(prompts, rows, self.config.seed)
+            columns = {"prompt_id": [r.prompt_id for r in rows], "index": [r.index for r in rows], "outcome": values}
+            pq.write_table(pa.table(columns), folder / "outcomes.parquet")
+            return {"answers": len(values), "outcome_mean": fmean(values)}
+
+        inputs = {"answers": answers.digest, **self.outcome.inputs()}
+        self._run(t, "outcome", build, {"outcome": self.config.validation.outcome}, inputs)
+
+    def done(self) -> bool:
+        """Whether `validation.patience` ends the run after the iterations that are finished."""
+        held_out = HeldOut.of(self.entries, self.config.validation)
+        return held_out is not None and held_out.stops
 
     def beta_2(self, history: History) -> float:
         """beta_2 of Eq. 6 as configured; `auto` is 1 / the median reward gap of iteration 0's pairs."""
@@ -341,16 +369,26 @@ class Stages:
         def checked_build(folder: Path) -> dict[str, Any]:
             check, self.check = self.check, None
             if check:
-                check(self.config, self.parts["reward"])
+                check(self.config, self.parts["reward"], self.outcome)
             return build(folder)
 
         inputs = {**inputs, **source_hashes(stage, self.parts)}
         version = (VERSIONS | ON_REQUEST)[stage]
         artefact = self.store.run(stage, checked_build, fields=fields, inputs=inputs, version=version)
         entry = entry_of(t, stage, artefact)
+        told = self._held_out(entry) if stage == ("outcome" if self.outcome else "validate") else []
         self.manifest.add(entry)
-        self.on_stage({**entry, "reused": artefact.reused})
+        self.on_stage({**entry, "reused": artefact.reused, **({"told": told} if told else {})})
         return artefact
+
+    def _held_out(self, entry: StageEntry) -> list[str]:
+        """What an iteration's last held-out measure tells; links the best policy so far and lists both."""
+        held_out = HeldOut.of([*self.entries, entry], self.config.validation)
+        told = held_out.sentences(self.config.iterations)
+        before = self.manifest.held_out.get("told", [])
+        self.manifest.held_out = {"best": held_out.as_json(), **({"told": [*before, *told]} if before or told else {})}
+        link_best(self.run_dir, held_out.policy)
+        return told
 
     @property
     def _reward_inputs(self) -> dict[str, str]:

@@ -82,6 +82,8 @@ STEPS = (
 )
 # RLHF Workflow's: the best of the policies is the result.
 VALIDATE = LoopStep("validate", reads=("policy",), files=("answers.parquet",), parts=("engine", "reward"))
+# Ours: what nobody trains on, measured on the same answers.
+OUTCOME = LoopStep("outcome", files=("outcomes.parquet",))
 
 
 def carried(steps: tuple[LoopStep, ...] = STEPS) -> list[str]:

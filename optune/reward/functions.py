@@ -13,7 +13,7 @@ import inspect
 import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -43,10 +43,14 @@ def weighted_functions(settings: RewardConfig) -> dict[Function, float]:
 
 @dataclass(frozen=True)
 class PythonReward:
-    """The weighted sum of functions as the part `reward` of a run; called with settings, it is what scores."""
+    """The weighted sum of functions as the part `reward` of a run; called with settings, it is what scores.
+
+    role: what error messages call the functions.
+    """
 
     functions: Mapping[Function, float]
     files: tuple[tuple[str, str, Mapping[str, str] | None], ...]  # path, split and columns of the prompts
+    role: str = "reward"
 
     @classmethod
     def of(cls, functions: Mapping[Function, float], config: RunConfig) -> PythonReward:
@@ -65,12 +69,16 @@ class PythonReward:
         }
 
     def __call__(self, settings: RewardConfig) -> PythonReward:
-        return _Ready(self.functions, self.files, settings.options or {})
+        return self.ready(settings.options or {})
+
+    def ready(self, options: Mapping[str, Any]) -> _Ready:
+        """What scores, with keyword arguments for the functions."""
+        return _Ready(self.functions, self.files, self.role, options)
 
 
 @dataclass(frozen=True)
 class _Ready(PythonReward):
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -96,14 +104,14 @@ class _Ready(PythonReward):
         given |= self.options
         total = [0.0] * len(responses)
         for function, weight in self.functions.items():
-            values = called(function, given, len(responses))
+            values = called(function, given, len(responses), self.role)
             total = [sum_ + weight * value for sum_, value in zip(total, values, strict=True)]
         return total
 
 
-def called(function: Function, given: Mapping[str, Any], count: int) -> list[float]:
+def called(function: Function, given: Mapping[str, Any], count: int, role: str = "reward") -> list[float]:
     """What `function` says of `count` responses. Raises UserError with its file and line."""
-    place = f"{place_of(function)}: the reward {name_of(function)!r}"
+    place = f"{place_of(function)}: the {role} {name_of(function)!r}"
     parameters = inspect.signature(function).parameters.values()
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     wanted = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
@@ -117,24 +125,28 @@ def called(function: Function, given: Mapping[str, Any], count: int) -> list[flo
     try:
         values = function(**arguments)
     except Exception as error:
-        raise UserError(f"{_line_of(error, function)}: {_told(error)} in the reward {name_of(function)!r}.") from error
+        raise UserError(f"{_line_of(error, function)}: {_told(error)} in the {role} {name_of(function)!r}.") from error
     try:
         values = list(values)
     except TypeError:
         raise UserError(f"{place} returned {values!r}; it must return a list with one number a response.") from None
     if len(values) != count:
-        raise UserError(f"{place} returned {len(values)} rewards for {count} responses; one a response is needed.")
-    return [_number(value, index, place) for index, value in enumerate(values)]
+        raise UserError(f"{place} returned {len(values)} {role}s for {count} responses; one a response is needed.")
+    return [_number(value, index, place, role) for index, value in enumerate(values)]
 
 
-def _number(value: Any, index: int, place: str) -> float:
+def _number(value: Any, index: int, place: str, role: str = "reward") -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or isinstance(value, str):
-        raise UserError(f"{place} returned {value!r} for response {index}; a reward must be a finite number.")
+        raise UserError(f"{place} returned {value!r} for response {index}; {_article(role)} must be a finite number.")
     return number
+
+
+def _article(role: str) -> str:
+    return f"an {role}" if role[0] in "aeiou" else f"a {role}"
 
 
 def _told(error: Exception) -> str:
@@ -189,11 +201,20 @@ def source_hash(function: Function) -> str:
         raise UserError(f"The reward {name_of(function)!r} has no source: write it into a file.") from None
 
 
+def try_outcome(outcome: PythonReward, name: str, prompts: Sequence[Prompt]) -> str:
+    """As `try_reward`, of `validation.outcome`."""
+    values = outcome.ready({}).score([prompts[0]] * 2, _made_up(prompts[0]), 0)
+    return f"The outcome {name!r} measures two made-up answers: {values[0]:g} and {values[1]:g}."
+
+
+def _made_up(prompt: Prompt) -> list[Response]:
+    texts = ("ok.", "This is a longer answer, of a sentence.")
+    return [Response(prompt.prompt_id, i, 0, (i,), text, "stop") for i, text in enumerate(texts)]
+
+
 def try_reward(reward: Callable[[RewardConfig], Any], settings: RewardConfig, prompts: Sequence[Prompt]) -> str:
     """Scores two made-up responses to the first prompt. Raises UserError for what the reward does wrong."""
-    first = prompts[0]
-    texts = ("ok.", "This is a longer answer, of a sentence.")
-    made_up = [Response(first.prompt_id, i, 0, (i,), text, "stop") for i, text in enumerate(texts)]
+    first, made_up = prompts[0], _made_up(prompts[0])
     try:
         values = list(reward(settings).score([first, first], made_up, 0))
     except UserError:

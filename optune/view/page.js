@@ -7,7 +7,7 @@ const TWO = RUNS.length === 2;
 const LETTERS = TWO ? ["A", "B"] : [""];
 const PER_PAGE = 10;
 const LARGEST_DIFFERENCE = 4e6; // pairs of words; longer texts are shown without marks
-const PHASES = [["generate", "sampling", "a"], ["score", "rewarding", "c"], ["train", "training", "b"], ["kl", "KL", "e"], ["validate", "validation", "d"]];
+const PHASES = [["generate", "sampling", "a"], ["score", "rewarding", "c"], ["train", "training", "b"], ["kl", "KL", "e"], ["validate", "validation", "d"], ["outcome", "outcome", "d"]];
 
 // --- small things ---------------------------------------------------------------------------------------------------
 
@@ -203,13 +203,14 @@ function showTop() {
   overview.append(head("overview", "At a glance"));
   RUNS.forEach((run, i) => {
     if (TWO) overview.append(el("h3", {}, runName(i)));
+    overview.append(...run.told.map((sentence) => el("p", { class: "notice" }, sentence)));
     overview.append(el("div", { class: "tiles" }, ...tiles(run).map(([value, label]) => el("div", { class: "card tile" }, el("b", {}, value), el("span", {}, label)))));
   });
   overview.append(el("details", { class: "card" }, el("summary", {}, "Settings"), settings()));
 }
 function stateOf(run) {
   const [t, last, stage] = run.at;
-  return run.finished ? `finished, ${last} iterations after iteration 0` : `not finished: iteration ${t} of ${last}, after “${stage}”`;
+  return run.finished ? `finished, ${t} iterations after iteration 0` : `not finished: iteration ${t} of ${last}, after “${stage}”`;
 }
 function tiles(run) {
   const its = run.iterations;
@@ -223,6 +224,7 @@ function tiles(run) {
     [whole(tokens), saved ? `tokens sampled; at ratio 1 about ${whole(tokens + saved)}, so that selection saved ${percent(saved / (tokens + saved))}` : "tokens sampled"],
     [duration(seconds), "of sampling, rewarding, training and measuring"],
     [percent(last.truncated), `of iteration ${last.t}’s responses were cut at the length limit (iteration ${first.t}: ${percent(first.truncated)})`],
+    ...(run.best ? [[String(run.best.iteration), `is the best iteration by the held-out ${run.best.by}, ${number(run.best.value)}`]] : []),
     ...(kl ? [[number(kl.kl), `nats per response: KL to the start after iteration ${kl.t}`]] : []),
   ];
 }
@@ -265,6 +267,7 @@ function showIterations() {
     ["KL to the start", "Nats per response, estimated on fresh responses to the same prompts.", (it) => it.kl, false],
     ["Cut at the limit", "Share of sampled responses that reached the longest length allowed.", (it) => it.truncated, true],
     ["Held-out reward", "Mean reward on validation prompts, of the policy after each iteration.", (it) => it.validation, false],
+    ["Held-out outcome", "Mean of an outcome that nothing is trained on, over the same answers.", (it) => it.outcome, false],
   ];
   for (const [title, caption, pick, fromZero] of single) {
     const series = asLines(over(pick));
@@ -292,11 +295,11 @@ function costs() {
   ];
 }
 function iterationTable() {
-  const titles = ["iteration", "prompts", "regenerated", "tokens", "mean length", "cut", "reward, sampled", "reward, newest of all", "pairs", "of them kept", "left out", "chosen", "rejected", "mean weight", "loss", "KL", "held-out reward", "memory peak, GB"];
+  const titles = ["iteration", "prompts", "regenerated", "tokens", "mean length", "cut", "reward, sampled", "reward, newest of all", "pairs", "of them kept", "left out", "chosen", "rejected", "mean weight", "loss", "KL", "held-out reward", "held-out outcome", "memory peak, GB"];
   const rows = RUNS.flatMap((run, i) => run.iterations.map((it) => [
     `${LETTERS[i]}${TWO ? " " : ""}${it.t}`, whole(it.prompts), whole(it.selected), whole(it.tokens), number(it.length?.mean), percent(it.truncated), number(it.fresh?.mean),
     number(it.latest?.mean), whole(it.pairs?.n), whole(it.pairs?.reused), whole(sum(Object.values(it.left_out))), number(it.chosen?.mean),
-    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), number(it.kl), number(it.validation), number(it.memory)]));
+    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), number(it.kl), number(it.validation), number(it.outcome), number(it.memory)]));
   const used = titles.map((_, column) => column < 5 || rows.some((row) => row[column] !== "–"));
   const kept = (row) => row.filter((_, column) => used[column]);
   return table(kept(titles), rows.map(kept));

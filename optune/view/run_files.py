@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from optune.history import read_rows
+from optune.loop.held_out import HeldOut, told_of
 from optune.loop.manifest import read_run
 from optune.types import UserError
 
@@ -61,8 +62,20 @@ class RunFiles:
     @property
     def finished(self) -> bool:
         """Whether the last stage of the last iteration is there."""
+        validation = self.config.get("validation")
         measured = "train" if self.config.get("kl_prompts") == 0 else "kl"
-        return (self.last_iteration, "validate" if self.config.get("validation") else measured) in self.entries
+        last = measured if not validation else "outcome" if validation.get("outcome") else "validate"
+        return (self.last_iteration, last) in self.entries or (self.held_out is not None and self.held_out.stops)
+
+    @cached_property
+    def held_out(self) -> HeldOut | None:
+        """What the answers to validation prompts say so far; None without any."""
+        return HeldOut.of(self.entries.values(), self.config.get("validation"), self.file)
+
+    @property
+    def told(self) -> list[str]:
+        """Sentences on reward and outcome, iteration by iteration."""
+        return told_of(self.entries.values(), self.config.get("validation"), self.last_iteration, self.file)
 
     def counts(self, t: int, stage: str) -> dict[str, Any]:
         """What a stage counted; nothing where it has not been made."""

@@ -15,7 +15,7 @@ from optune.view.run_files import NEVER, RunFiles
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 36  # at most: a small run has the square root of its responses
 OUTSIDE = 0.002  # share of rewards at each end that the outermost bins may hold together
-PHASES = ("generate", "score", "train", "kl", "validate")
+PHASES = ("generate", "score", "train", "kl", "validate", "outcome")
 WEIGHTED = ("wdpo", "dpo_mean_weight")
 
 
@@ -105,6 +105,7 @@ def _iteration(run: RunFiles, ways: Trajectories, edges: np.ndarray, i: int, t: 
         "loss": train.get("loss"),
         "kl": run.counts(t, "kl").get("kl_to_sft"),
         "validation": run.counts(t, "validate").get("reward_mean"),
+        "outcome": run.counts(t, "outcome").get("outcome_mean"),
         "seconds": {phase: run.seconds(t, phase) for phase in PHASES if (t, phase) in run.entries},
         "saved": _saved(run, t),
         "memory": run.memory(t),
