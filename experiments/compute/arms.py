@@ -124,8 +124,9 @@ def run_at(preset: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     """Those of `arms` that are run at a preset: all, unless RUN_AT lists some, on whose seeds they then are."""
     if preset not in RUN_AT:
         return tuple(arms)
-    seeds = {member.overrides: member.seeds for member in RUN_AT[preset]}
-    return tuple(replace(one, seeds=one.seeds or seeds[one.overrides]) for one in arms if one.overrides in seeds)
+    members = {repr(member.overrides): member.seeds for member in RUN_AT[preset]}
+    own = [one for one in arms if repr(one.overrides) in members and not one.recipe]
+    return tuple(replace(one, seeds=one.seeds or members[repr(one.overrides)]) for one in own)
 
 
 def ranking_arms(mix: str = "") -> tuple[Arm, ...]:

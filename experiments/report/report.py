@@ -20,25 +20,26 @@ from experiments.claims.claims import REAL_ONLY
 from experiments.claims.registry import claims_of
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.claims.verdicts import judge_claims
-from experiments.compute.arms import REPORT_SEEDS, Arm
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, REPORT_SEEDS, Arm
 from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
-from experiments.report import afterwards, readme_tables, sensitivity
+from experiments.report import afterwards, random_answers, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
 from experiments.report.page import contents, page
 from optune.utils.files import read_json, write_text
 
 FAMILIES = (  # of claims beside the paper's own, with the file of our words on them
-    ("real", "Verdicts on the real language model", ""),
     ("worlds", "When does selection by low reward pay?", ""),
     ("beyond", "Beyond the paper", ""),
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
 )
 
+DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}
+REAL_MODEL_FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1")
 BY_FIGURE = "Figure by figure"  # the section whose parts the contents list, too
 WORDS = Path(__file__).with_name("words")  # what is written by hand
 
@@ -110,6 +111,9 @@ def markdown(preset: str, verdicts: Sequence[dict[str, Any]]) -> str:
 def _report(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Line by line."""
     yield f"# OPTune: replication report, preset `{preset}`\n"
+    if preset == real_model.PRESET:
+        yield from _of_the_real_model(preset, verdicts)
+        return
     if verdicts:
         yield from _summary(verdicts)
         yield "## Verdicts on the paper's claims\n"
@@ -117,7 +121,6 @@ def _report(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
         yield from _real_only()
         yield from _how_to_read(preset, verdicts)
         yield from afterwards.section(preset, verdicts) if preset == "tiny" else ()
-        yield from _same_rules(preset) if preset == real_model.PRESET else ()
     else:
         yield "No verdicts: they need results, and the margins and gold quality of a sandbox (`make develop`).\n"
     for family, title, words in FAMILIES:
@@ -137,6 +140,42 @@ def _report(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     for name in FIGURES:
         yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
     yield from _provenance(preset)
+
+
+def _of_the_real_model(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
+    """The gate, the claims where arms have met, what such a world can say, and answers drawn at random."""
+    yield from _gate(preset)
+    if verdicts:
+        yield "## Verdicts on the real language model\n"
+        yield from _verdict_table(verdicts, preset)
+        yield from _same_rules(preset)
+    yield "## What this can say, and what it cannot\n"
+    yield _prose("real_model_can_say.md")
+    yield from random_answers.section(preset)
+    yield from _unsettled(preset, verdicts)
+    yield f"## {BY_FIGURE}\n"
+    for name in REAL_MODEL_FIGURES:
+        yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
+    yield from _provenance(preset)
+
+
+def _gate(preset: str) -> Iterable[str]:
+    """Ratio 1's lead over `none` on development seeds, from which gate and parity margin follow."""
+    path = RESULTS / preset / "development.json"
+    yield "## The gate: do fresh samples matter here?\n"
+    if not path.exists():
+        yield f"Not computed yet: `make develop PRESET={preset}`.\n"
+        return
+    development = read_json(path)
+    leads = []
+    for measure in OUTCOMES:
+        lead = development[measure]
+        told = f"{lead['gain']:+.2f} [{lead['low']:+.2f}, {lead['high']:+.2f}]"
+        leads.append(f"{told} of {OUTCOME_NAMES[measure]}")
+    seeds = len(development["seeds"])
+    yield f"Ratio 1's lead over never regenerating (`none`) after the last iteration, plain DPO, {seeds} development"
+    yield f"seeds, validation prompts, 95% t intervals: {' and '.join(leads)}."
+    yield f"The gate, both intervals above 0, is **{'open' if development['gate_open'] else 'closed'}**.\n"
 
 
 def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
@@ -318,8 +357,8 @@ def _words(name: str) -> str:
 
 def _provenance(preset: str) -> Iterable[str]:
     yield "## How this was made\n"
-    if preset == "tiny":
-        yield _prose("disclosure.md")
+    if preset in DISCLOSED:
+        yield _prose(DISCLOSED[preset])
     raw = [read_json(path) for path in sorted((RESULTS / preset / "raw").glob("*/seed*.json"))]
     seconds = sum(seconds_of_entry(entry) for result in raw for entry in result["timing"]["ledger"])
     packages = Counter(_versions(result["packages"]) for result in raw)
@@ -332,9 +371,11 @@ def _provenance(preset: str) -> Iterable[str]:
     sandbox = next((r["sandbox"] for r in raw if r["sandbox"]), None)
     if sandbox:
         yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
-    targets = " ".join(["paper", "beyond", *SENSITIVITY, *NEIGHBOURS, "report"])
+    names, seeds = ["paper", "beyond", *SENSITIVITY, *NEIGHBOURS], REPORT_SEEDS
+    if preset == real_model.PRESET:
+        names, seeds = [*REAL_MODEL_FIGURES], INSTRUCTIONS_BUILD_OF_SEED
     yield "- Everything again (each arm on those of the seeds that it has here):"
-    yield f'  `make {targets} PRESET={preset} SEEDS="0 1 2 3 4 5 6 7 8 9"`.\n'
+    yield f'  `make {" ".join([*names, "report"])} PRESET={preset} SEEDS="{" ".join(map(str, seeds))}"`.\n'
 
 
 def _versions(packages: dict[str, str]) -> str:

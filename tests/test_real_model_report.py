@@ -1,0 +1,58 @@
+"""The real model's report: what it shows before and after arms have met, and that its texts stay texts."""
+
+from __future__ import annotations
+
+from experiments.report import random_answers, report
+from experiments.report.page import page
+from optune.utils.files import write_json
+
+HOSTILE = "# Not a heading\n<script>alert(1)</script>\n\n| a | b |"
+
+
+def test_it_tells_gate_limits_and_disclosure_and_lists_only_figures_that_are_run_there():
+    text = report.markdown("smollm2", [])
+    for heading in ("The gate: do fresh samples matter here?", "What this can say, and what it cannot"):
+        assert f"## {heading}\n" in text
+    assert "throwaway probe" in text and "fig3" in text
+    assert "Figure 7" not in text and "sandbox" not in text.lower().partition("## how this was made")[0]
+
+
+def test_answers_drawn_at_random_are_quoted_and_never_run(tmp_path, monkeypatch):
+    rows = [{"arm": "wdpo-all-1.0", "seed": 0, "prompt": "Write.", "answer": HOSTILE, "gold": 2.5, "met": 0.5}]
+    write_json(tmp_path / "smollm2" / random_answers.FILE, rows)
+    monkeypatch.setattr(random_answers, "RESULTS", tmp_path)
+    shown = page("\n".join(random_answers.section("smollm2")), "title", tmp_path)
+    assert "<script" not in shown and "<h1>Not" not in shown and "<table" not in shown
+    assert "&lt;script&gt;alert(1)" in shown and "gold 2.5, constraints met 50%" in shown
+
+
+def test_the_draw_takes_every_run_and_prompt_alike_and_is_the_same_each_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(random_answers, "final_policy", lambda setting, arm, seed: f"{arm.name}/{seed}")
+    monkeypatch.setattr(
+        random_answers,
+        "answers_of",
+        lambda policy, config, work_dir: [{"instruction": f"p{i}", "output": f"{policy} says {i}"} for i in range(30)],
+    )
+
+    class Made:
+        preset, work_dir = "smollm2", tmp_path
+
+        def committed(self, arm, seed):
+            return tmp_path / arm / f"seed{seed}.json"
+
+        def arm_config(self, arm, seed):
+            return None
+
+        def resolve(self, config):
+            return config
+
+    for arm in random_answers.WDPO_ARMS[:2]:
+        for seed in (0, 3):
+            points = [{"gold": [float(i) for i in range(30)], "met": [1.0] * 30}]
+            write_json(Made().committed(arm.name, seed), {"iterations": points})
+    rows = random_answers.drawn(Made())
+    assert rows == random_answers.drawn(Made()) and len(rows) == random_answers.COUNT
+    assert {row["seed"] for row in rows} == {0, 3} and len({row["arm"] for row in rows}) == 2
+    for row in rows:
+        assert row["answer"] == f"{row['arm']}/{row['seed']} says {row['gold']:.0f}"
+        assert row["prompt"] == f"p{row['gold']:.0f}"
