@@ -65,7 +65,9 @@ def lines(data: Data) -> list[str]:
     """wDPO's leads in the last iteration."""
     told = []
     for ratio, leads in data["leads"].items():
-        over = [f"over {LOSSES[rival].replace(', ', ' with ')} {shown(points[-1]['win_score'])}" for rival, points in leads.items()]
+        over = []
+        for rival, points in leads.items():
+            over.append(f"over {LOSSES[rival].replace(', ', ' with ')} {shown(points[-1]['win_score'])}")
         told.append(f"  ratio {ratio}, iteration {leads['dpo'][-1]['iteration']}: wDPO's lead {', '.join(over)}")
     return told
 
