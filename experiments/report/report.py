@@ -311,7 +311,8 @@ def _unsettled(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]
         )
         yield f"- {row['statement']} **{row['verdict']}**: {by_outcome}."
     judged = {row["claim"] for row in verdicts}
-    waiting = [claim for claim in claims_of(preset) if verdicts and claim.key not in judged]
+    expected = claims_of(preset) if verdicts or preset == real_model.PRESET else ()
+    waiting = [claim for claim in expected if claim.key not in judged]
     yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
     yield "" if open_rows or waiting else "Nothing: every claim has a verdict.\n"
 
