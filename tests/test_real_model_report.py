@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.report import random_answers, report
+from experiments.report import random_answers, readme_tables, report
 from experiments.report.page import page
 from optune.utils.files import write_json
 
@@ -15,6 +15,25 @@ def test_it_tells_gate_limits_and_disclosure_and_lists_only_figures_that_are_run
         assert f"## {heading}\n" in text
     assert "throwaway probe" in text and "fig3" in text
     assert "Figure 7" not in text and "sandbox" not in text.lower().partition("## how this was made")[0]
+
+
+def test_readmes_table_has_the_last_iterations_means_and_the_lead():
+    runs = {"win_score": [60.0, 70.0], "gold_mean": [3.5, 4.0], "met_mean": [0.3, 0.2], "kl_to_sft": [1.0, 4.0]}
+    other = {**runs, "win_score": [60.0, 80.0]}
+    lead = {"gain": -5.0, "low": -12.0, "high": 2.0}
+    development = {
+        "start": {"gold_mean": 3.0, "met_mean": 0.4},
+        "by_iteration": {"full": [runs, other], "none": [other, other]},
+        "win_score": lead,
+        "gold_mean": lead,
+    }
+    rows = readme_tables.real_model(development).splitlines()
+    assert rows[2:5] == [
+        "| start policy | 50.0 | 3.00 | 40% | 0.0 |",
+        "| ratio 1 | 75.0 | 4.00 | 20% | 4.0 |",
+        "| never regenerating (`none`) | 80.0 | 4.00 | 20% | 4.0 |",
+    ]
+    assert rows[5] == "| ratio 1 minus `none` [95% interval] | -5.0 [-12.0, +2.0] | -5.00 [-12.00, +2.00] | | |"
 
 
 def test_answers_drawn_at_random_are_quoted_and_never_run(tmp_path, monkeypatch):

@@ -20,9 +20,11 @@ from typing import Any
 
 from eval.stats import t_interval
 from experiments.compute.arms import DEVELOPMENT_SEEDS, arm
+from experiments.compute.raw_result import RawResult
 from experiments.compute.results import RESULTS
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
+from experiments.development import gate_figure
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
 
@@ -108,17 +110,28 @@ def lead(preset: str) -> dict[str, Any]:
     """The gate and the parity margin of the real model: ratio 1's lead over `none` at the last iteration.
 
     Its mean and 95% t interval over development seeds, by outcome. The gate is open where both intervals lie above 0.
+    `by_iteration` has what `gate_figure.py` draws: by arm, each seed's values after every iteration.
     """
     setting = Setting(preset, search_of(preset).overrides)
     both = (ARM, arm("dpo", "none"))
     compute(setting, both, DEVELOPMENT_SEEDS)
     full, static = ([read_json(setting.computed(a.name, seed)) for seed in DEVELOPMENT_SEEDS] for a in both)
+    by_iteration = {"full": list(map(_curves, full)), "none": list(map(_curves, static))}
     leads: dict[str, Any] = {"preset": preset, "arms": [a.name for a in both], "seeds": list(DEVELOPMENT_SEEDS)}
     for measure in ("win_score", "gold_mean"):
         ours, theirs = ([result["iterations"][-1][measure] for result in results] for results in (full, static))
         leads[measure] = {"full": ours, "none": theirs, **_gain(theirs, ours)}
     gate_open = all(leads[measure]["low"] > 0 for measure in ("win_score", "gold_mean"))
-    return {**leads, "gate_open": gate_open, "command": f"make develop PRESET={preset}"}
+    start = {name: full[0]["baseline"][name] for name in ("gold_mean", "met_mean")}
+    more = {"gate_open": gate_open, "start": start, "by_iteration": by_iteration}
+    return {**leads, **more, "command": f"make develop PRESET={preset}"}
+
+
+def _curves(result: RawResult) -> dict[str, list[float]]:
+    """By measure, a run's values after every iteration."""
+    iterations = result["iterations"]
+    curves = {name: [point[name] for point in iterations] for name in ("win_score", "gold_mean", "met_mean")}
+    return {**curves, "kl_to_sft": [round(point["stages"]["kl"]["kl_to_sft"], 3) for point in iterations]}
 
 
 def _gain(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
@@ -145,6 +158,8 @@ def _write_grid(preset: str) -> None:
 def _write_gain(preset: str) -> None:
     gains = lead(preset) if preset in SEARCHES else gain(preset)
     write_json(RESULTS / preset / "development.json", gains)
+    if preset in SEARCHES:
+        print("  drawn:", *gate_figure.draw(preset))
     what = "ratio 1 over none" if preset in SEARCHES else "gain from iteration 0 to 3"
     for measure in ("win_score", "gold_mean"):
         low, high = gains[measure]["low"], gains[measure]["high"]

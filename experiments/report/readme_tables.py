@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from experiments.claims.contrasts import SPEEDUPS
@@ -27,6 +28,21 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> str:
             row = rows[key]
             lines.append(f"| {row['statement']} | {measured(row)} | **{shown_verdict(row)}**{_caution(row)} |")
     return "\n".join(lines)
+
+
+def real_model(development: Data) -> str:
+    """The start policy and both arms after the last iteration, means over development seeds, and ratio 1's lead."""
+    start, by_iteration = development["start"], development["by_iteration"]
+    rows = {"start policy": {"win_score": 50.0, **start, "kl_to_sft": 0.0}}
+    for name, arm in {"ratio 1": "full", "never regenerating (`none`)": "none"}.items():
+        rows[name] = {measure: fmean(run[measure][-1] for run in by_iteration[arm]) for measure in by_iteration[arm][0]}
+    lines = ["| | win score | gold | constraints met | KL, nats |", "|---|---|---|---|---|"]
+    for name, values in rows.items():
+        cells = f"{values['win_score']:.1f} | {values['gold_mean']:.2f} | {values['met_mean']:.0%}"
+        lines.append(f"| {name} | {cells} | {values['kl_to_sft']:.1f} |")
+    leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in ("win_score", "gold_mean")}
+    told = [_told(name, lead).removeprefix(f"{UNITS[name]} ") for name, lead in leads.items()]
+    return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} | | |"])
 
 
 def results(verdicts: Sequence[dict[str, Any]]) -> str:

@@ -25,6 +25,7 @@ from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
+from experiments.development import gate_figure
 from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
 from experiments.report import afterwards, random_answers, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
@@ -62,15 +63,21 @@ def report(preset: str) -> None:
     text = markdown(preset, verdicts)
     write_text(folder / "REPORT.md", text)
     write_text(folder / "report.html", page(text, f"OPTune: replication report, preset {preset}", folder))
-    if preset == "tiny":
-        documents.update(tables(verdicts, folder))
+    documents.update(tables(preset, verdicts, folder))
     for row in verdicts:
         print(f"  {row['claim']:32s} {row['verdict']}")
     print(f"Wrote results/{preset}/REPORT.md, report.html and verdicts.json")
 
 
-def tables(verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
-    """The tables of README and docs/results.md by their names; the recipes' only where they have been compared."""
+def tables(preset: str, verdicts: Sequence[dict[str, Any]], folder: Path) -> dict[str, str]:
+    """The tables of README and docs/results.md by their names: tiny's, the recipes' only where they have been compared,
+    and the real model's, if its development seeds have been run. Other presets have none.
+    """
+    development = folder / "development.json"
+    if preset == real_model.PRESET and development.exists():
+        return {"real model": readme_tables.real_model(read_json(development))}
+    if preset != "tiny":
+        return {}
     compared = folder / "compare-recipes.json"
     written = {"summary": readme_tables.summary(verdicts), "results": readme_tables.results(verdicts)}
     return written | ({"recipes": readme_tables.recipes(read_json(compared))} if compared.exists() else {})
@@ -176,6 +183,8 @@ def _gate(preset: str) -> Iterable[str]:
     yield f"Ratio 1's lead over never regenerating (`none`) after the last iteration, plain DPO, {seeds} development"
     yield f"seeds, validation prompts, 95% t intervals: {' and '.join(leads)}."
     yield f"The gate, both intervals above 0, is **{'open' if development['gate_open'] else 'closed'}**.\n"
+    yield f"![{gate_figure.TITLE}](../../figures/{preset}/{gate_figure.NAME}.png)\n"
+    yield readme_tables.real_model(development) + "\n"
 
 
 def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
