@@ -22,7 +22,9 @@ from experiments.bench import (
     machine,
     memory,
     optune_iteration,
+    outside,
     sampling,
+    sampling_server,
     sampling_vllm,
     time_to_quality,
     training,
@@ -42,16 +44,19 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
     "distance": (distance.measure, 5, 60),
     "sampling": (sampling.measure, 7, 40),
     "sampling_vllm": (sampling_vllm.measure, 7, 180),
+    "sampling_server": (sampling_server.measure, 5, 90),
     "training": (training.measure, 5, 90),
     "memory": (memory.measure, 3, 150),
     "vanilla_iteration": (vanilla_iteration.measure, 3, 150),
+    "outside": (outside.measure, 3, 90),
     "optune_iteration": (optune_iteration.measure, 5, 80),
     "time_to_quality": (time_to_quality.measure, 1, 1),
     "alternatives": (alternatives.measure, 5, 600),
 }
 # What is measured of which model, unless one is named.
-DEFAULT = {"tiny": tuple(MEASURES), "10m": ("sampling", "sampling_vllm")}
-REAL_MEASURES = ("sampling",)  # the others need a reward model
+SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in ("sampling_server", "outside"))
+REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration", "time_to_quality"))
+DEFAULT = {"tiny": SANDBOX_MEASURES, "10m": ("sampling", "sampling_vllm")}
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less
 PACKAGES = ("torch", "transformers", "trl")
@@ -104,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         until = time.monotonic() + 60 * options.minutes
         model = options.model or ("nano" if options.quick else None)
         asked = options.only or [name for name in MEASURES if name not in ON_REQUEST]
-        for of, names in ({model: REAL_MEASURES if model in REAL else tuple(MEASURES)} if model else DEFAULT).items():
+        for of, names in ({model: REAL_MEASURES if model in REAL else SANDBOX_MEASURES} if model else DEFAULT).items():
             path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
         if not options.quick:
             documents.update({"bench": whole()})

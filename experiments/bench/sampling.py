@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from experiments.bench.rows import Row, row
 from experiments.bench.timing import Found, in_turn, rates, ratios, shares_of, spread
-from experiments.bench.worlds import REAL, World
+from experiments.bench.worlds import World
 from optune.generate.hf import answer
 from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
@@ -58,7 +58,7 @@ def _row(world: World, dtype: str, repetitions: int, added: str = "") -> Row:
         spread(tokens["ours"]),
         spread(tokens["plain"]),
         ratios(tokens["ours"], tokens["plain"]),
-        (GOAL_REAL if world.name in REAL else GOAL) if dtype == settings_dtype(world) else None,
+        (GOAL_REAL if world.real else GOAL) if dtype == settings_dtype(world) else None,
         settings={"ours": f"engine hf, {settings.batch_size} rows a batch, sampler {settings.sampler}", "peer": peer},
         why=WHY.format(**shares),
     )

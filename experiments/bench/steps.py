@@ -18,7 +18,7 @@ from optune.utils.hashing import stable_hash
 from optune.utils.quiet import quiet_libraries
 
 AS_SHIPPED = "bf16 autocast, gradient checkpointing, AdamW, second model for reference log-probabilities"
-BEST = "fp32, no gradient checkpointing, RMSProp, reference log-probabilities from a second model in each batch"
+BEST = "our precision and optimizer, no gradient checkpointing, reference log-probabilities from a second model"
 
 
 def pairs_of(world: World) -> Path:
@@ -72,7 +72,11 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
         }
         for row in pq.read_table(pairs, columns=["prompt", "chosen", "rejected"]).to_pylist()
     ]
-    best = {} if as_shipped else {"bf16": False, "gradient_checkpointing": False, "optim": training.optimizer}
+    best = (
+        {}
+        if as_shipped
+        else {"bf16": training.dtype == "bfloat16", "gradient_checkpointing": False, "optim": training.optimizer}
+    )
     with tempfile.TemporaryDirectory() as folder:
         trainer = DPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(config.policy.model, dtype="float32"),

@@ -63,6 +63,11 @@ class World:
     parameters: int
 
     @property
+    def real(self) -> bool:
+        """Whether it is a real language model, which has goals of its own."""
+        return self.name in REAL
+
+    @property
     def facts(self) -> dict[str, Any]:
         """For the result file."""
         generation = self.config.generation
@@ -90,13 +95,23 @@ def world(name: str, threads: int) -> World:
     return World(name, config, _prompts(config), _parameters(config.policy.model))
 
 
-# Ours as the preset has it, and with what a person's own configuration gets (`config.RECOMMENDED`).
-VARIANTS = {"": {}, ", like lengths": {"training.batching": "length_grouped"}}
+# What a person's own configuration gets (`config.RECOMMENDED`) and the sandbox's presets leave out, by what is added
+# to a row's name: for training alone, and for a whole iteration.
+Options = dict[str, dict[str, Any]]
+TRAINING_OPTIONS: Options = {", like lengths": {"training.batching": "length_grouped"}}
+ITERATION_OPTIONS: Options = {
+    ", like lengths, inverse_cdf": {"training.batching": "length_grouped", "generation.sampler": "inverse_cdf"}
+}
 
 
-def variants(world: World) -> dict[str, World]:
-    """The world by what is added to a row's name."""
-    return {name: replace(world, config=world.config.with_overrides(options)) for name, options in VARIANTS.items()}
+def variants(world: World, options: Options = TRAINING_OPTIONS) -> dict[str, World]:
+    """By what is added to a row's name: the world as its preset has it, and with those options that change it."""
+    found = {"": world}
+    for name, changes in options.items():
+        config = world.config.with_overrides(changes)
+        if config != world.config:
+            found[name] = replace(world, config=config)
+    return found
 
 
 SMALLEST_HEAD = 32  # of those that vLLM's attention on a CPU has kernels for

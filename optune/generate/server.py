@@ -82,7 +82,7 @@ def sample(
     }
     with _kept(server, requests) as log:
         if not all(map(log.answered, requests)):
-            with _endpoint(str(model), server):
+            with endpoint(str(model), server):
                 asyncio.run(_ask_all(requests, log, str(model), server, on_progress))
         replies = [log.replies[key] for key in requests]
     refused = {prompt.prompt_id: r.error for (prompt, _, _), r in zip(asked, replies, strict=True) if not r.answered}
@@ -341,7 +341,7 @@ def _lacks_v1(server: ServerConfig) -> str:
 
 
 @contextmanager
-def _endpoint(model: str, server: ServerConfig) -> Iterator[None]:
+def endpoint(model: str, server: ServerConfig) -> Iterator[None]:
     """An endpoint for `model`, started by `server.command` and ended with the block; nothing without a command."""
     if not server.command:
         yield
