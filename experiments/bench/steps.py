@@ -72,11 +72,8 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
         }
         for row in pq.read_table(pairs, columns=["prompt", "chosen", "rejected"]).to_pylist()
     ]
-    best = (
-        {}
-        if as_shipped
-        else {"bf16": training.dtype == "bfloat16", "gradient_checkpointing": False, "optim": training.optimizer}
-    )
+    lower = training.dtype == "bfloat16"
+    best = {"bf16": lower, "gradient_checkpointing": False, "optim": training.optimizer}
     with tempfile.TemporaryDirectory() as folder:
         trainer = DPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(config.policy.model, dtype="float32"),
@@ -91,7 +88,7 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
                 report_to="none",
                 save_strategy="no",
                 disable_tqdm=True,
-                **best,
+                **({} if as_shipped else best),
             ),
             train_dataset=Dataset.from_list(said),
             processing_class=AutoTokenizer.from_pretrained(config.policy.model),

@@ -23,11 +23,9 @@ WHY = (
     "passes and the recomputed activations, and no more"
 )
 PEERS = {"as shipped": AS_SHIPPED, "our settings": BEST}
-
-
 WHY_BF16 = (
-    "{products:.0%} of the step's time in bf16 is matrix products and {attention:.0%} attention (torch's profiler), which "
-    "bf16 makes faster; the rest is not: the optimizer's step over fp32 weights, casts, and small operations"
+    "{products:.0%} of the step's time in bf16 is matrix products and {attention:.0%} attention (torch's profiler), "
+    "which bf16 makes faster; the rest is not: the optimizer's step over fp32 weights, casts, and small operations"
 )
 
 
