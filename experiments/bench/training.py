@@ -44,7 +44,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
         if lower:
             whole = replace(world, config=world.config.with_overrides({"training.dtype": "float32"}))
             things["float32"] = lambda: our_step(whole, rows)
-        turns_by_name = in_turn(things, repetitions)
+        turns_by_name = in_turn(things, repetitions, world.warm_up)
         shares = shares_of(things[""], ARITHMETIC) if lower else {}
     speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
     (updates,) = {turn["updates"] for turns in turns_by_name.values() for turn in turns}  # else the rates say nothing

@@ -46,7 +46,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
             "best settings": lambda: trl_iteration(world, updates, as_shipped=False),
             "as shipped": lambda: trl_iteration(world, few, as_shipped=True),
         }
-        turns_by_name = in_turn(things, repetitions)
+        turns_by_name = in_turn(things, repetitions, world.warm_up)
     return [_row(world, name, peer, turns_by_name) for name in ours for peer in GOALS]
 
 

@@ -68,6 +68,11 @@ class World:
         return self.name in REAL
 
     @property
+    def warm_up(self) -> int:
+        """Turns that do not count, of what takes whole minutes with a real model: none there."""
+        return 0 if self.real else 1
+
+    @property
     def facts(self) -> dict[str, Any]:
         """For the result file."""
         generation = self.config.generation
