@@ -59,7 +59,7 @@ def read_annotations(path: str | Path, limit: int | None = None) -> list[Annotat
         raise UserError(f"{path}: expected a list of annotations with {', '.join(TEXTS)} and preference, at least one.")
     numbered = content if path.suffix == ".jsonl" else list(enumerate(content, start=1))
     if limit is not None and limit < len(numbered):
-        drawn = np.sort(np.random.default_rng(0).choice(len(numbered), size=limit, replace=False))
+        drawn = np.sort(np.random.default_rng(0).permutation(len(numbered))[:limit])  # a larger limit draws these, too
         numbered = [numbered[place] for place in drawn]
     return [_annotated(row, number, f"{path}, row {number}") for number, row in numbered]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +19,9 @@ ROWS = [  # the annotator prefers: the longer one, the longer one, the shorter o
     {"instruction": "Why 2?", "output_1": LONG, "output_2": SHORT, "preference": 2},
     {"instruction": "Why 3?", "output_1": LONG, "output_2": SHORT, "preference": 1.5},
 ]
-JUDGES = """
-def longer(question, first, second):
-    return (8.0, 3.0) if len(first) > len(second) else (3.0, 8.0)
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "evaluation.md").read_text("utf-8")
+JUDGES = f"""
+{re.search(r"```python(.*?)```", PAGE, re.DOTALL)[1]}
 
 def first_shown(question, first, second):
     return 8.0, 3.0
@@ -40,8 +42,8 @@ def told(tmp_path, capsys):
     return ask
 
 
-def test_a_judge_is_asked_in_both_orders_and_stands_beside_length_and_the_usual_winner(told):
-    found = told("longer")
+def test_the_pages_judge_is_asked_in_both_orders_and_stands_beside_length_and_the_usual_winner(told):
+    found = told("rate")
     assert (found["rows"], found["recorded_ties"], found["unparsed"], found["ties"]) == (4, 1, 0, 0)
     assert (found["agreed"]["agreed"], found["agreed"]["n"]) == (2, 3)
     assert found["agreed"]["output_1_preferred"] == {"agreed": 1, "n": 1}
@@ -59,10 +61,10 @@ def test_a_judge_that_prefers_a_position_ties_everywhere_and_agrees_nowhere(told
 
 
 def test_the_same_command_asks_nothing_again(told, tmp_path):
-    first = told("longer")
-    log = (tmp_path / "longer" / "replies.jsonl").read_text()
-    assert told("longer", "--offline") == first == json.loads((tmp_path / "longer" / "agreement.json").read_text())
-    assert (tmp_path / "longer" / "replies.jsonl").read_text() == log
+    first = told("rate")
+    log = (tmp_path / "rate" / "replies.jsonl").read_text()
+    assert told("rate", "--offline") == first == json.loads((tmp_path / "rate" / "agreement.json").read_text())
+    assert (tmp_path / "rate" / "replies.jsonl").read_text() == log
 
 
 def test_unparsed_replies_are_left_out_of_judge_and_controls_alike():
@@ -74,11 +76,12 @@ def test_unparsed_replies_are_left_out_of_judge_and_controls_alike():
     assert agreement(rows, ["unparsed"] * 3)["agreed"] is None
 
 
-def test_a_limit_draws_the_same_rows_each_time_and_keeps_their_numbers(tmp_path):
+def test_a_limit_draws_the_same_rows_each_time_with_their_numbers_and_a_larger_one_adds_to_them(tmp_path):
     path = tmp_path / "annotations.jsonl"
     path.write_text("".join(json.dumps({**ROWS[0], "instruction": f"Why {i}?"}) + "\n" for i in range(20)))
     drawn = read_annotations(path, 5)
     assert drawn == read_annotations(path, 5) and len(drawn) == 5
+    assert {row.row for row in drawn} < {row.row for row in read_annotations(path, 9)}
     assert all(row.instruction == f"Why {int(row.row) - 1}?" for row in drawn)
 
 
@@ -98,3 +101,10 @@ def test_a_row_that_cannot_be_read_is_named(tmp_path, changed, said):
     path.write_text("[]")
     with pytest.raises(UserError, match="at least one"):
         read_annotations(path)
+
+
+def test_the_pages_table_is_the_recorded_one():
+    from experiments.development.judge_agreement import PLACE, table
+    from experiments.documents import written
+
+    assert written(PLACE) == table()
