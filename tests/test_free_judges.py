@@ -50,3 +50,4 @@ def test_a_local_model_is_asked_as_a_paid_one_and_says_what_it_used(chatml_llama
     assert choice["message"]["content"] in ("AB", "C") and choice["finish_reason"] == "stop"
     judge = make_judge("local", str(chatml_llama))
     assert judge.chat.model == model.name and judge.chat.price_in == 0.0
+    assert make_judge("local", str(chatml_llama), concurrency=16).chat.concurrency == 1

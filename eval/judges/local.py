@@ -87,7 +87,8 @@ def judge(model: str | None = None, **options: Any) -> Judge:
     if not model:
         raise UserError("The judge 'local' needs a model: give --model FOLDER.")
     rater = LocalModel(checkpoint_of(model))
-    return Judge(ChatSettings(model=rater.name, **options | FREE), transport=in_process(rater.respond))
+    one = {"concurrency": 1}  # more would only wait for each other, and a run that is stopped for all of them
+    return Judge(ChatSettings(model=rater.name, **options | FREE | one), transport=in_process(rater.respond))
 
 
 def judge_by(function: Rate, **options: Any) -> Judge:

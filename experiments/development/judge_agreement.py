@@ -27,15 +27,16 @@ CONTROLS = ("longer answer", "always output_1")
 def table() -> str:
     """The recorded judges, a line each; shares with their 95% intervals, on the rows that the judge's replies told."""
     lines = [
-        "| judge | rows, in both orders | ties, unparsed | agrees | where output_2 is preferred | the longer answer "
-        "| always output_1 |",
-        "|---|---|---|---|---|---|---|",
+        "| judge | rows, in both orders | ties, unparsed | answer shown first wins | agrees "
+        "| where output_2 is preferred | the longer answer | always output_1 |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted(FOLDER.glob("*.json")):
         one = read_json(path)
         controls = [_share(one["controls_on_the_same_rows"][name]) for name in CONTROLS]
-        lost = f"{one['ties']}, {one['unparsed']}"
-        cells = [one["name"], str(one["rows"]), lost, _share(one["agreed"]), _second(one["agreed"]), *controls]
+        first = one["order"]["first_position_share"]
+        told = [f"{one['ties']}, {one['unparsed']}", "-" if first is None else f"{first:.0%}"]
+        cells = [one["name"], str(one["rows"]), *told, _share(one["agreed"]), _second(one["agreed"]), *controls]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
