@@ -23,6 +23,7 @@ PLACES = {
     "results": Place("docs/results.md", "make report"),
     "recipes": Place("docs/results.md", "make report"),
     "real preferences": Place("docs/own_model.md", "experiments.development.real_preferences"),
+    "judge agreement": Place("docs/evaluation.md", "experiments.development.judge_agreement"),
     "bench": Place("docs/speed.md", "make bench"),
     "robustness": Place("docs/reliability.md", "make chaos, make fuzz and make audit"),
 }

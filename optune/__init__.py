@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from optune.history import HistoryView
     from optune.loop.algorithm import run_optune
     from optune.pairs.pairing import make_pairs
+    from optune.pipeline.trainer_data import preference_dataset
     from optune.selection.strategies import select_prompts
     from optune.training.losses import dpo_loss, wdpo_loss
     from optune.training.weighted_trainer import WeightedDPOTrainer
@@ -21,6 +22,7 @@ _HOME = {
     "dpo_loss": "training.losses",
     "load_config": "config",
     "make_pairs": "pairs.pairing",
+    "preference_dataset": "pipeline.trainer_data",
     "run_optune": "loop.algorithm",
     "select_prompts": "selection.strategies",
     "WeightedDPOTrainer": "training.weighted_trainer",
@@ -33,6 +35,7 @@ __all__ = [
     "dpo_loss",
     "load_config",
     "make_pairs",
+    "preference_dataset",
     "run_optune",
     "select_prompts",
     "wdpo_loss",

@@ -59,7 +59,8 @@ def test_ones_own_models_and_prompts_run_from_a_yaml_file(own_config, tmp_path, 
     assert "Warning" not in out + err and "'loss'" not in out
 
 
-def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpus(own_config, capsys):
+def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpus(own_config, monkeypatch, capsys):
+    monkeypatch.setattr("optune.loop.measure.AIM", 0.1)  # seconds of a phase at work
     before = set(own_config.parent.rglob("*"))
     assert main(["plan", "--config", str(own_config), "--measure"]) == 0
     told = capsys.readouterr().out

@@ -45,5 +45,9 @@ def test_a_local_model_is_asked_as_a_paid_one_and_says_what_it_used(chatml_llama
     model = LocalModel(str(chatml_llama))
     status, body = model.respond({"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4})
     assert status == 200 and body["usage"]["completion_tokens"] <= 4 and body["usage"]["prompt_tokens"] > 0
+    body = {"messages": [{"role": "user", "content": "Hi"}], "structured_outputs": {"choice": ["AB", "C"]}}
+    (choice,) = model.respond(body)[1]["choices"]
+    assert choice["message"]["content"] in ("AB", "C") and choice["finish_reason"] == "stop"
     judge = make_judge("local", str(chatml_llama))
     assert judge.chat.model == model.name and judge.chat.price_in == 0.0
+    assert make_judge("local", str(chatml_llama), concurrency=16).chat.concurrency == 1

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import shutil
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from optune.utils.files import read_json
 from optune.view.page import write_page
 from optune.view.run_files import RunFiles
 
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "own_model.md"
 # A reward that length games, and an outcome that length spoils.
 SOURCE = (
     "def longer(completions, **_):\n    return [float(len(c)) for c in completions]\n"
@@ -131,38 +135,62 @@ def test_an_outcome_that_is_wrong_is_told_with_its_line_before_anything_is_sampl
     assert not list((tmp_path / "run").rglob("responses.parquet"))
 
 
-def test_functions_and_rows_can_be_passed_and_without_a_listener_stderr_has_what_is_told(
-    random_llama, tmp_path, capsys
-):
-    rows = [{"prompt": f"sort {a} {b}", "answer": a} for a in ("cat", "dog") for b in ("red", "blue", "green")]
+@pytest.fixture(scope="module")
+def passed(random_llama, tmp_path_factory):
+    """The page's example with functions and an EarlyStoppingCallback: (its folder, its names, what stderr had)."""
+    folder = tmp_path_factory.mktemp("early")
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    file = folder / "example.py"
+    file.write_text(example.replace("path/to/sft-model", str(random_llama)))
+    scope, told = {"__name__": "example"}, io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(told):
+        patch.chdir(folder)
+        exec(compile(file.read_text(), str(file), "exec"), scope)
+    return folder, scope, told.getvalue()
 
-    def answered(completions, answer):
-        return [-float(len(text)) for text, _ in zip(completions, answer, strict=True)]
 
-    options = {
-        "iterations": 3,
-        "threads": 1,
-        "generation": {"max_new_tokens": 6},
-        "training": {"batch_size": 4, "micro_batch_size": 4, "learning_rate": 1e-3},
-        "validation": {"patience": 1},
-    }
+def test_transformers_early_stop_ends_a_run_by_an_outcome_that_is_a_function(passed):
+    folder, scope, told = passed
+    policies = scope["result"].policies
+    assert measured(scope["result"], "outcome", "answers") == [4] * len(policies)
+    assert len(policies) == 2 and "The run ends after iteration 1 of 4: the outcome correct has not risen" in told
+    config = read_json(folder / "runs" / "early" / "manifest.json")["config"]
+    assert config["validation"]["outcome"] == "python:correct" and config["validation"]["patience"] == 1
+
+
+def test_a_run_by_functions_is_continued_audited_and_shown_as_any_other(passed, random_llama, monkeypatch):
+    folder, scope, told = passed
+    monkeypatch.chdir(folder)
+    again, names = [], ("rows", "brief", "correct", "EarlyStoppingCallback")
+    rows, brief, correct, stop = (scope[name] for name in names)
+    given = {"prompts": rows[:12], "reward": brief, "policy": random_llama}
+    options = {"iterations": 4, "generation": {"max_new_tokens": 16}}
+    ends = {"validation": rows[12:], "outcome": correct, "callbacks": [stop]}
+    run_optune(options, "runs/early", on_stage=again.append, **given, **ends)
+    assert all(entry["reused"] for entry in again)
+    audit = audit_run(Path("runs/early"))
+    assert audit.problems == [] and audit.finished
+    write_page([Path("runs/early")], Path("view.html"))
+    card = model_card(scope["result"].stages, parse_config(read_json("runs/early/manifest.json")["config"], "test"))
+    for shown in (Path("view.html").read_text("utf-8"), card):
+        assert told.strip().splitlines()[-1] in shown
+    assert "correct, which nothing was trained on" in card
+
+
+def test_an_early_stop_or_an_outcome_needs_validation_prompts(random_llama, tmp_path):
+    from transformers import EarlyStoppingCallback
 
     def reward(completions, **_):
         return [float(len(text)) for text in completions]
 
-    result = run_optune(
-        options,
-        tmp_path / "run",
-        prompts=rows[1:],
-        reward=reward,
-        policy=random_llama,
-        validation=rows,
-        outcome=answered,
-    )
-    assert measured(result, "outcome", "answers") == [6] * len(result.policies)
-    assert len(result.policies) < 4 and "The run ends after iteration" in capsys.readouterr().err
+    given = {"prompts": [{"prompt": "sort cat red"}], "reward": reward, "policy": random_llama}
     with pytest.raises(UserError, match=r"validation\.path"):
-        run_optune(options, tmp_path / "none", prompts=rows, reward=reward, policy=random_llama, outcome=answered)
+        run_optune({}, tmp_path / "run", **given, outcome=reward)
+    with pytest.raises(UserError, match=r"EarlyStoppingCallback .* pass validation="):
+        run_optune({}, tmp_path / "run", **given, callbacks=[EarlyStoppingCallback()])
+    with pytest.raises(UserError, match="early_stopping_threshold is not supported"):
+        loose = EarlyStoppingCallback(early_stopping_threshold=0.1)
+        run_optune({}, tmp_path / "run", **given, validation=given["prompts"], callbacks=[loose])
 
 
 def entries_of(rewards, outcomes=None):

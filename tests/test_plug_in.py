@@ -7,6 +7,7 @@ import json
 import pytest
 
 from optune.config import load_config
+from optune.finished.audit import audit_run
 from optune.loop.algorithm import run_optune
 from optune.loop.checks import check_run
 from optune.types import UserError
@@ -56,6 +57,8 @@ def test_rows_functions_with_weights_and_a_policy_are_all_that_a_run_needs(rando
         text = responses[row["prompt_id"], row["index"]]
         assert row["reward"] == len(text) + 100.0 * (answers[texts[row["prompt_id"]]] in text)
     assert Seen.steps > 0
+    audit = audit_run(tmp_path / "run")  # what was passed is not in the configuration; its key is in the record
+    assert audit.problems == [] and audit.finished and "passed from Python" in audit.notes[0]
 
 
 def stored(result):

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +19,9 @@ from optune.types import UserError
 from optune.view.histories import EXTREMES, LONGEST_TEXT
 from optune.view.page import write_page
 from optune.view.run_files import RunFiles
-from optune.view.statistics import Trajectories, bin_edges, iteration_rows
+from optune.view.statistics import PHASES, Trajectories, bin_edges, iteration_rows
 
+ROOT = Path(__file__).resolve().parents[1]
 MARKUP = "</script><script>document.title='owned'</script><!--<img src=x onerror=alert(1)>&amp;\u2028\u2029"
 
 
@@ -241,3 +243,12 @@ def test_the_command_writes_into_the_run_and_says_how_much_it_shows(tmp_path, ca
     assert main(["view", str(tmp_path / "none")]) == 2
     assert main(["view", str(run), "--max-mb", "0.01"]) == 2
     assert "allow more" in capsys.readouterr().err
+
+
+def test_every_phase_of_the_time_chart_has_a_colour_of_its_own():
+    page, style = (ROOT / "optune" / "view" / f"page.{kind}" for kind in ("js", "css"))
+    phases = re.search(r"const PHASES = (\[\[.*?\]\]);", page.read_text("utf-8"))[1]
+    keys = [key for *_, key in json.loads(phases)]
+    assert len(set(keys)) == len(PHASES) == len(keys)
+    for key in keys:
+        assert f".fill-{key} " in style.read_text("utf-8")

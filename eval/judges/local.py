@@ -48,7 +48,10 @@ class LocalModel:
         return load_tokenizer(self.model)
 
     def respond(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """The HTTP status and the chat completion for one request body."""
+        """The HTTP status and the chat completion for one request body.
+
+        As vLLM's endpoint it takes `structured_outputs: {"choice": [...]}`: the answer is the likeliest of these texts.
+        """
         import torch
 
         limit = body.get("max_tokens") or 1024
@@ -57,12 +60,26 @@ class LocalModel:
                 body["messages"], add_generation_prompt=True, return_tensors="pt", return_dict=True
             ).to(self.network.device)
             pad = self.tokenizer.pad_token_id or self.tokenizer.eos_token_id
-            ids = self.network.generate(**asked, do_sample=False, max_new_tokens=limit, pad_token_id=pad)[0]
+            options = {"do_sample": False, "max_new_tokens": limit, "pad_token_id": pad}
+            if choices := (body.get("structured_outputs") or {}).get("choice"):
+                options["prefix_allowed_tokens_fn"] = self._only(choices, asked["input_ids"].shape[1])
+            ids = self.network.generate(**asked, **options)[0]
         new = ids[asked["input_ids"].shape[1] :]
         message = {"role": "assistant", "content": self.tokenizer.decode(new, skip_special_tokens=True)}
         choice = {"index": 0, "finish_reason": "length" if len(new) == limit else "stop", "message": message}
         used = {"prompt_tokens": asked["input_ids"].shape[1], "completion_tokens": len(new)}
         return 200, {"object": "chat.completion", "model": self.name, "choices": [choice], "usage": used}
+
+    def _only(self, choices: list[str], start: int) -> Callable[[int, Any], list[int]]:
+        """For `generate`: the tokens that may follow, so that what comes after `start` is one of `choices`."""
+        end = [self.tokenizer.eos_token_id]
+        rows = [self.tokenizer(text, add_special_tokens=False)["input_ids"] + end for text in choices]
+
+        def allowed(_: int, ids: Any) -> list[int]:
+            said = ids[start:].tolist()
+            return [row[len(said)] for row in rows if row[: len(said)] == said and len(row) > len(said)] or end
+
+        return allowed
 
 
 def judge(model: str | None = None, **options: Any) -> Judge:
@@ -70,7 +87,8 @@ def judge(model: str | None = None, **options: Any) -> Judge:
     if not model:
         raise UserError("The judge 'local' needs a model: give --model FOLDER.")
     rater = LocalModel(checkpoint_of(model))
-    return Judge(ChatSettings(model=rater.name, **options | FREE), transport=in_process(rater.respond))
+    one = {"concurrency": 1}  # more would only wait for each other, and a run that is stopped for all of them
+    return Judge(ChatSettings(model=rater.name, **options | FREE | one), transport=in_process(rater.respond))
 
 
 def judge_by(function: Rate, **options: Any) -> Judge:

@@ -15,7 +15,7 @@ import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,9 +26,11 @@ from optune.config import RunConfig, differences, parse_config
 from optune.history import History, read_responses
 from optune.loop.algorithm import loop
 from optune.loop.manifest import Manifest, read_run
+from optune.loop.plug_in import PASSED
 from optune.loop.stages import ON_REQUEST, VERSIONS, Stages
 from optune.prompts.files import load_prompts
 from optune.prompts.synthetic import held_out_texts, normalised
+from optune.reward.functions import PythonReward
 from optune.store import STAGE_FILE, Artefact, StageStore, files_of, intact, package_versions, stage_identity, stage_key
 from optune.types import UserError
 from optune.utils.files import read_json, read_jsonl, read_object
@@ -79,7 +81,11 @@ def audit_run(run_dir: str | Path) -> Audit:
     if made_with != package_versions():
         told = "; ".join(differences(made_with, package_versions()))
         audit.notes.append(f"Made with other packages than those here ({told}).")
-    replay = _Replay(config, Path(run_dir), entries, made_with, audit.problems)
+    if given := [n for n in (config.reward.kind, asked and asked.outcome) if n and n.startswith(PASSED)]:
+        audit.notes.append(
+            f"{' and '.join(given)}: passed from Python, and not here; the hash of the source is taken from the record."
+        )
+    replay = _Replay(config, Path(run_dir), entries, records, audit.problems)
     try:
         policies, _ = loop(config, replay)
         audit.finished = len(policies) * each == len(entries)  # validation.patience may end it early
@@ -204,6 +210,30 @@ class _Read(Manifest):
         self.entries.append(entry)
 
 
+@dataclass(frozen=True)
+class _Passed(PythonReward):
+    """Functions that were passed to `run_optune`: what is known of them is the hash of their source."""
+
+    recorded: str = ""
+
+    def inputs(self) -> dict[str, str]:
+        return {**super().inputs(), "reward_source": self.recorded}
+
+
+def _functions(config: RunConfig, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Reward and outcome of a run as `Stages` takes them, where they were passed to it and are not in `config`."""
+    first = {record["stage"]: record for record in reversed(records)}
+    given: dict[str, Any] = {}
+    if config.reward.kind.startswith(PASSED):
+        source = first["score"]["inputs"]["reward_source"] if "score" in first else ""
+        given["functions"] = replace(_Passed.of({}, config), recorded=source)
+    asked = config.validation
+    if asked and (asked.outcome or "").startswith(PASSED):
+        source = first["outcome"]["inputs"]["reward_source"] if "outcome" in first else ""
+        given["outcome"] = _Passed({}, ((asked.path, asked.split, None),), "outcome", source)
+    return given
+
+
 class _Replay(Stages):
     """The loop's stages, none of them made; after each one its rows are counted."""
 
@@ -212,11 +242,14 @@ class _Replay(Stages):
         config: RunConfig,
         run_dir: Path,
         entries: list[dict[str, Any]],
-        packages: Mapping[str, str],
+        records: list[dict[str, Any]],
         problems: list[str],
     ):
-        super().__init__(config, run_dir, run_dir / "stages", manifest=_Read())
+        super().__init__(config, run_dir, run_dir / "stages", manifest=_Read(), **_functions(config, records))
+        trained = next((record for record in records if record["stage"] == "train"), {"fields": {}})
+        self.callbacks_key = {name: trained["fields"][name] for name in ("callbacks",) if name in trained["fields"]}
         self.at = "before the first stage"
+        packages = records[0]["packages"] if records else package_versions()
         self.store = _Shelf(entries, packages, lambda text: problems.append(f"{self.at}: {text}."))
         self.made: dict[str, Artefact] = {}
 

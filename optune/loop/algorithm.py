@@ -12,7 +12,7 @@ from optune.config import RunConfig, unresolved
 from optune.history import History
 from optune.loop.held_out import best_policy
 from optune.loop.manifest import StageEntry, ToldEntry
-from optune.loop.plug_in import Function, Prompts, Reward, plugged_in
+from optune.loop.plug_in import Function, Prompts, Reward, plugged_in, with_early_stop
 from optune.loop.reporting import reporting
 from optune.loop.stages import OnProgress, OnStage, Stages
 from optune.store import run_lock
@@ -60,7 +60,8 @@ def run_optune(
     What is passed takes the place of the configuration's section: `prompts` (a `datasets.Dataset`, dicts, or a path),
     `reward` (one or several functions `f(prompts, completions, **columns)` with `reward_weights`, or a name), `policy`
     (a folder or hub name). `config` may then be a dict of other options, a YAML file, or None. `callbacks`:
-    transformers' (`TrainerCallback`), told of every iteration's training, whose key has their source and settings.
+    transformers' (`TrainerCallback`), told of every iteration's training, whose key has their source and settings;
+    its `EarlyStoppingCallback` is `validation.patience`, and ends the run.
     `validation`: held-out prompts, as `prompts`; `outcome`: a function like a reward that measures every policy's
     answers to them, and that nothing is trained on. `run_dir/best` links the best policy so far.
     """
@@ -68,6 +69,7 @@ def run_optune(
     shared = store is not None
     store = Path(store or run_dir / "stages")
     config, functions = plugged_in(config, store, prompts, reward, reward_weights, policy, validation, outcome)
+    config, callbacks = with_early_stop(config, callbacks)
     if callbacks and (config.launch or config.training.learner not in (None, "dpo")):
         raise UserError("callbacks work with the learner 'dpo' in this process: leave out launch and training.learner.")
     if waiting := unresolved(config):

@@ -52,10 +52,11 @@ PARTS = {
 PARTS_OF = {step.name: step.parts for step in (*STEPS, VALIDATE) if step.parts}  # stage -> keys of PARTS
 
 
-def parts_of(config: RunConfig, functions: Mapping[Function, float] | None = None) -> dict[str, Any]:
+def parts_of(config: RunConfig, functions: Mapping[Function, float] | PythonReward | None = None) -> dict[str, Any]:
     """The configured parts by name. Raises UserError for an unknown one, before anything is computed.
 
-    functions: rewards that were passed as Python functions, with their weights, in the place of the configured one.
+    functions: rewards that were passed as Python functions, with their weights, in the place of the configured one; or
+    these as a part already.
     """
     chosen = {}
     for name, part in PARTS.items():
@@ -66,9 +67,11 @@ def parts_of(config: RunConfig, functions: Mapping[Function, float] | None = Non
     return chosen
 
 
-def _reward(config: RunConfig, functions: Mapping[Function, float] | None) -> Any:
+def _reward(config: RunConfig, functions: Mapping[Function, float] | PythonReward | None) -> Any:
     """The reward's factory; plain functions are wrapped into one."""
     settings = config.reward
+    if isinstance(functions, PythonReward):
+        return functions
     if functions is None and settings.kind == WEIGHTED:
         functions = weighted_functions(settings)
     if functions is None:
@@ -79,11 +82,11 @@ def _reward(config: RunConfig, functions: Mapping[Function, float] | None) -> An
     return PythonReward.of(functions, config)
 
 
-def outcome_of(config: RunConfig, function: Function | None = None) -> PythonReward | None:
+def outcome_of(config: RunConfig, function: Function | PythonReward | None = None) -> PythonReward | None:
     """`validation.outcome`, or the function that was passed in its place; None without one. Raises UserError."""
     asked = config.validation
-    if asked is None or asked.outcome is None:
-        return None
+    if isinstance(function, PythonReward) or asked is None or asked.outcome is None:
+        return function if isinstance(function, PythonReward) else None
     part = function or resolve({}, asked.outcome, "outcome")
     if not is_function(part):
         raise UserError(f"validation.outcome: {asked.outcome!r} is no function f(prompts, completions, **columns).")

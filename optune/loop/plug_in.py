@@ -15,6 +15,7 @@ from optune.utils.hashing import stable_hash
 
 Prompts = str | Path | Iterable[Mapping[str, Any]]
 Reward = str | Function | Sequence[Function]
+PASSED = "python:"  # how a configuration names functions that were passed: they are not in it
 
 
 def plugged_in(
@@ -37,7 +38,7 @@ def plugged_in(
         given["prompts"] = {"path": _path(prompts, store)}
     held_out = {} if validation is None else {"path": _path(validation, store)}
     if outcome is not None:
-        held_out["outcome"] = outcome if isinstance(outcome, str) else f"python:{name_of(outcome)}"
+        held_out["outcome"] = outcome if isinstance(outcome, str) else f"{PASSED}{name_of(outcome)}"
     if held_out:
         given["validation"] = held_out
     functions = None
@@ -46,10 +47,33 @@ def plugged_in(
     elif reward is not None:
         functions = _weighted([reward] if callable(reward) else list(reward), reward_weights)
         kind = "+".join(f"{weight:g}*{name_of(f)}" for f, weight in functions.items())
-        given["reward"] = {"kind": f"python:{kind}", "model": None, "weights": None, "template": None, "workers": None}
+        given["reward"] = {"kind": f"{PASSED}{kind}", "model": None, "weights": None, "template": None, "workers": None}
     if isinstance(config, RunConfig) and not given:
         return config, functions
     return complete_config(config, given), functions
+
+
+def with_early_stop(config: RunConfig, callbacks: Sequence[Any]) -> tuple[RunConfig, list[Any]]:
+    """transformers' EarlyStoppingCallback among `callbacks` as `validation.patience`; and the other callbacks.
+
+    A run is evaluated once an iteration, not within a training. Raises UserError without validation prompts.
+    """
+    if not callbacks:
+        return config, []
+    from transformers import EarlyStoppingCallback
+
+    others = []
+    for callback in callbacks:
+        stop = callback() if callback is EarlyStoppingCallback else callback
+        if type(stop) is not EarlyStoppingCallback:
+            others.append(callback)
+            continue
+        if config.validation is None:
+            raise UserError("EarlyStoppingCallback stops by validation prompts: pass validation=... as well.")
+        if stop.early_stopping_threshold:
+            raise UserError("EarlyStoppingCallback: early_stopping_threshold is not supported here; leave it out.")
+        config = config.with_overrides({"validation.patience": stop.early_stopping_patience})
+    return config, others
 
 
 def _path(prompts: Prompts, store: Path) -> str:

@@ -34,7 +34,7 @@ from optune.prompts.files import load_prompts, stored_prompts, stored_texts, wri
 from optune.prompts.sources import sample_of, variation
 from optune.prompts.writer import written_with
 from optune.reward import reward_key
-from optune.reward.functions import Function
+from optune.reward.functions import Function, PythonReward
 from optune.selection.strategies import select_prompts
 from optune.store import Artefact, StageStore, content_hash, prune
 from optune.training.learners import Step, check_training
@@ -63,9 +63,9 @@ class Stages:
         on_log: OnLog | None = None,
         manifest: Manifest | None = None,
         check: Callable[[RunConfig, Any, Any], object] | None = None,
-        functions: Mapping[Function, float] | None = None,
+        functions: Mapping[Function, float] | PythonReward | None = None,
         callbacks: Sequence[Any] = (),
-        outcome: Function | None = None,
+        outcome: Function | PythonReward | None = None,
     ):
         self.config = config
         self.run_dir = run_dir

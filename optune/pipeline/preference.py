@@ -52,21 +52,21 @@ def tokenizer_of(config: PreferenceConfig) -> Any:
 
 
 def encoder(config: PreferenceConfig, tokenizer: Any) -> Callable[[Preference], dict[str, Any]]:
+    """`encode_preference` as configured."""
+    return partial(encode_preference, tokenizer, config.loss.name, config.data.max_length)
+
+
+def encode_preference(tokenizer: Any, loss: str, max_length: int, row: Preference) -> dict[str, Any]:
     """The prompt as the policy is asked, and both answers with an end token. UserError where a loss lacks scores."""
-    weighs = config.loss.name != "dpo"
-
-    def encode(row: Preference) -> dict[str, Any]:
-        if weighs and None in (row.score_chosen, row.score_rejected):
-            raise UserError(
-                f"{row.where}: loss {config.loss.name!r} needs `score_chosen` and `score_rejected` in every row; give "
-                "them, or take loss.name=dpo."
-            )
-        prompt = encode_prompts(tokenizer, [row.prompt], config.data.max_length)[0][0]
-        answers = [tokenised(text, tokenizer) for text in (row.chosen, row.rejected)]
-        ids = {name: np.asarray(value, np.int32) for name, value in zip(IDS, (prompt, *answers), strict=True)}
-        return {**as_stored(row), **ids, "length": len(prompt) + max(map(len, answers))}
-
-    return encode
+    if loss != "dpo" and None in (row.score_chosen, row.score_rejected):
+        raise UserError(
+            f"{row.where}: loss {loss!r} needs `score_chosen` and `score_rejected` in every row; give them, or take "
+            "the loss dpo."
+        )
+    prompt = encode_prompts(tokenizer, [row.prompt], max_length)[0][0]
+    answers = [tokenised(text, tokenizer) for text in (row.chosen, row.rejected)]
+    ids = {name: np.asarray(value, np.int32) for name, value in zip(IDS, (prompt, *answers), strict=True)}
+    return {**as_stored(row), **ids, "length": len(prompt) + max(map(len, answers))}
 
 
 def beta_2_of(config: PreferenceConfig, scores: pa.Table) -> float:

@@ -169,10 +169,10 @@ def read_split(data: DataConfig, parse: Callable[[Any, str], Row], encode: Encod
     """
     left_out: Counter[str] = Counter()
     offered = _sample(list(_read(data, data.path, data.split, parse)), data.limit, seed)
-    rows = _encoded(offered, encode, data.max_length, left_out)
+    rows = encoded(offered, encode, data.max_length, left_out)
     if data.held_out_path:
         measured = list(_read(data, data.held_out_path, data.held_out_split, parse))
-        held = _encoded(measured, encode, data.max_length, left_out)
+        held = encoded(measured, encode, data.max_length, left_out)
         keys = {key for key, _ in held}
         train = [row for key, row in rows if key not in keys]
         left_out["prompt_is_held_out"] += len(rows) - len(train)
@@ -204,7 +204,7 @@ def _sample(rows: list[Row], limit: int | None, seed: int) -> list[Row]:
     return [rows[place] for place in np.sort(keep)]
 
 
-def _encoded(rows: Sequence[Row], encode: Encode, max_length: int, left_out: Counter[str]) -> list[tuple[str, Encoded]]:
+def encoded(rows: Sequence[Row], encode: Encode, max_length: int, left_out: Counter[str]) -> list[tuple[str, Encoded]]:
     """The key and the columns of each row that can train; the others are counted in `left_out`."""
     kept = []
     for row in rows:

@@ -198,7 +198,7 @@ def source_hash(function: Function) -> str:
     try:
         return stable_hash(name_of(function), inspect.getsource(code), bound)
     except (OSError, TypeError):
-        raise UserError(f"The reward {name_of(function)!r} has no source: write it into a file.") from None
+        raise UserError(f"The function {name_of(function)!r} has no source: write it into a file.") from None
 
 
 def try_outcome(outcome: PythonReward, name: str, prompts: Sequence[Prompt]) -> str:

@@ -18,6 +18,7 @@ from optune.types import UserError
 from optune.utils.registry import resolve
 
 SCORES = ("score_chosen", "score_rejected")
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps", *SCORES)
 # Options of TRL's loss that ours does not have, with the value that leaves them out.
 UNSUPPORTED = {
     "loss_type": ["sigmoid"],
@@ -55,13 +56,18 @@ class _Recorder:
 class WeightedDPOTrainer(DPOTrainer):
     """TRL's DPOTrainer with Eq. 6 in the place of its loss; every metric of TRL's keeps its name.
 
-    The data set has `prompt_ids`, `chosen_ids`, `rejected_ids` (the sampled ids as they are), `ref_chosen_logps`,
-    `ref_rejected_logps`, `score_chosen` and `score_rejected`. `args.beta` is beta_1. With weight 1 (`dpo`) it is bit
-    for bit TRL's own trainer. Raises UserError for options of TRL's loss that it would silently drop, and when a loss
-    is not finite.
+    Data sets, `eval_dataset` too, have `COLUMNS`: `prompt_ids`, `chosen_ids`, `rejected_ids` (the sampled ids as they
+    are, never cut), the reference's log-probabilities and both rewards; `optune.preference_dataset` makes one of texts.
+    `args.beta` is beta_1. With weight 1 (`dpo`) it is bit for bit TRL's own trainer. Raises UserError for options of
+    TRL's loss that it would silently drop, for missing columns, and when a loss is not finite.
     """
 
     def __init__(self, *args: Any, loss: str = "wdpo", beta_2: float = 1.0, **kwargs: Any):
+        for name in ("args", "processing_class"):
+            if kwargs.get(name) is None:
+                raise UserError(
+                    f"WeightedDPOTrainer needs {name}=...: a DPOConfig as args, a tokenizer as processing_class."
+                )
         config: DPOConfig = kwargs["args"]
         for name, value in UNSUPPORTED.items():
             if getattr(config, name) != value:
@@ -77,6 +83,12 @@ class WeightedDPOTrainer(DPOTrainer):
         super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        missing = [name for name in COLUMNS if name not in (dataset.column_names or COLUMNS)]
+        if missing:
+            raise UserError(
+                f"WeightedDPOTrainer: the data set has no {', '.join(missing)}; optune.preference_dataset makes these "
+                "columns of prompt, chosen, rejected and their scores."
+            )
         return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:

@@ -7,7 +7,7 @@ const TWO = RUNS.length === 2;
 const LETTERS = TWO ? ["A", "B"] : [""];
 const PER_PAGE = 10;
 const LARGEST_DIFFERENCE = 4e6; // pairs of words; longer texts are shown without marks
-const PHASES = [["generate", "sampling", "a"], ["score", "rewarding", "c"], ["train", "training", "b"], ["kl", "KL", "e"], ["validate", "validation", "d"], ["outcome", "outcome", "d"]];
+const PHASES = [["generate", "sampling", "a"], ["score", "rewarding", "c"], ["train", "training", "b"], ["kl", "KL", "e"], ["validate", "validation", "d"], ["outcome", "outcome", "f"]];
 
 // --- small things ---------------------------------------------------------------------------------------------------
 
