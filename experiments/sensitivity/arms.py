@@ -71,9 +71,8 @@ RESPONSES = {
     8: changed("n=8", OPTUNE, ("generation.n", 8), ("prompts.limit", 256)),
 }
 
-# Reused pairs that train beside all fresh ones, by the share that is kept, of largest weight. Iterations are as many as
-# make about the updates of three iterations with all pairs (four, six): prefixes of these runs show equal iterations and
-# equal seconds.
+# Reused pairs that train beside all fresh ones: the half of largest weight, or none. These runs have as many iterations
+# as make about the updates of three with all pairs; on the way they are at equal iterations and at equal seconds.
 ALL_KEPT = arm("wdpo", "lowest_reward", 0.5, iterations=6)
 KEPT = {
     "all": ALL_KEPT,

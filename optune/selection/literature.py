@@ -8,7 +8,8 @@ What takes the place of that is measured once, on iteration 0, so that the scale
   wDPO (beta_2 auto) gives such a pair about the least weight there is, and equal rewards make no pair at all.
 
 With rewards of 0 and 1 both are the papers' own. Like `lowest_reward` they take rewards of different prompts to be on
-one scale.
+one scale. Left out is that AR3PO puts a prompt's old success into a group whose fresh responses all failed: here a pair
+is of responses that one policy sampled.
 """
 
 from __future__ import annotations
@@ -67,8 +68,7 @@ def adaptive_rollout(view: HistoryView, k: int, rng: np.random.Generator) -> np.
 
     A prompt is solved if all its stored responses are good, and hard if none is. In random order, hard prompts get
     2 n responses and the others, solved ones left out, n, until k n are given; what is left of the budget is saved. The
-    paper decides between rounds of one step; here the stored responses of earlier iterations decide. Its reuse of old
-    responses is the loop's own: a solved prompt trains on its stored pair.
+    paper decides between rounds of one step; here the responses of earlier iterations decide.
     """
     times = view.samplings
     first = times[times["iteration"] == times["iteration"].min()]
