@@ -145,3 +145,13 @@ def test_the_first_responses_are_those_that_a_single_turn_would_give(adaptive, t
 def test_the_audit_counts_the_responses_of_each_time(adaptive):
     _, run_dir, _ = adaptive
     assert audit_run(run_dir).problems == []
+
+
+def test_a_prompt_without_spread_for_a_thousand_iterations_can_still_be_tried():
+    import pandas as pd
+
+    view = view_of([(1.0, 1.0), (0.0, 2.0)])
+    times = [{"iteration": t, "place": 0, "mean": 1.0, "spread": 0.0} for t in range(1000)]
+    times.append({"iteration": 0, "place": 1, "mean": 1.0, "spread": 2.0})
+    view.__dict__["samplings"] = pd.DataFrame(times)
+    assert set(greso(view, 2, np.random.default_rng(0))) == {"p0", "p1"}

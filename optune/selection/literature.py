@@ -23,6 +23,7 @@ NO_SPREAD = 0.1  # of iteration 0's mean spread
 # GRESO: how often prompts without spread are still tried. The targets are shares of the prompts sampled.
 EXPLORATION_AT_FIRST = 0.5
 EXPLORATION_STEP = 0.1  # the paper's is 0.01, for each of hundreds of steps; here a step is an iteration
+LEAST_TRIED = 1e-6
 TARGETS = {"easy": 1 / 12, "hard": 1 / 6}
 
 
@@ -34,24 +35,29 @@ def greso(view: HistoryView, k: int, rng: np.random.Generator) -> np.ndarray:
     prompts had no spread, and rises after another one. It never reaches 0. Prompts are asked in random order, again and
     again, until k are tried; so a skipped one can still be among the last.
     """
-    times = view.samplings
+    # The round in which a prompt is tried, then a random order within the round.
+    return view.ranked_by(rng.geometric(_tried(view)) + rng.random(len(view)))[:k]
+
+
+def _tried(view: HistoryView) -> np.ndarray:
+    """(n,) GRESO's probability of trying each prompt when it is asked, above 0."""
+    times, places = view.samplings, range(len(view))
     if times.empty:
-        return view.prompt_ids[rng.permutation(len(view))[:k]]
+        return np.ones(len(view))
     first = times[times["iteration"] == times["iteration"].min()]
     flat = times["spread"] <= NO_SPREAD * first["spread"].mean()
     easy = times["mean"] > first["mean"].mean()
-    last_spread = times[~flat].groupby("place")["iteration"].max().reindex(range(len(view)), fill_value=-1)
-    since = flat & (times["iteration"] > times["place"].map(last_spread))
-    in_a_row = since.groupby(times["place"]).sum().reindex(range(len(view)), fill_value=0)
-    is_easy = easy.groupby(times["place"]).last().reindex(range(len(view)), fill_value=False)
-
-    explored = {}
+    p = {}
     for kind, of_kind in (("easy", flat & easy), ("hard", flat & ~easy)):
         shares = of_kind.groupby(times["iteration"]).mean()
-        explored[kind] = exploration(shares.tolist(), TARGETS[kind])
-    tried = np.where(is_easy, explored["easy"], explored["hard"]) ** in_a_row.to_numpy()
-    # The round in which a prompt is tried, then a random order within the round.
-    return view.ranked_by(rng.geometric(tried) + rng.random(len(view)))[:k]
+        p[kind] = exploration(shares.tolist(), TARGETS[kind])
+
+    place = times["place"]
+    with_spread = times[~flat].groupby("place")["iteration"].max().reindex(places, fill_value=-1)
+    since = flat & (times["iteration"] > place.map(with_spread))
+    in_a_row = since.groupby(place).sum().reindex(places, fill_value=0)
+    easy_last = easy.groupby(place).last().reindex(places, fill_value=False)
+    return np.maximum(np.where(easy_last, p["easy"], p["hard"]) ** in_a_row.to_numpy(), LEAST_TRIED)
 
 
 def exploration(shares: list[float], target: float) -> float:
@@ -72,11 +78,9 @@ def adaptive_rollout(view: HistoryView, k: int, rng: np.random.Generator) -> np.
     """
     times = view.samplings
     first = times[times["iteration"] == times["iteration"].min()]
-    rewards = view.rewards
-    bar = first["mean"].mean() if len(first) else np.nanmean(rewards) if rewards.size else 0.0
-    given = np.isfinite(rewards)
-    good = (np.where(given, rewards, -np.inf) > bar).sum(axis=1)
-    turns = np.where(good == 0, 2, np.where(good == given.sum(axis=1), 0, 1))
+    good = (view.rewards > first["mean"].mean()).sum(axis=1)  # NaN, where a prompt has fewer responses, is not good
+    solved = good == np.isfinite(view.rewards).sum(axis=1)
+    turns = np.where(good == 0, 2, np.where(solved, 0, 1))
     order = rng.permutation(len(view))
     return np.repeat(view.prompt_ids[order], turns[order])[:k]
 
