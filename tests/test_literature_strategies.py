@@ -118,6 +118,7 @@ def test_a_prompt_selected_twice_gets_twice_the_responses_and_makes_one_pair(ada
     rows = pq.read_table(Path(stages[1, "score"]["path"]) / "history.parquet").to_pandas()
     assert rows.groupby("prompt_id").size().to_dict() == {i: config.generation.n * m for i, m in times.items()}
     assert stages[1, "generate"]["counts"]["prompts"] == stages[1, "select"]["counts"]["selected"] == len(times)
+    assert stages[1, "select"]["counts"]["turns"] == times.total() and "turns" not in stages[0, "select"]["counts"]
     pairs = pq.read_table(Path(stages[1, "pairs"]["path"]) / "pairs.parquet").to_pandas()
     assert pairs["prompt_id"].is_unique
     fresh = pairs[pairs["chosen_iteration"] == 1].set_index("prompt_id")

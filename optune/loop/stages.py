@@ -130,7 +130,8 @@ class Stages:
             selected = select_prompts(view, ratio, strategy)
             write_json(folder / "selected.json", selected)
             fresh = len(set(selected))
-            return {"prompts": len(ids), "selected": fresh, "reused": len(ids) - fresh}
+            turns = {"turns": len(selected)} if len(selected) > fresh else {}  # n responses each
+            return {"prompts": len(ids), "selected": fresh, "reused": len(ids) - fresh, **turns}
 
         fields = {"strategy": strategy, "ratio": ratio, "seed": self.config.seed, "iteration": t}
         inputs = {"prompts": prompts.digest, **_files(history)}
