@@ -1,10 +1,10 @@
 """Must all reused pairs train? All of them (the paper), the half of largest weight (`pairs.keep: 0.5`), or none.
 
 OPTune (wDPO, lowest reward, ratio 0.5); fresh pairs train in every arm. With fewer pairs an iteration makes fewer
-updates and takes less time, so an arm is compared with three iterations on all pairs after the iteration at which it
-has had as many iterations, nearest to as many updates, and nearest to as many seconds. Seconds are those of sampling,
-rewarding and training at the costs per token, response and pair of runs with nothing beside them; these arms' own
-clocks say little, since other work ran on the machine. Descriptive: three seeds of one build, which carry no verdict.
+updates and takes less time, so an arm is compared with three iterations on all pairs after as many iterations, and
+after those that come nearest to as many updates and to as many seconds, if they come within a tenth. Seconds are those
+of sampling, rewarding and training at the costs per token, response and pair of runs with nothing beside them; these
+arms' own clocks say little, since other work ran on the machine. Descriptive: three seeds of one build, no verdict.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from experiments.sensitivity.leads import SPENT, foot, lead, level, told, total,
 
 REFERENCE = 3  # iterations with all pairs, as in the paper
 EQUAL = ("iterations", "updates", "seconds")
+NEAR = 0.1  # as a share of the reference's
 
 
 def collect(evidence: Evidence) -> Data:
@@ -33,9 +34,10 @@ def collect(evidence: Evidence) -> Data:
     for kept in ("half", "none"):
         compared[kept] = {}
         for equal in EQUAL:
-            at = _nearest(by_kept[kept], equal, reference)
-            ahead = lead(until(raw[KEPT[kept].name], at), rival)
-            compared[kept][equal] = {"after": at, "lead": ahead}
+            at = _nearest(by_kept[kept], equal, reference[equal])
+            if at is not None:
+                ahead = lead(until(raw[KEPT[kept].name], at), rival)
+                compared[kept][equal] = {"after": at, "lead": ahead}
     return {"by_kept": by_kept, "compared": compared, "reference": REFERENCE}
 
 
@@ -50,9 +52,10 @@ def _course(raw: Raw, results: Sequence[RawResult]) -> list[Data]:
     return course
 
 
-def _nearest(course: Sequence[Data], what: str, reference: Data) -> int:
-    """The iteration after which `what` is nearest to the reference's."""
-    return min(range(len(course)), key=lambda t: abs(course[t][what] - reference[what]))
+def _nearest(course: Sequence[Data], what: str, reference: float) -> int | None:
+    """The iteration after which `what` is nearest to the reference's; None where that is not near."""
+    at = min(range(len(course)), key=lambda t: abs(course[t][what] - reference))
+    return at if abs(course[at][what] - reference) <= NEAR * reference else None
 
 
 def lines(data: Data) -> list[str]:
