@@ -297,6 +297,20 @@ class PairsConfig(Section):
     offline: Annotated[str | None, RESOURCE] = Field(
         None, description="more pairs, JSONL or Parquet: `prompt`, `chosen`, `rejected`", **LATER
     )
+    keep: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the reused pairs, of largest reward gap (largest wDPO weight), that train beside the "
+        "fresh ones; default: all. Pairs of `offline` all train",
+        **LATER,
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> PairsConfig:
+        if self.keep is not None and self.view != "latest":
+            raise ValueError(f"keep is of view 'latest', which reuses pairs; view {self.view!r} has its own rule")
+        return self
 
 
 class LossConfig(Section):

@@ -244,6 +244,16 @@ class HistoryView:
         """(n,) iterations since the prompt was last sampled."""
         return self.iteration - self.sampled_at
 
+    @cached_property
+    def samplings(self) -> pd.DataFrame:
+        """Each time that one of the prompts was sampled, oldest first: place (in `prompt_ids`), iteration, `mean`
+        and `spread` (highest minus lowest) of its rewards."""
+        rows = self.history.numbers
+        rows = rows.assign(place=pd.Index(self.prompt_ids).get_indexer(rows["prompt_id"]))
+        reward = rows[rows["place"] >= 0].groupby(["iteration", "place"])["reward"]
+        spread = reward.max() - reward.min()
+        return pd.DataFrame({"mean": reward.mean(), "spread": spread}).reset_index()
+
     def tie_break(self, places: np.ndarray) -> np.ndarray:
         """(places,) uint64: a stable hash of (seed, iteration, id), so that ties don't depend on the prompts' order."""
         hash_key = f"{self.seed % 10**8:08d}{self.iteration % 10**8:08d}"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from statistics import median
 
 import pytest
 
 from experiments.always_on_policy.contests import headline
+from experiments.compute.setting import Setting
+from experiments.figures.figure import Evidence
 from experiments.figures.registry import SENSITIVITY, figure_of
 from experiments.sensitivity import arms
 from experiments.sensitivity.leads import lead
@@ -44,6 +47,29 @@ def test_a_lead_is_paired_by_seed():
 
     ahead = lead(results([11, 31, 61]), results([10, 30, 60]))
     assert ahead["win_score"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "per_seed": [1.0, 1.0, 1.0]}
+
+
+def test_arms_of_unlike_iterations_are_compared_where_they_have_spent_alike():
+    from experiments.sensitivity.kept_pairs import REFERENCE, collect
+    from experiments.sensitivity.leads import SPENT
+
+    def result(pairs_each, iterations, score):
+        def row(t):
+            spent = {stage: {count: 100 if count == "tokens" else pairs_each} for count, stage in SPENT.items()}
+            return {"stages": {**spent, "score": {"rewards": 20}}, "win_score": score + t, "gold_mean": t}
+
+        ledger = [{"generation_s": 1.4, "rewarding_s": 0.2, "training_s": 0.1 * pairs_each}] * iterations
+        return {"iterations": [row(t) for t in range(iterations)], "timing": {"ledger": ledger}}
+
+    made = {"all": result(40, 7, 0), "half": result(30, 5, 10), "none": result(20, 7, 20)}
+    raw = {a.name: [made[kept]] * 2 for kept, a in arms.KEPT.items()} | {arms.ALL_KEPT_TIMED.name: [made["all"]] * 2}
+    data = collect(Evidence(raw, Setting("tiny"), Path()))
+    assert [row["seconds"] for row in data["by_kept"]["all"]] == pytest.approx([5.6 * (t + 1) for t in range(7)])
+    # 160 pairs and 22.4 s until the reference ends; five times 30 pairs are near, seven times 20 are not.
+    after = {kept: {equal: row["after"] for equal, row in data["compared"][kept].items()} for kept in ("half", "none")}
+    assert REFERENCE == 3 and after["half"] == {"iterations": 3, "updates": 4, "seconds": 4}
+    assert after["none"] == {"iterations": 3, "seconds": 5}
+    assert data["compared"]["none"]["seconds"]["lead"]["win_score"]["per_seed"] == [22.0, 22.0]
 
 
 def test_beta_2_is_so_many_times_the_automatic_one(config, tmp_path):

@@ -34,6 +34,8 @@ SENSITIVITY = {
     "staleness": "experiments.sensitivity.staleness:FIGURE",
     "responses": "experiments.sensitivity.responses:FIGURE",
     "reward-quality": "experiments.sensitivity.reward_quality:FIGURE",
+    "kept-pairs": "experiments.sensitivity.kept_pairs:FIGURE",
+    "literature": "experiments.sensitivity.literature:FIGURE",
 }
 NEIGHBOURS = {
     "rw-table1": "experiments.rlhf_workflow.table1_preference_models:FIGURE",

@@ -109,6 +109,30 @@ def _quality(data: Data) -> str:
     )
 
 
+def _kept(data: Data) -> str:
+    at_end = {kept: course[data["reference"]] for kept, course in data["by_kept"].items()}
+    share = {kept: f"{row['pairs'] / at_end['all']['pairs']:.0%}" for kept, row in at_end.items()}
+    told = []
+    for kept, name in (("half", "the half of largest weight"), ("none", "none")):
+        rows = data["compared"][kept].items()
+        leads = [f"{score(row['lead'])} at equal {equal} (iteration {row['after']})" for equal, row in rows]
+        told.append(f"{name} ({share[kept]} of the pairs in three iterations): {', '.join(leads)}")
+    return (
+        "**Which reused pairs train.** Beside all fresh pairs, against all reused ones for three iterations, the win "
+        f"score of {'; of '.join(told)}. ADVICE"
+    )
+
+
+def _literature(data: Data) -> str:
+    rows = data["by_strategy"]
+    names = {"lowest_reward": "the lowest rewards", "greso": "GRESO", "adaptive_rollout": "adaptive rollout"}
+    told = [f"{names[name]} {score(rows[name]['lead'])}, with {rows[name]['tokens']:,.0f} tokens" for name in names]
+    return (
+        "**Strategies of the literature.** At ratio 0.5, over a random half "
+        f"({rows['random']['tokens']:,.0f} tokens an iteration): {'; '.join(told)}. ADVICE"
+    )
+
+
 WORDS: dict[str, Callable[[Data], str]] = {
     "beta-2": _beta_2,
     "small-ratios": _ratios,
@@ -116,4 +140,6 @@ WORDS: dict[str, Callable[[Data], str]] = {
     "staleness": _staleness,
     "responses": _responses,
     "reward-quality": _quality,
+    "kept-pairs": _kept,
+    "literature": _literature,
 }

@@ -82,7 +82,7 @@ def _rows(where: str, stages: dict[str, dict[str, Any]], config: dict[str, Any])
         ("prompts", prompts["offered"], prompts["used"] + prompts["too_long"]),
         ("selection", prompts["used"], select["selected"] + select["reused"]),
         ("prompts answered", select["selected"], generate["prompts"]),
-        ("responses", config["generation"]["n"] * generate["prompts"], generate["responses"]),
+        ("responses", config["generation"]["n"] * select.get("turns", generate["prompts"]), generate["responses"]),
         ("rewards", generate["responses"], stages["score"]["rewards"]),
     ]
     if view == "latest":

@@ -71,6 +71,25 @@ RESPONSES = {
     8: changed("n=8", OPTUNE, ("generation.n", 8), ("prompts.limit", 256)),
 }
 
+# Reused pairs that train beside all fresh ones: the half of largest weight, or none. These runs have as many iterations
+# as make about the updates of three with all pairs; on the way they are at equal iterations and at equal seconds.
+ALL_KEPT = arm("wdpo", "lowest_reward", 0.5, iterations=6)
+KEPT = {
+    "all": ALL_KEPT,
+    "half": arm("wdpo", "lowest_reward", 0.5, pairs__keep=0.5, iterations=4),
+    "none": arm("wdpo", "lowest_reward", 0.5, pairs__keep=0.0, iterations=6),
+}
+# What their phases cost without other work beside them.
+ALL_KEPT_TIMED = ALL_KEPT.probed("seconds")
+
+# Strategies of the literature at the budget of half of the prompts, beside the paper's and random.
+LITERATURE = {
+    "lowest_reward": OPTUNE,
+    "random": RANDOM,
+    "greso": at_ends("wdpo", "greso", 0.5),
+    "adaptive_rollout": at_ends("wdpo", "adaptive_rollout", 0.5),
+}
+
 # Reward models of one build by the share of its preferences that they learned from, in one pass as the build's own
 # (sandbox:reward_quarter was cut for time).
 REWARDS = {"1/16": "sandbox:reward_sixteenth", "all": "sandbox:reward"}

@@ -22,6 +22,19 @@ def at_the_end(results: Sequence[RawResult], measure: str) -> list[float]:
     return [result["iterations"][-1][measure] for result in results]
 
 
+SPENT = {"tokens": "generate", "pairs": "pairs", "updates": "train"}  # what is counted, and by which stage
+
+
+def total(result: RawResult, count: str, since: int = 0) -> int:
+    """Tokens sampled, pairs trained on or updates made (SPENT), over all iterations from `since` on."""
+    return sum(row["stages"][SPENT[count]][count] for row in result["iterations"][since:])
+
+
+def until(results: Sequence[RawResult], iteration: int) -> list[RawResult]:
+    """The results as if their runs had ended after `iteration`."""
+    return [{**result, "iterations": result["iterations"][: iteration + 1]} for result in results]
+
+
 def level(results: Sequence[RawResult]) -> Data:
     """By outcome the value after the last iteration, with its interval over seeds."""
     return {measure: interval(at_the_end(results, measure)) for measure in OUTCOMES}

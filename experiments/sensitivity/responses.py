@@ -10,10 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from statistics import fmean
 
-from experiments.compute.raw_result import RawResult
 from experiments.figures.figure import Data, Evidence, Figure, preview
 from experiments.sensitivity.arms import RESPONSES
-from experiments.sensitivity.leads import draw_leads, foot, lead, told
+from experiments.sensitivity.leads import draw_leads, foot, lead, told, total
 
 
 def collect(evidence: Evidence) -> Data:
@@ -21,15 +20,9 @@ def collect(evidence: Evidence) -> Data:
     raw, by_n = evidence.raw, {}
     for n, a in RESPONSES.items():
         results = raw[a.name]
-        spent = {name: fmean(_total(result, name) for result in results) for name in ("tokens", "updates")}
+        spent = {name: fmean(total(result, name) for result in results) for name in ("tokens", "updates")}
         by_n[str(n)] = {"lead": lead(results, raw[RESPONSES[2].name]), **spent}
     return {"by_n": by_n}
-
-
-def _total(result: RawResult, count: str) -> int:
-    """Tokens sampled or updates made, over all iterations."""
-    stage = {"tokens": "generate", "updates": "train"}[count]
-    return sum(row["stages"][stage][count] for row in result["iterations"])
 
 
 def lines(data: Data) -> list[str]:

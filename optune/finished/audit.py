@@ -9,7 +9,6 @@ it would take as long as the run.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import tempfile
@@ -294,10 +293,14 @@ class _Replay(Stages):
         answered = {r.prompt_id for r in rows}
         refused = sum(made.counts.get("refused", {}).values())
         yield from _unequal("prompts without responses", len(set(selected) - answered), refused)
-        asked = [name for name in selected if name in answered or not refused]
-        expected = Counter(itertools.product(asked, range(self.config.generation.n)))
+        asked = Counter(name for name in selected if name in answered or not refused)
+        expected: Counter[tuple[str, int]] = Counter()
+        for name, times in asked.items():
+            expected.update((name, index) for index in range(times * self.config.generation.n))
         if Counter((r.prompt_id, r.index) for r in rows) != expected:
-            yield f"its responses are not {self.config.generation.n} to each of the {len(selected)} selected prompts"
+            n, prompts = self.config.generation.n, len(set(selected))
+            each = ", as often as it was selected" if prompts < len(selected) else ""
+            yield f"its responses are not {n} to each of the {prompts} selected prompts{each}"
         if {r.iteration for r in rows} - {t}:
             yield "it holds responses of another iteration"
         yield from _unequal("responses", len(rows), made.counts["responses"])

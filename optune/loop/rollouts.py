@@ -58,10 +58,12 @@ class Rollouts:
         t: int,
         refused: Counter[str] | None = None,
         tell: bool = True,
+        times: Mapping[str, int] | None = None,
     ) -> Iterator[Response]:
         """Responses of iteration `t` to `prompts`, of which there are `count`; with `tell`, `on_progress` is called.
 
         `refused` counts by reason the prompts that can have none, and are left out; without it, that is an error.
+        `times`: a prompt gets so many times `settings.n` responses, and `count` is their sum; default: once.
         """
         done = 0
         if settings.engine == "server" and self.replies:
@@ -74,14 +76,22 @@ class Rollouts:
                 self.on_progress(done + sampled, count * settings.n)
 
         for chunk in chunks(prompts, ROWS):
-            try:
-                yield from self.engine(policy, chunk, settings, seed=seed, iteration=t, on_progress=on_progress)
-            except PromptsRefused as partly:
-                if refused is None:
-                    raise
-                yield from partly.responses
-                refused.update(partly.reasons)
-            done += len(chunk) * settings.n
+            answers: list[Response] = []
+            by_times = _by_times(chunk, times)
+            for m, alike in by_times.items():
+                own = settings if m == 1 else settings.model_copy(update={"n": m * settings.n})
+                try:
+                    answers += self.engine(policy, alike, own, seed=seed, iteration=t, on_progress=on_progress)
+                except PromptsRefused as partly:
+                    if refused is None:
+                        raise
+                    answers += partly.responses
+                    refused.update(partly.reasons)
+                done += len(alike) * own.n
+            if len(by_times) > 1:
+                place = {prompt.prompt_id: i for i, prompt in enumerate(chunk)}
+                answers.sort(key=lambda response: place[response.prompt_id])
+            yield from answers
 
     def score(
         self, prompts: Iterable[Prompt], fresh: Iterable[Response], raw: list[float] | None = None
@@ -136,6 +146,14 @@ class Rollouts:
         """What decides rewarded responses, for a stage's key, but for seed, policy, prompts and reward model."""
         reward = reward_key(self.config.reward)
         return {"generation": sampling_key(settings), "reward": reward, "threads": self.config.threads}
+
+
+def _by_times(prompts: Sequence[Prompt], times: Mapping[str, int] | None) -> dict[int, list[Prompt]]:
+    """The prompts that are asked once, twice, ..., each list in their order. An engine is asked once for each list."""
+    alike: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        alike.setdefault(times[prompt.prompt_id] if times else 1, []).append(prompt)
+    return alike
 
 
 def left_out(refused: Counter[str]) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from optune.loop.parts import callback_key, outcome_of, parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts, left_out
 from optune.loop.side_samples import reward_offsets, source_tools
 from optune.pairs.offline import OfflinePairs, offline_pairs_beside
-from optune.pairs.pairing import pair_gaps, training_rows, write_pairs
+from optune.pairs.pairing import pair_gaps, small_gaps, training_rows, without_places, write_pairs
 from optune.pairs.rows import PreferenceRows, preference_rows
 from optune.prompts.files import load_prompts, stored_prompts, stored_texts, write_prompts
 from optune.prompts.sources import sample_of, variation
@@ -129,25 +129,36 @@ class Stages:
             view = history.view(ids, t, self.config.seed, texts, means and _offsets_of(ids, means))
             selected = select_prompts(view, ratio, strategy)
             write_json(folder / "selected.json", selected)
-            return {"prompts": len(ids), "selected": len(selected), "reused": len(ids) - len(selected)}
+            fresh = len(set(selected))
+            turns = {"turns": len(selected)} if len(selected) > fresh else {}  # n responses each
+            return {"prompts": len(ids), "selected": fresh, "reused": len(ids) - fresh, **turns}
 
         fields = {"strategy": strategy, "ratio": ratio, "seed": self.config.seed, "iteration": t}
         inputs = {"prompts": prompts.digest, **_files(history)}
         return self._run(t, "select", build, fields, inputs | ({"offsets": offsets.digest} if offsets else {}))
 
     def generate(self, t: int, policy: str, prompts: Artefact, selected: Artefact) -> Artefact:
-        """Line 8: fresh responses, in the prompts' order. The key depends on which are selected, not on ranks."""
+        """Line 8: fresh responses, in the prompts' order. The key depends on which are selected, not on ranks.
+
+        A prompt that is selected m times gets m * n responses.
+        """
         settings = self.config.sampling()
-        wanted = set(read_json(selected / "selected.json"))
+        wanted = Counter(read_json(selected / "selected.json"))
 
         def build(folder: Path) -> dict[str, Any]:
             asked = (p for p in stored_prompts(prompts / "prompts.parquet") if p.prompt_id in wanted)
             lengths, refused = Lengths(), Counter()
-            sampled = self.rollouts.sample(policy, asked, len(wanted), settings, self.config.seed, t, refused)
+            sampled = self.rollouts.sample(
+                policy, asked, wanted.total(), settings, self.config.seed, t, refused, times=wanted
+            )
             write_responses(folder / "responses.parquet", map(lengths.see, sampled))
             return {"prompts": len(wanted), **lengths.counts(), **left_out(refused)}
 
-        inputs = {"policy": content_hash(policy), "prompts": prompts.digest, "selected": stable_hash(sorted(wanted))}
+        inputs = {
+            "policy": content_hash(policy),
+            "prompts": prompts.digest,
+            "selected": stable_hash(sorted(wanted.elements())),
+        }
         fields = {"generation": sampling_key(settings), "seed": self.config.seed, "iteration": t, **self._threads}
         return self._run(t, "generate", build, fields, inputs)
 
@@ -200,7 +211,13 @@ class Stages:
             ids, texts = stored_texts(asked)
             rows = training_rows(history, settings.view, t, ids)
             more, words_only = [offline.table] if hybrid else [], bool(settings.without_words)
+            dropped = ()
+            if settings.keep is not None:  # the rows are read twice: which pairs weigh least shows only at the end
+                dropped = small_gaps(rows, settings.keep, t, settings.pairing, words_only)
+                rows = without_places(training_rows(history, settings.view, t, ids), dropped)
             written = write_pairs(folder / "pairs.parquet", rows, settings.pairing, texts, words_only, more)
+            if len(dropped):
+                written.left_out["reused_of_small_weight"] = len(dropped)
             gaps, reused = written.gaps, sum(iteration < t for iteration in written.iterations)
             counts = {"pairs": len(gaps) + len(offline.pairs), "left_out": dict(written.left_out), "reused": reused}
             counts |= {"responses_without_words": written.wordless} if written.wordless else {}

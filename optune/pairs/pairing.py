@@ -6,9 +6,11 @@ A *view* says which responses are used. They are grouped by prompt and by the it
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +70,31 @@ def training_rows(
     for rows, keep in kept:
         if keep.any():
             yield from _whole_groups(rows, keep)
+
+
+def small_gaps(rows: Iterable[pa.Table], keep: float, iteration: int, pairing: str, words_only: bool) -> np.ndarray:
+    """Places of the prompts whose reused pairs do not train: all but the share `keep` of largest reward gap.
+
+    wDPO's weight sigma(beta_2 gap) grows with the gap, so these are the pairs of smallest weight. `keep` of m pairs is
+    ceil(keep m), exactly; of equal gaps those of the lower place are kept. `rows`: of `training_rows`, view `latest`.
+    """
+    places, gaps = [np.empty(0, dtype=int)], [np.empty(0)]
+    for table in rows:
+        reused = table.filter(pc.less(table["iteration"], iteration))
+        if not len(reused):
+            continue
+        paired, reward = pair_rows(reused, pairing, words_only), reused["reward"].to_numpy()
+        places.append(reused["place"].to_numpy()[paired.chosen])
+        gaps.append(reward[paired.chosen] - reward[paired.rejected])
+    place, gap = np.concatenate(places), np.concatenate(gaps)
+    order = np.lexsort((place, -gap))
+    return place[order][math.ceil(Fraction(str(keep)) * len(place)) :]
+
+
+def without_places(rows: Iterable[pa.Table], places: np.ndarray) -> Iterator[pa.Table]:
+    """`rows` without those of the prompts at `places`."""
+    for table in rows:
+        yield table.filter(pa.array(~np.isin(table["place"].to_numpy(), places)))
 
 
 def _whole_groups(rows: Sampled, keep: np.ndarray) -> Iterator[pa.Table]:

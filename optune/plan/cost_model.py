@@ -353,7 +353,9 @@ def training_pairs(config: RunConfig, prompts: int, iteration: int, offline: int
     """
     fresh = [fresh_prompts(config, prompts, t) for t in range(iteration + 1)]
     view = config.pairs.view
-    online = {"latest": prompts, "fresh": fresh[-1], "all": sum(fresh)}[view]
+    reused = prompts - fresh[-1]
+    reused = reused if config.pairs.keep is None else math.ceil(config.pairs.keep * reused)
+    online = {"latest": fresh[-1] + reused, "fresh": fresh[-1], "all": sum(fresh)}[view]
     return online + (offline if iteration == 0 or view != "fresh" else 0)
 
 

@@ -2,6 +2,9 @@
 
 A strategy is `f(view, k, rng) -> ids`: it ranks the prompts of a `HistoryView` and returns the k to regenerate, first
 one first. To add one, write the function and its line in STRATEGIES; from outside, name it `package.module:function`.
+
+A prompt gets `generation.n` responses each time that it is in the ids. A strategy that returns an id more than once, to
+sample more responses of one prompt, says so: `f.repeats = True`. The budget stays k, so it then samples fewer prompts.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import pandas as pd
 
 from optune.history import HistoryView
 from optune.selection.further import learnable, low_and_varied, lowest_centered, retiring, stalest
+from optune.selection.literature import adaptive_rollout, greso
 from optune.types import UserError
 from optune.utils.hashing import stable_seed
 from optune.utils.registry import resolve
@@ -76,6 +80,8 @@ STRATEGIES: dict[str, Strategy] = {
     "stalest": stalest,
     "retiring": retiring,
     "learnable": learnable,
+    "greso": greso,
+    "adaptive_rollout": adaptive_rollout,
 }
 
 
@@ -93,7 +99,8 @@ def selection_count(ratio: float | str | Fraction, n: int) -> int:
 def select_prompts(view: HistoryView, ratio: float | str | Fraction, strategy: str = "lowest_reward") -> list[str]:
     """The ids to regenerate, in rank order: prompts never sampled first, then the strategy's.
 
-    Raises UserError where a strategy returns an id twice, an unknown id, or more than it was asked for.
+    An id is in it twice or more where the strategy `repeats` ids. Raises UserError where another strategy does so, and
+    where any returns an unknown id or more ids than it was asked for.
     """
     k = selection_count(ratio, len(view))
     if strategy == "all" and k < len(view):
@@ -102,7 +109,10 @@ def select_prompts(view: HistoryView, ratio: float | str | Fraction, strategy: s
     sampled = view.where(view.sampled_at >= 0)
     first = unsampled.lowest(np.zeros(len(unsampled)), k)
     rng = np.random.default_rng(stable_seed("select", view.seed, view.iteration))
-    chosen = pd.Series(resolve(STRATEGIES, strategy, "selection strategy")(sampled, k - len(first), rng), dtype=object)
-    if not chosen.is_unique or len(chosen) > k - len(first) or not chosen.isin(sampled.prompt_ids).all():
-        raise UserError(f"Strategy {strategy!r} must return at most {k - len(first)} different ids of the view it got.")
+    choose = resolve(STRATEGIES, strategy, "selection strategy")
+    chosen = pd.Series(choose(sampled, k - len(first), rng), dtype=object)
+    repeats = getattr(choose, "repeats", False)
+    if not (chosen.is_unique or repeats) or len(chosen) > k - len(first) or not chosen.isin(sampled.prompt_ids).all():
+        kind = "" if repeats else "different "
+        raise UserError(f"Strategy {strategy!r} must return at most {k - len(first)} {kind}ids of the view it got.")
     return [*first, *chosen]

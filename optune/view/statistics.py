@@ -155,13 +155,14 @@ def pair_weights(run: RunFiles, gaps: np.ndarray, beta_2: float | None) -> np.nd
 
 
 def _saved(run: RunFiles, t: int) -> dict[str, float] | None:
-    """What sampling and rewarding the reused prompts, too, would have taken, at this iteration's cost of a prompt.
+    """What sampling and rewarding the reused prompts, too, would have taken, at this iteration's cost of n responses.
 
     Where an iteration regenerated nothing, the cost is that of iteration 0.
     """
     select = run.counts(t, "select")
     at = t if select.get("selected") else run.iterations[0]
-    made, reused = run.counts(at, "select").get("selected"), select.get("reused", 0)
+    chosen, reused = run.counts(at, "select"), select.get("reused", 0)
+    made = chosen.get("turns", chosen.get("selected"))
     if not made or not reused:
         return None
     seconds = run.seconds(at, "generate") + run.seconds(at, "score")
