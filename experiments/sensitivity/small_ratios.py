@@ -1,4 +1,4 @@
-"""Selection at a ratios below the paper's: 0.1 and 0.2 beside 0.3, 0.5 and 0.7, lowest reward and random, wDPO.
+"""Selection at ratios below the paper's: 0.1 and 0.2 beside 0.3, 0.5 and 0.7, lowest reward and random, wDPO.
 
 Leads are over never regenerating (`none`, ratio 0), paired by seed; ratio 1 regenerates every prompt. Descriptive:
 three seeds of one build, which carry no verdict. The claims on 0.3 to 0.7 rest on ten seeds (Figure 3).
