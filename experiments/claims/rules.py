@@ -31,7 +31,8 @@ Rules (all fixed beforehand):
   Their sizes come from arithmetic, nothing is tuned for a recipe, and the margins are those above.
 - RLHF Workflow's own two claims were added when the recipes had been compared, with a learning rate found for its
   optimizer on a development seed, and before its arms had been run on report seeds at that rate. They are judged at
-  iteration 3, where it has made as many updates as the offline baseline.
+  iteration 3, where it has made as many updates as the offline baseline. Seeds 0 to 2 are run first, for want of time:
+  they are a preview without a verdict, and a verdict takes the other seven, whatever the three say.
 - The further strategies (`optune/selection/further.py`) are compared at ratio 0.5 on development seeds alone; the one
   with the best mean gold at iteration 3 is then run once on report seeds, against `lowest_reward`.
 - The seeds, arms, settings and this file don't change because an arm lost.
