@@ -35,7 +35,7 @@ endef
 export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
-FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper beta-1 beta-2 small-ratios rankings staleness responses reward-quality kept-pairs literature rw-table1 rw-table4 rw-fig3 rw-fig8 aop-table1 aop-table2 aop-table3 aop-table4 compare-recipes
+FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper beta-1 beta-2 small-ratios rankings staleness responses reward-quality kept-pairs literature rw-table1 rw-table4 rw-fig3 rw-fig8 aop-table1 aop-table2 aop-table3 aop-table4 aop-rl compare-recipes
 .PHONY: help setup run demo $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets

@@ -690,6 +690,17 @@ def test_simulated_raters_are_reproducible_and_say_so(tmp_path, small):
     assert all(json.loads(p.read_text())["simulated"] is True for p in first)
 
 
+def test_an_edit_of_the_page_changes_the_studys_id_and_nothing_that_is_drawn_or_simulated(tmp_path, comparisons):
+    before, after = (draw_study(comparisons, prompts=8, raters=4, version=page) for page in ("page", "page, edited"))
+    assert before.study_id != after.study_id
+    assert (before.pairs, before.items) == (after.pairs, after.items)
+    ratings = []
+    for study in (before, after):
+        files = simulate(study, tmp_path / study.study_id)
+        ratings.append([json.loads(path.read_text())["ratings"] for path in files])
+    assert ratings[0] == ratings[1]
+
+
 def test_errors_are_one_sentence_and_exit_2(tmp_path, capsys):
     assert main(["analyse", "--study", str(tmp_path)]) == 2
     error = capsys.readouterr().err

@@ -79,6 +79,7 @@ def _measured(args: argparse.Namespace, out: Path) -> list[ModelScores]:
     _set_environment(offline=args.data_dir is not None or args.suite == "sandbox")
     if any(benchmark.runs_code for benchmark in benchmarks):
         os.environ["HF_ALLOW_CODE_EVAL"] = "1"  # --allow-code-execution said so; lm-eval's metric asks for this, too
+        _check_code_metric()
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("Start one process; several GPUs serve it by --backend vllm or --model-args parallelize=True.")
     if args.apply_chat_template is None:
@@ -102,6 +103,23 @@ def _set_environment(offline: bool) -> None:
     os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
     if offline:
         os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+
+
+def _check_code_metric() -> None:
+    """Raises UserError where lm-eval's metric that runs code cannot be had: the package `evaluate` has it from the hub.
+
+    Tried before the model is loaded; lm-eval would try it afterwards.
+    """
+    import evaluate
+
+    try:
+        evaluate.load("code_eval")
+    except (OSError, ImportError, ValueError) as error:  # no network, no such file, or one that cannot be read
+        raise UserError(
+            "HumanEval and MBPP need the metric `code_eval` of the package evaluate, which is neither cached nor in a "
+            f'folder `code_eval` here ({" ".join(str(error).split())[:120]}): run `python -c "import evaluate; '
+            "evaluate.load('code_eval')\"` once with network, or leave these two out by --tasks."
+        ) from None
 
 
 def _run_missing(benchmarks: Sequence[Benchmark], args: argparse.Namespace, out: Path, work: Path) -> None:

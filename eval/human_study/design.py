@@ -28,8 +28,9 @@ def draw_study(
 ) -> Study:
     """A study without its page digests: `prompts` prompts that all files share, one pair per prompt and comparison.
 
-    `version` is whatever else identifies the study (the page it is shown on). The same arguments and files give the
-    same study, item ids included. Raises UserError where the numbers do not allow an exact balance.
+    `version` is whatever else identifies the study (the page it is shown on); what is drawn does not depend on it, so
+    that an edit of the page draws nothing anew. The same arguments and files give the same study, item ids included.
+    Raises UserError where the numbers do not allow an exact balance.
     """
     names = [c.name for c in comparisons]
     if len(set(names)) < len(names) or not names:
@@ -39,8 +40,8 @@ def draw_study(
     if len(shared) < prompts:
         raise UserError(f"prompts: {prompts} asked for, but the files share {len(shared)}; ask for fewer.")
     described = tuple(describe(c) for c in comparisons)
-    identity = [described, prompts, raters, ratings_per_pair, seed, version]
-    rng = np.random.default_rng(stable_seed("human study", *identity))
+    content = [described, prompts, raters, ratings_per_pair, seed]
+    rng = np.random.default_rng(stable_seed("human study", *content))
 
     chosen = [shared[i] for i in rng.permutation(len(shared))[:prompts]]
     pairs: dict[str, Pair] = {}
@@ -60,7 +61,7 @@ def draw_study(
     shuffled = sorted((items[i] for i in order), key=lambda item: item.rater)
     left_out = {str(path): len(rows) - len(shared) for path, rows in files.items()}
     return Study(
-        stable_hash(identity)[:12],
+        stable_hash([*content, version])[:12],
         seed,
         described,
         pairs,

@@ -19,12 +19,13 @@ from optune.utils.hashing import stable_seed
 def simulate(
     study: Study, folder: str | Path, *, seed: int = 0, noise: float = 0.8, tie_width: float = 0.7
 ) -> list[Path]:
-    """Write one ratings file per rater; the same study and seed give the same files.
+    """Write one ratings file per rater; the same study and seed give the same ratings, whatever page they are made on.
 
     `noise` is a rater's standard deviation against 1 for the pairs' differences; a perceived difference below
     `tie_width` is a tie.
     """
-    rng = np.random.default_rng(stable_seed("simulated raters", study.study_id, seed))
+    items = [item.item_id for item in study.items]  # drawn from the answers and the study's numbers
+    rng = np.random.default_rng(stable_seed("simulated raters", items, seed))
     differences = dict(zip(study.pairs, rng.normal(size=len(study.pairs)), strict=True))
     paths = []
     for rater in study.raters:

@@ -35,7 +35,18 @@ from experiments.claims.contrasts import (
     wdpo_over,
     wdpo_sooner,
 )
-from experiments.claims.recipe_contrasts import CLOCKED, COMBINATIONS, MEMBERS, RECIPES, over, over_every
+from experiments.claims.recipe_contrasts import (
+    CLOCKED,
+    COMBINATIONS,
+    CONTINUING,
+    MEMBERS,
+    RECIPES,
+    RESTARTING,
+    continuing_against_restarting,
+    continuing_over_offline,
+    over,
+    over_every,
+)
 from experiments.claims.rules import MARGIN_SHARE, Claim, Contrast
 from experiments.compute.arms import BEST_STRATEGY, ORACLE, arm, loss_arms, ranking_arms, ratio_arms
 from optune.sandbox.parts.mixes import MIXES
@@ -183,6 +194,29 @@ def _recipe_claim(name: str, rival: str, unit: str, contrast: Contrast, members:
     )
 
 
+RLHF_WORKFLOW_CLAIMS = (
+    Claim(
+        "rw-iterative-over-offline",
+        "rw-fig8",
+        "RLHF Workflow's iterations beat offline DPO of as many updates.",
+        "superiority",
+        continuing_over_offline,
+        names(CONTINUING),
+        family="rlhf_workflow",
+    ),
+    Claim(
+        "rw-continuing-against-restarting",
+        "rw-fig8",
+        "Going on from RLHF Workflow's last policy is on a par with restarting from the SFT policy on all data so far.",
+        "parity",
+        continuing_against_restarting,
+        names(CONTINUING, RESTARTING),
+        family="rlhf_workflow",
+        note="It means something only where iterating beats offline DPO.",
+    ),
+)
+
+
 CLAIMS = (
     Claim(
         "table1-generation-dominates",
@@ -310,6 +344,7 @@ CLAIMS = (
         note="Chosen by mean gold at iteration 3 on three development seeds, where its lead was 0.016 of 10.",
     ),
     *_recipe_claims(),
+    *RLHF_WORKFLOW_CLAIMS,
 )
 
 # Claims that only real models, benchmarks and people can settle: shown with our numbers, never with a verdict.

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims.budgets import at_budget, returned, seconds, spent, tokens, typical_spent
+from experiments.claims.contrasts import outcome
 from experiments.compute.arms import Arm, arm
 from experiments.compute.raw_result import LedgerRow, Raw
 
@@ -87,12 +88,37 @@ AFTERWARDS = {
     ),
 }
 VARIANTS = COMBINATIONS | AFTERWARDS
+# RLHF Workflow at a rate found for its own optimizer on a development seed (development_rlhf_workflow.json): going on
+# from the last policy, as its paper does, and its other reading, from the SFT policy on all data so far. Four
+# iterations make as many updates as the offline baseline.
+RLHF_WORKFLOW_RATE = 1e-4
+CONTINUING = recipe_arm("rlhf_workflow", 3, "own_rate", training__learning_rate=RLHF_WORKFLOW_RATE, **BEST_OF_8)
+RESTARTING = recipe_arm(
+    "rlhf_workflow",
+    3,
+    "restart",
+    training__learning_rate=RLHF_WORKFLOW_RATE,
+    training__start="sft",
+    pairs__view="all",
+    **BEST_OF_8,
+)
 MEMBERS: dict[str, Arm] = {**RECIPES, **{name: member for name, (member, _) in VARIANTS.items()}}
 # The same runs under the names that they have without a recipe's.
 TIMED_AS = {"vanilla": arm("dpo", "all"), "optune": arm("wdpo", "lowest_reward", 0.5, iterations=6)}
 CLOCKED: dict[str, Arm] = {
     name: TIMED_AS.get(name, member).probed("clock", CLOCK_SEEDS) for name, member in MEMBERS.items()
 }
+
+
+def continuing_over_offline(raw: Raw, measure: str) -> np.ndarray:
+    """RLHF Workflow after its last iteration minus the offline baseline."""
+    even = 50.0 if measure == "win_score" else np.array([r["baseline"]["gold_mean"] for r in raw[CONTINUING.name]])
+    return outcome(raw, CONTINUING.name, measure) - even
+
+
+def continuing_against_restarting(raw: Raw, measure: str) -> np.ndarray:
+    """RLHF Workflow from its last policy minus RLHF Workflow from the SFT policy on all data so far."""
+    return outcome(raw, CONTINUING.name, measure) - outcome(raw, RESTARTING.name, measure)
 
 
 def at_equal_tokens(

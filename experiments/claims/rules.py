@@ -8,8 +8,8 @@ Rules (all fixed beforehand):
   about something else names its own. A verdict needs all of a claim's outcomes; where they disagree the claim is
   inconclusive, and the report says which said what.
 - Intervals: t over seeds; a crossed bootstrap over seeds and prompts checks them where the outcome has prompts.
-- Holm's correction within each family of claims (the paper's; the worlds'; beyond the paper; the recipes'), separately
-  for first and second outcomes, on the p-value of each claim's primary test.
+- Holm's correction within each family of claims (the paper's; the worlds'; beyond the paper; the recipes'; RLHF
+  Workflow's), separately for first and second outcomes, on the p-value of each claim's primary test.
 - Superiority: two-sided t test of the contrast against 0. Parity: two one-sided t tests within the margin: MARGIN_SHARE
   of ratio 1's gain from iteration 0 to 3, as measured on development seeds (`results/<preset>/development.json`), or of
   the claimed effect where the claim is a number. Three outcomes have margins of their own, set before they were seen:
@@ -29,6 +29,10 @@ Rules (all fixed beforehand):
   Between two iterations the outcome is interpolated; an arm that ends up to a tenth short of the budget counts as it
   ended. A recipe that returns its best policy on validation prompts counts with that one.
   Their sizes come from arithmetic, nothing is tuned for a recipe, and the margins are those above.
+- RLHF Workflow's own two claims were added when the recipes had been compared, with a learning rate found for its
+  optimizer on a development seed, and before its arms had been run on report seeds at that rate. They are judged at
+  iteration 3, where it has made as many updates as the offline baseline. Seeds 0 to 2 are run first, for want of time:
+  they are a preview without a verdict, and a verdict takes the other seven, whatever the three say.
 - The further strategies (`optune/selection/further.py`) are compared at ratio 0.5 on development seeds alone; the one
   with the best mean gold at iteration 3 is then run once on report seeds, against `lowest_reward`.
 - The seeds, arms, settings and this file don't change because an arm lost.
@@ -70,6 +74,6 @@ class Claim:
     outcomes: tuple[str, ...] = OUTCOMES
     margin: float | None = None
     margin_share: float = MARGIN_SHARE
-    family: Literal["paper", "worlds", "beyond", "recipes", "real"] = "paper"
+    family: Literal["paper", "worlds", "beyond", "recipes", "rlhf_workflow", "real"] = "paper"
     clocked: tuple[str, ...] = ()
     note: str = field(default="", compare=False)

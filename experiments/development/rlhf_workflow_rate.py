@@ -4,7 +4,7 @@ The recipe at the comparison's sizes (`experiments/claims/recipe_contrasts.py`),
 iterations 0 to 3, which take about the tokens that vanilla takes in its four. The rate with the highest win score after
 iteration 3 is taken (the smaller of equals). One development seed: its build of the world takes minutes. Rates and rule
 were committed before any of them was run. `results/<preset>/development_rlhf_workflow.json` records what was found;
-RATE in `experiments/rlhf_workflow/fig8_score_by_iteration.py` rests on it.
+RLHF_WORKFLOW_RATE in `experiments/claims/recipe_contrasts.py` rests on it.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ NEIGHBOURS = {
     "aop-table2": "experiments.always_on_policy.table2_against_sop:FIGURE",
     "aop-table3": "experiments.always_on_policy.table3_against_vanilla:FIGURE",
     "aop-table4": "experiments.always_on_policy.table4_human_votes:FIGURE",
+    "aop-rl": "experiments.always_on_policy.rl_by_iteration:FIGURE",
     "compare-recipes": "experiments.beyond.compare_recipes:FIGURE",
 }
 FIGURES = {**PAPER, **OURS, **SENSITIVITY, **NEIGHBOURS}

@@ -37,6 +37,7 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
     ("worlds", "When does selection by low reward pay?", ""),
     ("beyond", "Beyond the paper", ""),
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
+    ("rlhf_workflow", "RLHF Workflow's own claims", ""),
 )
 
 DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}

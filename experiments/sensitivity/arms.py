@@ -43,8 +43,8 @@ BETA_1 = {
     for loss in ("wdpo", "dpo")
 }
 
-# The ratios of Figure 3, and one below them (0.2 was cut for time).
-SMALL_RATIOS = (0.1,)
+# The ratios of Figure 3, and two below them.
+SMALL_RATIOS = (0.1, 0.2)
 RATIO_ARMS = {
     strategy: {
         **{ratio: at_ends("wdpo", strategy, ratio) for ratio in SMALL_RATIOS},
@@ -90,9 +90,8 @@ LITERATURE = {
     "adaptive_rollout": at_ends("wdpo", "adaptive_rollout", 0.5),
 }
 
-# Reward models of one build by the share of its preferences that they learned from, in one pass as the build's own
-# (sandbox:reward_quarter was cut for time).
-REWARDS = {"1/16": "sandbox:reward_sixteenth", "all": "sandbox:reward"}
+# Reward models of one build by the share of its preferences that they learned from, in one pass as the build's own.
+REWARDS = {"1/16": "sandbox:reward_sixteenth", "1/4": "sandbox:reward_quarter", "all": "sandbox:reward"}
 QUALITY = {
     share: Arm(
         f"reward-quality-{name.removeprefix('sandbox:')}",

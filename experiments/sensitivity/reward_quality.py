@@ -1,4 +1,4 @@
-"""How good must the reward model be for selection to pay? Reward models of 1/16 and of all of the preferences.
+"""How good must the reward model be for selection to pay? Reward models of 1/16, 1/4 and all of the preferences.
 
 Lowest reward's lead over random at ratio 0.5 (wDPO) against the reward model's agreement with gold on the SFT policy's
 own responses: within prompts, which is what DPO's pairs need (share of pairs ordered as gold does), and across prompts,
