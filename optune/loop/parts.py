@@ -85,8 +85,10 @@ def _reward(config: RunConfig, functions: Mapping[Function, float] | PythonRewar
 def outcome_of(config: RunConfig, function: Function | PythonReward | None = None) -> PythonReward | None:
     """`validation.outcome`, or the function that was passed in its place; None without one. Raises UserError."""
     asked = config.validation
-    if isinstance(function, PythonReward) or asked is None or asked.outcome is None:
-        return function if isinstance(function, PythonReward) else None
+    if isinstance(function, PythonReward):
+        return function
+    if asked is None or asked.outcome is None:
+        return None
     part = function or resolve({}, asked.outcome, "outcome")
     if not is_function(part):
         raise UserError(f"validation.outcome: {asked.outcome!r} is no function f(prompts, completions, **columns).")
