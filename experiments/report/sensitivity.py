@@ -116,14 +116,14 @@ def _kept(data: Data) -> str:
         pairs, seconds = (at_end[kept][spent] / at_end["all"][spent] for spent in ("pairs", "seconds"))
         rows = data["compared"][kept].items()
         leads = [f"{score(row['lead'])} at equal {equal} (after iteration {row['after']})" for equal, row in rows]
-        told.append(f"{name} ({pairs:.0%} of the pairs and {seconds:.0%} of the seconds of three iterations) the win ")
+        told.append(f"{name} ({pairs:.0%} of the pairs and {seconds:.0%} of the seconds until iteration 3) the win ")
         told[-1] += f"score is {', '.join(leads)}."
     return (
         f"**Which reused pairs train.** All fresh pairs train, against three iterations on all pairs. {' '.join(told)} "
-        "Seconds are reckoned from runs with nothing beside them. Past three iterations the score falls with all pairs, "
-        "too, so a longer run cannot make up for anything in this world; six iterations on fresh pairs alone, which "
-        "would make as many updates, were not run. Our advice gets one sentence more: where training is most of the "
-        "time, `pairs.keep=0.5` is worth a try; dropping all reused pairs is not."
+        "Seconds are reckoned from runs with nothing beside them. With all pairs, too, the score falls after iteration "
+        "3, so this world does not show what more iterations on fewer pairs are worth. Six iterations on fresh pairs "
+        "alone would make as many updates; they were not run. Our advice gets one sentence more: where training is "
+        "most of the time, `pairs.keep=0.5` is worth a try."
     )
 
 
@@ -135,8 +135,8 @@ def _literature(data: Data) -> str:
         "**Strategies of the literature.** At ratio 0.5, over a random half "
         f"({rows['random']['tokens']:,.0f} tokens an iteration): {'; '.join(told)}. In iterations 1 to 3 "
         f"adaptive rollout had {rows['adaptive_rollout']['prompts']:.0f} prompts at a time sampled, the others "
-        f"{rows['random']['prompts']:.0f}. Both were made for rewards of 0 and 1; nothing here speaks for them, and this "
-        "changes nothing in our advice."
+        f"{rows['random']['prompts']:.0f}. Both were made for rewards of 0 and 1. Nothing here speaks for them; "
+        "this changes nothing in our advice."
     )
 
 
