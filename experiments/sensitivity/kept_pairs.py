@@ -73,7 +73,7 @@ def lines(data: Data) -> list[str]:
 
 
 def draw(data: Data, path: Path) -> list[str]:
-    """A panel for each outcome, against the seconds spent."""
+    """A panel for each outcome, against the seconds since the start."""
     import matplotlib.pyplot as plt
 
     from experiments.figures import style
@@ -87,7 +87,7 @@ def draw(data: Data, path: Path) -> list[str]:
             axes.plot(x, [value["mean"] for value in values], label=f"reused pairs kept: {kept}", **look)
         style.grid(axes)
         axes.set_ylabel(name)
-        axes.set_xlabel("Seconds since the start, a mark for each iteration")
+        axes.set_xlabel("Seconds (reckoned), a mark for each iteration")
     panels[0].legend(edgecolor="none", framealpha=1, fontsize=7.5, loc="lower right")
     figure.subplots_adjust(top=0.92, bottom=0.21, left=0.08, right=0.985, wspace=0.25)
     style.stamp(figure, foot(data, "means of three seeds"), preview(data))
