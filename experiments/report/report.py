@@ -37,7 +37,7 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
     ("worlds", "When does selection by low reward pay?", ""),
     ("beyond", "Beyond the paper", ""),
     ("recipes", "The neighbouring recipes at equal budget: which one to use when", "which_recipe.md"),
-    ("rlhf_workflow", "RLHF Workflow's own claims", ""),
+    ("rlhf_workflow", "RLHF Workflow's own claims", "rlhf_workflow.md"),
 )
 
 DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}

@@ -39,6 +39,17 @@ def largest(leads: Iterable[Data]) -> float:
     return max(abs(lead["win_score"]["mean"]) for lead in leads)
 
 
+def _beta_1(data: Data) -> str:
+    told = []
+    for loss, said in (("wdpo", "wDPO"), ("dpo", "DPO")):
+        low, high = (score(data["leads"][loss][value]) for value in ("0.03", "0.3"))
+        told.append(f"with {said} {low} at 0.03 and {high} at 0.3")
+    return (
+        f"**beta_1.** Against 0.1, the win score is {'; '.join(told)}. None of these stands out, so 0.1, the field's "
+        "usual value, stays: this changes nothing in our advice."
+    )
+
+
 def _beta_2(data: Data) -> str:
     quarter, four, infinity = (score(data["leads"][name]) for name in ("1/4", "4", "infinity"))
     return (
@@ -142,6 +153,7 @@ def _literature(data: Data) -> str:
 
 
 WORDS: dict[str, Callable[[Data], str]] = {
+    "beta-1": _beta_1,
     "beta-2": _beta_2,
     "small-ratios": _ratios,
     "rankings": _rankings,

@@ -51,7 +51,7 @@ def draw(data: Data, path: Path) -> list[str]:
         dress(axes, name)
         axes.set_xlabel("beta_1")
     panels[0].legend(edgecolor="none", framealpha=1, fontsize=7.5)
-    figure.subplots_adjust(top=0.92, bottom=0.21, left=0.08, right=0.985, wspace=0.25)
+    figure.subplots_adjust(top=0.92, bottom=0.21, left=0.08, right=0.985, wspace=0.32)
     style.stamp(figure, foot(data, "95% t intervals, dots: seeds"), preview(data))
     return style.save(figure, path)
 
