@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -740,10 +741,11 @@ def _set(data: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+    """`over` on top of `base`, section by section. Nothing is shared with either: options are set in the result."""
+    merged = deepcopy(base)
     for name, value in over.items():
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
-        merged[name] = _merge(merged[name], value) if both else value
+        merged[name] = _merge(merged[name], value) if both else deepcopy(value)
     return merged
 
 

@@ -129,3 +129,11 @@ def test_a_section_without_any_line_is_absent_and_a_needed_one_is_named(tmp_path
     path.write_text("policy:\nreward: {model: b}\nprompts: {path: p}\n")
     with pytest.raises(UserError, match="policy"):
         load_config(file=path)
+
+
+@pytest.mark.parametrize("override", ["pairs.keep=0.25", "generation.sampler=null", "pairs.without_words=null"])
+def test_an_override_stays_in_its_own_configuration(override):
+    before = load_config("paper", recipe="rlhf_workflow")
+    load_config("paper", overrides=[override])
+    load_config(overrides=[override, "policy.model=m", "reward.model=r", "prompts.path=p.jsonl", "prompts.limit=8"])
+    assert load_config("paper", recipe="rlhf_workflow") == before
