@@ -54,7 +54,8 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
     "alternatives": (alternatives.measure, 5, 600),
 }
 # What is measured of which model, unless one is named.
-SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in ("sampling_server", "outside"))
+OF_REAL_MODELS = ("sampling_server", "outside")  # these need a packaged model
+SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in OF_REAL_MODELS)
 REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration", "time_to_quality"))
 DEFAULT = {"tiny": SANDBOX_MEASURES, "10m": ("sampling", "sampling_vllm")}
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes

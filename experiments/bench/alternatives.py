@@ -16,10 +16,10 @@ import torch
 from torch._dynamo.exc import TorchDynamoException
 from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 
-from experiments.bench.rows import Row, row
+from experiments.bench.rows import Row, compared, not_measured
 from experiments.bench.sampling import ours, plain
 from experiments.bench.steps import our_rows, our_step
-from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.timing import Found, in_turn, rates
 from experiments.bench.worlds import World
 from optune.generate import hf
 from optune.generate.prepare import prepare
@@ -130,6 +130,6 @@ def _training(world: World, repetitions: int) -> list[Row]:
 def _row(what: str, peer: str, unit: str, speed: dict[str, list[float]], said: str, why: str = "") -> Row:
     mine, theirs = speed["ours"], speed.get(peer.removeprefix("itself, "))
     if theirs is None:
-        return row(what, peer, unit, None, None, None, why=why)
+        return not_measured(what, peer, unit, None, why)
     settings = {"ours": "the preset's settings", "peer": said}
-    return row(what, peer, unit, spread(mine), spread(theirs), ratios(mine, theirs), settings=settings)
+    return compared(what, peer, unit, mine, theirs, settings=settings)

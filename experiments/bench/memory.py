@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from experiments.bench.rows import Row, row
+from experiments.bench.rows import Row, compared
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
-from experiments.bench.timing import in_turn, ratios, spread
+from experiments.bench.timing import in_turn
 from experiments.bench.worlds import World, variants, world
 from experiments.compute.results import ROOT
 from optune.types import UserError
@@ -32,25 +32,24 @@ def measure(of: World, repetitions: int) -> list[Row]:
     """Against TRL as shipped (the goal), and in our settings; MiB."""
     with cpu_threads(of.config.threads):
         pairs_of(of)  # made before, so that no process makes it
-    turns_by_name = in_turn(
-        {who: lambda w=who: _in_a_process(of, w) for who in (*variants(of), *PEERS)}, repetitions, warm_up=0
-    )
+    ours = variants(of)
+    things = {who: lambda w=who: _in_a_process(of, w) for who in (*ours, *PEERS)}
+    turns_by_name = in_turn(things, repetitions, warm_up=0)
     peak = {who: [turn["mib"] for turn in turns] for who, turns in turns_by_name.items()}
     return [
-        row(
+        compared(
             f"peak memory of training{name}",
             f"TRL DPOTrainer, {peer}",
             "MiB",
-            spread(peak[name]),
-            spread(peak[peer]),
-            ratios(peak[name], peak[peer]),
+            peak[name],
+            peak[peer],
             (GOAL_REAL if of.real else GOAL) if peer == "as shipped" else None,
-            "at most",
+            side="at most",
             settings={"ours": "one model; reference log-probabilities as columns", "peer": settings},
             note="above what the process held after its imports",
             why=WHY,
         )
-        for name in variants(of)
+        for name in ours
         for peer, settings in PEERS.items()
     ]
 
@@ -76,10 +75,10 @@ def peak_of_one(name: str, threads: int, who: str) -> dict[str, float]:
         rows = our_rows(of)
         before = _resident()
         _reset_peak()
-        if who in variants(of):
-            our_step(variants(of)[who], rows)
-        else:
+        if who in PEERS:
             trl_step(of, pairs, who == "as shipped")
+        else:
+            our_step(variants(of)[who], rows)
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else _peak() - before
     return {"mib": peak / 2**20}
 

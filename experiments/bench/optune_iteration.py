@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from experiments.bench.rows import Row, row
+from experiments.bench.rows import Row, compared
 from experiments.bench.timing import Found, in_turn, ratios, spread
 from experiments.bench.worlds import World
 from experiments.compute.setting import RUNS
@@ -55,15 +55,14 @@ def _row(ratio: float, full: list[Found], reduced: list[Found]) -> Row:
     tokens, responses = (reduced[0][name] / full[0][name] for name in ("tokens", "responses"))
     shares = {name: spread([turn[name] / turn["seconds"] for turn in full])["median"] for name in ("generate", "score")}
     faster = ratios([turn["seconds"] for turn in full], measured)["median"]
-    return row(
+    return compared(
         f"one OPTune iteration, ratio {ratio}",
         "the prediction from ratio 1's shares",
         "s",
-        spread(measured),
-        spread(told),
-        ratios(measured, told),
+        measured,
+        told,
         GOAL,
-        "within",
+        side="within",
         settings={"ours": f"iteration 1 after a shared iteration 0, ratio {ratio}", "peer": "ratio 1, same iteration"},
         note=f"{tokens:.0%} of the tokens, {responses:.0%} of the responses; at ratio 1 generation takes "
         f"{shares['generate']:.0%} and rewarding {shares['score']:.0%}; {faster:.2f} times as fast as ratio 1",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
-from experiments.bench.timing import Spread
+from experiments.bench.timing import Spread, ratios, spread
 
 Row = dict[str, Any]
 Side = Literal["at least", "at most", "within"]
@@ -41,6 +42,24 @@ def row(
         "settings": settings or {},
         "note": note,
     }
+
+
+def compared(
+    what: str,
+    peer: str,
+    unit: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    goal: float | None = None,
+    **more: Any,
+) -> Row:
+    """The row of what both sides reached, turn by turn. more: as in `row`."""
+    return row(what, peer, unit, spread(ours), spread(theirs), ratios(ours, theirs), goal, **more)
+
+
+def not_measured(what: str, peer: str, unit: str, goal: float | None, why: str, side: Side = "at least") -> Row:
+    """The row of a comparison that could not be made."""
+    return row(what, peer, unit, None, None, None, goal, side, why=why)
 
 
 def reaches(value: float, goal: float, side: Side) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from experiments.bench.rows import Row, row
-from experiments.bench.timing import Found, in_turn, rates, ratios, shares_of, spread
+from experiments.bench.rows import Row, compared
+from experiments.bench.timing import Found, in_turn, rates, shares_of
 from experiments.bench.worlds import World
 from optune.generate.hf import answer
 from optune.generate.prepare import prepare
@@ -51,13 +51,12 @@ def _row(world: World, dtype: str, repetitions: int, added: str = "") -> Row:
         shares = shares_of(things["ours"], ARITHMETIC)
     tokens = {name: rates(turns, "tokens") for name, turns in turns_by_name.items()}
     peer = "one call of all prompts, padded on the left, num_return_sequences, KV cache, do_sample, top_k=0"
-    return row(
+    return compared(
         f"sampling, {dtype}{added}",
         "plain `model.generate`",
         "tokens/s",
-        spread(tokens["ours"]),
-        spread(tokens["plain"]),
-        ratios(tokens["ours"], tokens["plain"]),
+        tokens["ours"],
+        tokens["plain"],
         (GOAL_REAL if world.real else GOAL) if dtype == settings_dtype(world) else None,
         settings={"ours": f"engine hf, {settings.batch_size} rows a batch, sampler {settings.sampler}", "peer": peer},
         why=WHY.format(**shares),

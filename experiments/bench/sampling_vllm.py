@@ -20,9 +20,9 @@ from typing import Any
 
 from transformers import AutoModelForCausalLM
 
-from experiments.bench.rows import Row, row
-from experiments.bench.sampling import ours
-from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.rows import Row, compared, not_measured
+from experiments.bench.sampling import ours, settings_dtype
+from experiments.bench.timing import Found, in_turn, rates, spread
 from experiments.bench.worlds import World, with_larger_heads
 from experiments.compute.results import ROOT
 from optune.generate.prepare import prepare
@@ -46,8 +46,7 @@ WHY = (
 def measure(world: World, repetitions: int) -> list[Row]:
     """Against the faster of its modes (the goal), and each mode's own row."""
     if not PYTHON.exists():
-        settings = world.config.sampling()
-        return [row(f"sampling, {settings.dtype}", "vLLM", "tokens/s", None, None, None, _goal(world), why=MISSING)]
+        return [not_measured(f"sampling, {settings_dtype(world)}", "vLLM", "tokens/s", _goal(world), MISSING)]
     world = with_larger_heads(world)
     return [_row(world, mode, repetitions) for mode in MODES]
 
@@ -65,16 +64,15 @@ def _row(world: World, mode: str, repetitions: int) -> Row:
             things = {"ours": lambda: ours(network, world, settings), "vllm": ask}
             turns_by_name = in_turn(things, repetitions, warm_up=2)
     except UserError as error:
-        return row(what, peer, "tokens/s", None, None, None, goal, why=str(error))
+        return not_measured(what, peer, "tokens/s", goal, str(error))
     tokens = {name: rates(turns, "tokens") for name, turns in turns_by_name.items()}
     with_start = spread([turn["tokens"] / (turn["seconds"] + start_s) for turn in turns_by_name["vllm"]])["median"]
-    return row(
+    return compared(
         what,
         peer,
         "tokens/s",
-        spread(tokens["ours"]),
-        spread(tokens["vllm"]),
-        ratios(tokens["ours"], tokens["vllm"]),
+        tokens["ours"],
+        tokens["vllm"],
         goal,
         settings={
             "ours": f"engine hf, {settings.batch_size} rows a batch",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from experiments.bench.rows import Row, row
+from experiments.bench.rows import Row, compared
 from experiments.bench.sampling import ARITHMETIC
 from experiments.bench.steps import AS_SHIPPED, BEST, our_rows, our_step, pairs_of, trl_step
-from experiments.bench.timing import in_turn, rates, ratios, shares_of, spread
+from experiments.bench.timing import in_turn, rates, shares_of
 from experiments.bench.worlds import World, variants
 from optune.utils.threads import cpu_threads
 
@@ -52,13 +52,12 @@ def measure(world: World, repetitions: int) -> list[Row]:
     mine = f"{training.dtype}, {training.optimizer}, reference log-probabilities beforehand from the one model"
     of_bf16 = [_against_fp32(world, speed, shares)] if lower else []
     return of_bf16 + [
-        row(
+        compared(
             f"preference training{name}",
             f"TRL DPOTrainer, {peer}",
             "pairs/s",
-            spread(speed[name]),
-            spread(speed[peer]),
-            ratios(speed[name], speed[peer]),
+            speed[name],
+            speed[peer],
             (GOAL_REAL if world.real else GOAL) if peer == "as shipped" else None,
             settings={"ours": f"{mine}; batching: {of.config.training.batching}", "peer": settings},
             note=f"{len(rows)} pairs, {updates} updates on each side",
@@ -71,13 +70,12 @@ def measure(world: World, repetitions: int) -> list[Row]:
 
 def _against_fp32(world: World, speed: dict[str, list[float]], shares: dict[str, float]) -> Row:
     """Ours in bf16 over ours in fp32."""
-    return row(
+    return compared(
         "preference training, bfloat16",
         "itself, float32",
         "pairs/s",
-        spread(speed[""]),
-        spread(speed["float32"]),
-        ratios(speed[""], speed["float32"]),
+        speed[""],
+        speed["float32"],
         GOAL_BF16 if world.real else None,
         settings={"ours": "bf16 autocast over fp32 weights", "peer": "the same in fp32"},
         why=WHY_BF16.format(**shares),

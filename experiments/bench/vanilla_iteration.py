@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from experiments.bench.rows import Row, row
-from experiments.bench.timing import Found, in_turn, rates, ratios, spread
+from experiments.bench.rows import Row, compared
+from experiments.bench.timing import Found, in_turn, rates, spread
 from experiments.bench.worlds import ITERATION_OPTIONS, World, variants
 from optune.utils.quiet import quiet_libraries
 from optune.utils.threads import cpu_threads
@@ -56,13 +56,12 @@ def _row(world: World, name: str, peer: str, turns_by_name: dict[str, list[Found
     share = spread([turn["phases"]["train"] / turn["seconds"] for turn in turns_by_name[name]])["median"]
     phases = {stage: round(value, 3) for stage, value in turns_by_name[name][-1]["phases"].items()}
     few = f"; {timed} updates of theirs were timed" if timed < updates else ""
-    return row(
+    return compared(
         f"a whole vanilla iteration{name}",
         f"TRL OnlineDPOTrainer, {peer}",
         "updates/s",
-        spread(mine),
-        spread(theirs),
-        ratios(mine, theirs),
+        mine,
+        theirs,
         (GOALS_REAL if world.real else GOALS)[peer],
         settings={
             "ours": f"run_optune, iteration 0, the preset's settings{name}",
