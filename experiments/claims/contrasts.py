@@ -71,10 +71,15 @@ def slope_over_ratio(raw: Raw, measure: str, loss: str) -> np.ndarray:
     return np.tensordot(centered / (centered**2).sum(), np.array(levels), axes=1)
 
 
+def offline_level(raw: Raw, name: str, measure: str) -> float | np.ndarray:
+    """The offline baseline's outcome, as the results of one arm have it: 50 of win score; gold is (n_seeds,)."""
+    return 50.0 if measure == "win_score" else np.array([result["baseline"]["gold_mean"] for result in raw[name]])
+
+
 def online_over_baseline(raw: Raw, measure: str, loss: str) -> np.ndarray:
     """The weakest of OPTune's three ratios and ratio 1, minus the offline baseline."""
     arms = [a.name for a in loss_arms(loss)]
-    even = 50.0 if measure == "win_score" else np.array([r["baseline"]["gold_mean"] for r in raw[arms[0]]])
+    even = offline_level(raw, arms[0], measure)
     return least([outcome(raw, name, measure) - even for name in arms])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.claims.budgets import at_budget, returned, seconds, spent, tokens, typical_spent
-from experiments.claims.contrasts import outcome
+from experiments.claims.contrasts import offline_level, outcome
 from experiments.compute.arms import Arm, arm
 from experiments.compute.raw_result import LedgerRow, Raw
 
@@ -112,8 +112,7 @@ CLOCKED: dict[str, Arm] = {
 
 def continuing_over_offline(raw: Raw, measure: str) -> np.ndarray:
     """RLHF Workflow after its last iteration minus the offline baseline."""
-    even = 50.0 if measure == "win_score" else np.array([r["baseline"]["gold_mean"] for r in raw[CONTINUING.name]])
-    return outcome(raw, CONTINUING.name, measure) - even
+    return outcome(raw, CONTINUING.name, measure) - offline_level(raw, CONTINUING.name, measure)
 
 
 def continuing_against_restarting(raw: Raw, measure: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The real model on development seeds: what ratio 1 and never regenerating do to outcomes and to the policy.
 
-Drawn from `results/<preset>/development.json` by `make develop` and `make plots`. Only these two arms have been run on
-those seeds; whether the gate is open is decided by the last iteration alone.
+Drawn from `results/<preset>/development.json` by `make report`. Only these two arms have been run on those seeds;
+whether the gate is open is decided by the last iteration alone.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PANELS = {
     "gold_mean": "Gold (1 to 10)",
     "kl_to_sft": "KL to the start policy (nats)",
 }
-START = {"win_score": 50.0, "kl_to_sft": 0.0}  # of the start policy by definition; its gold was measured
+START = {"win_score": 50.0, "kl_to_sft": 0.0}  # of the start policy by definition; the rest was measured
 
 
 def draw(preset: str) -> list[str]:
@@ -30,7 +30,7 @@ def draw(preset: str) -> list[str]:
     from experiments.figures import style
 
     development = read_json(RESULTS / preset / "development.json")
-    start = {**START, "gold_mean": development["start"]["gold_mean"]}
+    start = START | development["start"]
     figure, panels = plt.subplots(1, 3, figsize=(9.0, 3.1))
     for axes, (measure, title) in zip(panels, PANELS.items(), strict=True):
         for place, (arm, label) in enumerate(ARMS.items()):

@@ -24,7 +24,6 @@ from experiments.compute.raw_result import RawResult
 from experiments.compute.results import RESULTS
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
-from experiments.development import gate_figure
 from optune.utils.command import exit_status
 from optune.utils.files import read_json, write_json
 
@@ -158,8 +157,6 @@ def _write_grid(preset: str) -> None:
 def _write_gain(preset: str) -> None:
     gains = lead(preset) if preset in SEARCHES else gain(preset)
     write_json(RESULTS / preset / "development.json", gains)
-    if preset in SEARCHES:
-        print("  drawn:", *gate_figure.draw(preset))
     what = "ratio 1 over none" if preset in SEARCHES else "gain from iteration 0 to 3"
     for measure in ("win_score", "gold_mean"):
         low, high = gains[measure]["low"], gains[measure]["high"]

@@ -7,6 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from experiments.claims.contrasts import SPEEDUPS
+from experiments.claims.rules import OUTCOMES
+from experiments.development import gate_figure
 from experiments.figures.figure import Data, shown
 from experiments.report.afterwards import beside_baseline, shown_verdict
 
@@ -32,16 +34,16 @@ def summary(verdicts: Sequence[dict[str, Any]]) -> str:
 
 def real_model(development: Data) -> str:
     """The start policy and both arms after the last iteration, means over development seeds, and ratio 1's lead."""
-    start, by_iteration = development["start"], development["by_iteration"]
-    rows = {"start policy": {"win_score": 50.0, **start, "kl_to_sft": 0.0}}
+    by_iteration = development["by_iteration"]
+    rows = {"start policy": gate_figure.START | development["start"]}
     for name, arm in {"ratio 1": "full", "never regenerating (`none`)": "none"}.items():
         rows[name] = {measure: fmean(run[measure][-1] for run in by_iteration[arm]) for measure in by_iteration[arm][0]}
     lines = ["| | win score | gold | constraints met | KL, nats |", "|---|---|---|---|---|"]
     for name, values in rows.items():
         cells = f"{values['win_score']:.1f} | {values['gold_mean']:.2f} | {values['met_mean']:.0%}"
         lines.append(f"| {name} | {cells} | {values['kl_to_sft']:.1f} |")
-    leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in ("win_score", "gold_mean")}
-    told = [_told(name, lead).removeprefix(f"{UNITS[name]} ") for name, lead in leads.items()]
+    leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in OUTCOMES}
+    told = [_estimate(name, lead) for name, lead in leads.items()]
     return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} | | |"])
 
 
@@ -107,9 +109,14 @@ def _caution(row: dict[str, Any]) -> str:
 
 
 def _told(name: str, test: dict[str, Any]) -> str:
+    return f"{UNITS.get(name, name.replace('_', ' '))} {_estimate(name, test)}"
+
+
+def _estimate(name: str, test: dict[str, Any]) -> str:
+    """A contrast with its interval."""
     digits = 1 if name == "win_score" else 2
     limits = f"[{test['low']:+.{digits}f}, {test['high']:+.{digits}f}]"
-    return f"{UNITS.get(name, name.replace('_', ' '))} {test['estimate']:+.{digits}f} {limits}"
+    return f"{test['estimate']:+.{digits}f} {limits}"
 
 
 def recipes(data: Data) -> str:

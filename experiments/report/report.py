@@ -60,6 +60,8 @@ def report(preset: str) -> None:
     """Judge the claims, and write verdicts.json, REPORT.md, report.html, and the tables of README and docs."""
     verdicts = judged(preset)
     folder = RESULTS / preset
+    if preset == real_model.PRESET and (folder / "development.json").exists():
+        gate_figure.draw(preset)
     write_if_new(folder / "verdicts.json", {"command": f"make report PRESET={preset}", "claims": verdicts})
     text = markdown(preset, verdicts)
     write_text(folder / "REPORT.md", text)
