@@ -18,6 +18,7 @@ from optune.generate.prepare import request_seed
 from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
 from optune.utils.registry import resolve
+from optune.utils.worker_processes import free_port
 
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
 
@@ -316,9 +317,7 @@ def test_parameters_of_ones_own_are_sent_and_null_leaves_one_of_ours_out(sample,
 def test_a_command_starts_an_endpoint_for_the_policy_and_ends_it(sample, random_llama):
     import socket
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = f"{sys.executable} {Path(__file__).with_name('completions_endpoint.py')} {port} {{model}}"
     own = SimpleNamespace(base_url=f"http://127.0.0.1:{port}/v1")
     responses = sample(random_llama, PROMPTS[:2], settings(own, server={"command": command}), seed=0, iteration=0)

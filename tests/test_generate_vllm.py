@@ -15,6 +15,7 @@ from optune.generate.prepare import request_seed
 from optune.prompts.tokens import encode_prompts
 from optune.types import Prompt, UserError
 from optune.utils.registry import resolve
+from optune.utils.worker_processes import free_port
 
 EOS = 1
 PROMPTS = [Prompt(f"p{i}", text) for i, text in enumerate(["add one and two", "sort cat dog", "list three fruits"] * 4)]
@@ -224,12 +225,8 @@ def test_a_policy_split_over_two_processes_gives_its_tokens(sample, llama, real_
 
 @pytest.mark.slow
 def test_the_server_engine_samples_from_a_real_vllm_server(llama, real_python, monkeypatch):
-    import socket
-
     monkeypatch.setenv("VLLM_NO_USAGE_STATS", "1")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     serve = f"{real_python} -m vllm.entrypoints.openai.api_server"  # `vllm serve` wants a package of that very name
     options = f"--host 127.0.0.1 --port {port} --dtype float32 --enforce-eager --max-model-len 64"
     own = SamplingSettings(

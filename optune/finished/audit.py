@@ -84,7 +84,7 @@ def audit_run(run_dir: str | Path) -> Audit:
         audit.notes.append(
             f"{' and '.join(given)}: passed from Python, and not here; the hash of the source is taken from the record."
         )
-    replay = _Replay(config, Path(run_dir), entries, records, audit.problems)
+    replay = _Replay(config, Path(run_dir), entries, records, made_with, audit.problems)
     try:
         policies, _ = loop(config, replay)
         audit.finished = len(policies) * each == len(entries)  # validation.patience may end it early
@@ -242,13 +242,13 @@ class _Replay(Stages):
         run_dir: Path,
         entries: list[dict[str, Any]],
         records: list[dict[str, Any]],
+        packages: Mapping[str, str],
         problems: list[str],
     ):
         super().__init__(config, run_dir, run_dir / "stages", manifest=_Read(), **_functions(config, records))
-        trained = next((record for record in records if record["stage"] == "train"), {"fields": {}})
-        self.callbacks_key = {name: trained["fields"][name] for name in ("callbacks",) if name in trained["fields"]}
+        trained = next((record["fields"] for record in records if record["stage"] == "train"), {})
+        self.callbacks_key = {"callbacks": trained["callbacks"]} if "callbacks" in trained else {}
         self.at = "before the first stage"
-        packages = records[0]["packages"] if records else package_versions()
         self.store = _Shelf(entries, packages, lambda text: problems.append(f"{self.at}: {text}."))
         self.made: dict[str, Artefact] = {}
 

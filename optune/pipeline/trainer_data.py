@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from datasets import Dataset
 
-from optune.pairs.rows import SCORES, SIDES, PreferenceRows
-from optune.pipeline.preference import encode_preference
+from optune.pairs.rows import SCORES, PreferenceRows
+from optune.pipeline.preference import IDS, encode_preference
 from optune.pipeline.rows import encoded, preference_of
 from optune.training.reference import reference_columns
 from optune.types import UserError
@@ -22,7 +22,7 @@ from optune.utils.checkpoints import load_model, load_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-COLUMNS = ["prompt_ids", *(f"{side}_ids" for side in SIDES), *SCORES]
+COLUMNS = [*IDS, *SCORES]
 
 
 def preference_dataset(

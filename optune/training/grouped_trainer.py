@@ -18,14 +18,14 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch import Tensor
 
+from optune.pairs.rows import SCORES
 from optune.training.distributed import leave_precision_to_autocast
 from optune.training.losses import wdpo_weight
 from optune.training.micro_batches import micro_batches
 from optune.training.pair_logprobs import PADDING, PairLogprobs, add_pair_head, pack, pair_logprobs, place
-from optune.training.weighted_trainer import SCORES, WeightedDPOTrainer
+from optune.training.weighted_trainer import REFERENCES, WeightedDPOTrainer
 from optune.types import UserError
 
-REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
 # The metrics of an update: OF_PAIRS are means over its pairs, OF_TOKENS means over the tokens that the value names.
 # SUMS are the sums from which `_record` makes those means, in the order in which `_sums` stacks them.
 OF_PAIRS = (

@@ -30,7 +30,7 @@ from optune.types import UserError
 from optune.utils.command import one_line
 from optune.utils.files import write_json
 from optune.utils.hashing import sha256_of
-from optune.utils.worker_processes import end_group, free_memory, keep_log, package_environment, tail
+from optune.utils.worker_processes import end_group, free_memory, free_port, keep_log, package_environment, tail
 
 READY = PRESETS / "accelerate"  # ddp.yaml, fsdp.yaml, zero3.yaml
 SHARDED = ("FSDP", "DEEPSPEED")
@@ -94,7 +94,7 @@ def command(launch: LaunchConfig, job_dir: Path | str = "JOB") -> list[str]:
     if launch.command:
         return [*launch.command.split(), *module]
     starter = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config_file(launch))]
-    starter += ["--num_processes", str(launch.processes), "--main_process_port", str(_free_port())]
+    starter += ["--num_processes", str(launch.processes), "--main_process_port", str(free_port())]
     return [*starter, *module]
 
 
@@ -176,9 +176,3 @@ def _alive(path: Path) -> Iterator[None]:
     with open(path, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

@@ -13,12 +13,13 @@ from transformers import PreTrainedModel
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
+from optune.pairs.rows import SCORES
 from optune.training.losses import LOSSES, wdpo_weight
 from optune.types import UserError
 from optune.utils.registry import resolve
 
-SCORES = ("score_chosen", "score_rejected")
-COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps", *SCORES)
+REFERENCES = ("ref_chosen_logps", "ref_rejected_logps")
+COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", *REFERENCES, *SCORES)
 # Options of TRL's loss that ours does not have, with the value that leaves them out.
 UNSUPPORTED = {
     "loss_type": ["sigmoid"],
