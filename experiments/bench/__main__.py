@@ -56,7 +56,7 @@ MEASURES: dict[str, tuple[Measure, int, float]] = {
 # What is measured of which model, unless one is named.
 OF_REAL_MODELS = ("sampling_server", "outside")  # these need a packaged model
 SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in OF_REAL_MODELS)
-REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration", "time_to_quality"))
+REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration"))
 DEFAULT = {"tiny": SANDBOX_MEASURES, "10m": ("sampling", "sampling_vllm")}
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less

@@ -2,9 +2,8 @@
 
 llama.cpp samples from the GGUF file of a packaged model: the same model in four bits, while ours is dequantised. Both
 begin with the prompts' text and end with responses; theirs come over HTTP, one request each. llama.cpp is asked twice:
-with log-probabilities, as `engine: server` does unless told otherwise, for which it sorts the vocabulary at every
-token, and without, where its text is tokenised again. `llama-server` is found on the path, or named by the environment
-variable OPTUNE_LLAMA_SERVER; its start is not counted.
+with log-probabilities, as `engine: server` does unless told otherwise, and without, where its text is tokenised again.
+`llama-server` is found on the path, or named by the environment variable OPTUNE_LLAMA_SERVER; its start is not counted.
 """
 
 from __future__ import annotations

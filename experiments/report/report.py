@@ -27,7 +27,7 @@ from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.development import gate_figure
 from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
-from experiments.report import afterwards, random_answers, readme_tables, sensitivity
+from experiments.report import afterwards, economy, random_answers, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
 from experiments.report.page import contents, page
@@ -159,6 +159,7 @@ def _of_the_real_model(preset: str, verdicts: Sequence[dict[str, Any]]) -> Itera
         yield "## Verdicts on the real language model\n"
         yield from _verdict_table(verdicts, preset)
         yield from _same_rules(preset)
+    yield from economy.section(preset)
     yield "## What this can say, and what it cannot\n"
     yield _prose("real_model_can_say.md")
     yield from random_answers.section(preset)
