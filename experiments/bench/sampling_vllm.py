@@ -42,8 +42,8 @@ WHY = (
     "kernels are written for this processor's vector units"
 )
 WHY_REAL = (
-    "all rows of this bench are one batch of ours; its steps' products, the largest part of them (see plain `generate`), "
-    "are vLLM's, too, and vLLM keeps its weights packed for the processor"
+    "all rows of this bench are one batch of ours, and the products of its steps, the largest part of our time (see plain "
+    "`generate`), are vLLM's, too"
 )
 
 
