@@ -105,8 +105,7 @@ def test_llama_cpps_own_server_gives_the_trainers_tokens_and_log_probabilities(p
     )
     settings = SamplingSettings(n=2, temperature=1.0, top_p=0.9, max_new_tokens=16, server=running)
     prompts = [Prompt(f"q{i}", question) for i, question in enumerate(QUESTIONS)]
-    with server.endpoint(str(policy), running):
-        answers = server.sample(str(policy), prompts, settings, seed=0, iteration=0)
+    answers = server.sample(str(policy), prompts, settings, seed=0, iteration=0)
 
     tokenizer = load_tokenizer(policy)
     ids, _ = encode_prompts(tokenizer, prompts, 64)

@@ -59,6 +59,7 @@ SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in OF_REAL_MODELS
 REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration"))
 DEFAULT = {"tiny": SANDBOX_MEASURES, "10m": ("sampling", "sampling_vllm")}
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
+MINUTES, MINUTES_REAL = 19, 60
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less
 PACKAGES = ("torch", "transformers", "trl")
 
@@ -103,12 +104,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(MEASURES), metavar="MEASURE", help=", ".join(MEASURES))
     parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
-    parser.add_argument("--minutes", type=float, default=19, help="what does not fit is left out, and said")
+    parser.add_argument(
+        "--minutes", type=float, help="what does not fit is left out, and said (default: 19; of a real model 60)"
+    )
     options = parser.parse_args(arguments)
 
     def run() -> None:
-        until = time.monotonic() + 60 * options.minutes
         model = options.model or ("nano" if options.quick else None)
+        until = time.monotonic() + 60 * (options.minutes or (MINUTES_REAL if model in REAL else MINUTES))
         asked = options.only or [name for name in MEASURES if name not in ON_REQUEST]
         for of, names in ({model: REAL_MEASURES if model in REAL else SANDBOX_MEASURES} if model else DEFAULT).items():
             path = bench(of, [name for name in names if name in asked], options.quick, options.threads, until)
