@@ -8,7 +8,7 @@ from experiments.report.economy import FULL, economy, soonest
 
 
 def result(scores, tokens):
-    """A run with these win scores (gold alike), tokens sampled; a token, a reward and a pair cost 1, 2 and 3 seconds."""
+    """A run with these win scores (gold alike) and tokens; a token, a reward and a pair cost 1, 2 and 3 seconds."""
     points, ledger = [], []
     for score, count in zip(scores, tokens, strict=True):
         stages = {"generate": {"tokens": count}, "score": {"rewards": 2}, "pairs": {"pairs": 4}}
@@ -21,7 +21,11 @@ FULL_RUN = result([50, 60, 70], [100, 100, 100])  # 348 seconds, 300 tokens
 
 
 def test_an_arm_pays_until_it_is_where_ratio_1_ends():
-    raw = {FULL: [FULL_RUN], "soon": [result([50, 71, 60], [100, 50, 50])], "never": [result([50, 60, 69], [100, 0, 0])]}
+    raw = {
+        FULL: [FULL_RUN],
+        "soon": [result([50, 71, 60], [100, 50, 50])],
+        "never": [result([50, 60, 69], [100, 0, 0])],
+    }
     soon, never = economy(raw)
     assert soon["reached"] == 1 and soon["tokens"] == pytest.approx(150 / 300)
     assert soon["seconds"] == pytest.approx((150 + 2 * 16) / 348) and soon["ahead"] == -10

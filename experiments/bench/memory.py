@@ -26,8 +26,8 @@ WHY = (
     "libraries' own buffers, which both sides have"
 )
 WHY_REAL = (
-    "weights, gradients and the optimizer's state in fp32 are {state:,.0f} MiB of it; most of the rest is activations of "
-    "the largest micro-batch ({pairs} pairs), which the preset's training.micro_batch_size sets"
+    "weights, gradients and the optimizer's state in fp32 are {state:,.0f} MiB of it; most of the rest is activations "
+    "of the largest micro-batch ({pairs} pairs), which the preset's training.micro_batch_size sets"
 )
 STATE = 3 * 4  # bytes a parameter: weight, gradient and RMSprop's one average
 PEERS = {"as shipped": AS_SHIPPED, "our settings": BEST}

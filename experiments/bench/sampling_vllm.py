@@ -42,8 +42,8 @@ WHY = (
     "kernels are written for this processor's vector units"
 )
 WHY_REAL = (
-    "all rows of this bench are one batch of ours, and the products of its steps, the largest part of our time (see plain "
-    "`generate`), are vLLM's, too"
+    "all rows of this bench are one batch of ours, and the products of its steps, the largest part of our time (see "
+    "plain `generate`), are vLLM's, too"
 )
 
 
