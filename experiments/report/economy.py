@@ -68,9 +68,9 @@ def section(preset: str) -> Iterable[str]:
         return
     yield "## Seconds and tokens to ratio 1's final score\n"
     yield f"wDPO, report seeds: {rows[0]['seeds']}. This is descriptive; no claim rests on it. An arm is there at the"
-    yield "first iteration whose mean win score and gold are ratio 1's last ones or better. Seconds are the work done, at"
-    yield "ratio 1's cost of a token, a scored response and a trained pair, iteration 0 included. Both are over ratio 1's"
-    yield "to its end, and count to the arm's end where it never gets there.\n"
+    yield "first iteration whose mean win score and gold are ratio 1's last ones or better. Seconds are the work done,"
+    yield "at ratio 1's cost of a token, a scored response and a trained pair, iteration 0 included; both over ratio"
+    yield "1's to its end, and count to the arm's end where it never gets there.\n"
     yield "| arm | there in iteration | seconds | tokens | last win score minus ratio 1's |"
     yield "|---|---|---|---|---|"
     for row in rows:
