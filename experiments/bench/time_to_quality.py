@@ -94,5 +94,5 @@ def of_the_real_model(preset: str) -> list[Row]:
             note=f"report seeds: {best['seeds']}; {told}",
             why=told,
         )
-        found.append(one if there else {**one, "met": False})
+        found.append(one if there else {**one, "met": False, "why": told})
     return found
