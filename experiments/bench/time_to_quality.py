@@ -45,6 +45,7 @@ def as_row(reached: dict) -> Row:
     there = reached["reached"]
     reaches = "it never gets there; " if there is None else f"it gets there in iteration {there}; "
     apart = spread(reached["iteration_0_apart"])["median"]
+    why = f"{reaches}{end}; {WHY.format(**reached)}"
     one = row(
         WHAT,
         f"our own ratio 1; {reached['arm']}",
@@ -57,9 +58,14 @@ def as_row(reached: dict) -> Row:
         settings={"ours": reached["arm"], "peer": "wdpo-all-1.0, three iterations after iteration 0"},
         note=f"{reached['seeds']} report seeds, runs for the clock; {reaches}{end}; {apart:.2f} without iteration 0; "
         f"{reached['at_published_shares']:.2f} if the phases had the shares of the paper's Table 1",
-        why=f"{reaches}{end}; {WHY.format(**reached)}",
+        why=why,
     )
-    return one if reached["reached"] is not None else {**one, "met": False}
+    return _missed_unless(there is not None, one, why)
+
+
+def _missed_unless(there: bool, one: Row, why: str) -> Row:
+    """The row; an arm that never is where ratio 1 ends misses the goal, however little it spends."""
+    return one if there else {**one, "met": False, "why": why}
 
 
 def of_the_real_model(preset: str) -> list[Row]:
@@ -94,5 +100,5 @@ def of_the_real_model(preset: str) -> list[Row]:
             note=f"report seeds: {best['seeds']}; {told}",
             why=told,
         )
-        found.append(one if there else {**one, "met": False, "why": told})
+        found.append(_missed_unless(there is not None, one, told))
     return found

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.claims.real_model import WDPO_ARMS
-from experiments.compute.arms import REPORT_SEEDS, arm
+from experiments.compute.arms import REPORT_SEEDS
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, raw_path, read_raw
+from experiments.development import time_to_quality
 from experiments.development.time_to_quality import by_measure, predicted, reached, unit_costs
 
-FULL = arm("wdpo", "all").name
+FULL = time_to_quality.FULL.name
 TOKENS = {"generation_s": 1.0, "rewarding_s": 0.0, "training_s": 0.0}  # a unit for each token, nothing for the rest
 
 
@@ -57,7 +58,7 @@ def read(preset: str, base: Path = RESULTS) -> Raw:
     first = min(raw_path(base, preset, FULL, 0).parent.glob("seed*.json"), default=None)
     if first is None:
         return {}
-    there = [member for member in WDPO_ARMS if (base / preset / "raw" / member.name / first.name).exists()]
+    there = [member for member in WDPO_ARMS if raw_path(base, preset, member.name, 0).with_name(first.name).exists()]
     return read_raw(base, preset, there, REPORT_SEEDS)
 
 
