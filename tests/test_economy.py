@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.report.economy import FULL, economy, soonest
+from experiments.development.economy import ARMS, FULL, KEPT, SEARCHED, STATIC, economy, search, soonest
+from experiments.report.economy import kept
 
 
 def result(scores, tokens):
@@ -39,3 +40,23 @@ def test_both_outcomes_must_be_there():
         point["gold_mean"] = 1.0
     (row,) = economy({FULL: [FULL_RUN], "arm": [richer]})
     assert row["reached"] is None
+
+
+def test_the_soonest_candidate_is_chosen_and_static_pairs_are_none():
+    raw = {one.name: [result([50, 60, 69], [100, 50, 50])] for one in ARMS}
+    raw[FULL], raw[STATIC.name] = [FULL_RUN], [result([71, 72, 73], [100, 0, 0])]
+    best_end, sooner = SEARCHED[1].name, SEARCHED[3].name
+    raw[best_end] = [result([50, 60, 69.5], [100, 50, 50])]
+    assert search(raw)["chosen"] == best_end  # nobody gets there
+    raw[best_end], raw[sooner] = [result([50, 60, 90], [100, 50, 50])], [result([50, 70, 40], [100, 50, 50])]
+    assert search(raw)["chosen"] == sooner
+
+
+def test_training_on_fewer_pairs_is_compared_at_equal_iterations_updates_and_seconds():
+    raw = {one.name: [FULL_RUN] for one in ARMS}
+    half = [result([50, 60, 71, 73], [100, 100, 100, 100])]
+    for point in half[0]["iterations"][1:]:
+        point["stages"]["pairs"]["pairs"] = 2.6  # 4 + 3 x 2.6 are nearer to the 12 of three iterations than 4 + 2 x 2.6
+    raw[KEPT["half"].name] = half
+    rows = [line for line in kept(search(raw)["arms"]) if line.startswith("| half")]
+    assert rows == ["| half | +1.0 (+0.10), iteration 2 | +3.0 (+0.30), iteration 3 | +1.0 (+0.10), iteration 2 |"]

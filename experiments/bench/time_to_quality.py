@@ -9,8 +9,9 @@ from experiments.bench.rows import Row, not_measured, row
 from experiments.bench.timing import spread
 from experiments.bench.worlds import World
 from experiments.compute.results import ROOT
+from experiments.development.economy import FULL, economy, soonest
 from experiments.development.time_to_quality import on_report_seeds
-from experiments.report import economy
+from experiments.report.economy import read
 from optune.types import UserError
 
 GOAL = 0.5
@@ -73,12 +74,12 @@ def of_the_real_model(preset: str) -> list[Row]:
 
     Where none gets there, of the arm with the highest last win score, to its end, and the goal is missed.
     """
-    rows, what = economy.economy(economy.read(preset)), "{} to ratio 1's final score"
+    rows, what = economy(read(preset)), "{} to ratio 1's final score"
     if not rows:
         why = f"no report seed has been run: make fig3 PRESET={preset}"
         peer = "our own ratio 1"
         return [not_measured(what.format(unit), peer, "", goal, why, "at most") for unit, goal in GOALS_REAL.items()]
-    there = economy.soonest(rows)
+    there = soonest(rows)
     best = there or max(rows, key=lambda one: one["ahead"])
     told = (
         f"the soonest of {len(rows)} arms gets there in iteration {there['reached']}"
@@ -96,7 +97,7 @@ def of_the_real_model(preset: str) -> list[Row]:
             spread([best[unit]]),
             goal,
             "at most",
-            settings={"ours": best["arm"], "peer": economy.FULL},
+            settings={"ours": best["arm"], "peer": FULL},
             note=f"report seeds: {best['seeds']}; {told}",
             why=told,
         )

@@ -1,56 +1,20 @@
-"""Seconds and tokens until an arm of the real model is where ratio 1 ends, over ratio 1's own to its end.
+"""The report's section on what the real model's arms spend until they are where ratio 1 ends. Nothing is claimed here.
 
-By the rule of `development.time_to_quality`: an arm reaches ratio 1 at the first iteration at which its means over the
-seeds are at least ratio 1's last ones, in win score and gold both. Seconds are the work done (tokens sampled, responses
-scored, pairs trained, iteration 0 included) at what each costs in ratio 1's runs: runs share a machine, so that an
-arm's own clock would say little. Tokens are those sampled. Nothing is claimed here.
+The rule is that of `development/economy.py`, whose search on a development seed stands first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.claims.real_model import WDPO_ARMS
 from experiments.compute.arms import REPORT_SEEDS
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, raw_path, read_raw
-from experiments.development import time_to_quality
-from experiments.development.time_to_quality import by_measure, predicted, reached, unit_costs
-
-FULL = time_to_quality.FULL.name
-TOKENS = {"generation_s": 1.0, "rewarding_s": 0.0, "training_s": 0.0}  # a unit for each token, nothing for the rest
-
-
-def economy(raw: Raw) -> list[dict[str, Any]]:
-    """A row for each arm but ratio 1: `reached`, the iteration or None; `seconds` and `tokens`, each over ratio 1's, to
-    that iteration or else to the arm's end; `ahead`, its last win score minus ratio 1's.
-    """
-    if not raw:
-        return []
-    full = raw[FULL]
-    ends, last = by_measure(full), len(full[0]["iterations"]) - 1
-    costs = unit_costs(full)
-    rows = []
-    for name, results in raw.items():
-        if name == FULL:
-            continue
-        means = by_measure(results)
-        there = reached(means, ends)
-        end = last if there is None else there
-        spent = {}
-        for what, of in (("seconds", costs), ("tokens", TOKENS)):
-            spent[what] = predicted(results, of, end) / predicted(full, of, last)
-        ahead = means["win_score"][-1] - ends["win_score"][-1]
-        rows.append({"arm": name, "seeds": len(results), "reached": there, **spent, "ahead": ahead})
-    return rows
-
-
-def soonest(rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The row that reaches ratio 1 in the fewest seconds; None if none does."""
-    there = [row for row in rows if row["reached"] is not None]
-    return min(there, key=lambda row: row["seconds"]) if there else None
+from experiments.development.economy import FILE, FULL, KEPT, SPENT, economy
+from experiments.development.time_to_quality import MEASURES
+from optune.utils.files import read_json
 
 
 def read(preset: str, base: Path = RESULTS) -> Raw:
@@ -63,15 +27,67 @@ def read(preset: str, base: Path = RESULTS) -> Raw:
 
 
 def section(preset: str) -> Iterable[str]:
-    """The report's table, where ratio 1 and another arm have been run."""
+    """The report's tables: the search on a development seed, and the report seeds, each where it has been run."""
+    tables = [*_searched(preset), *_on_report_seeds(preset)]
+    if tables:
+        yield "## Seconds and tokens to ratio 1's final score\n"
+        yield "An arm is there at the first iteration whose win score and gold are ratio 1's last ones or better."
+        yield "Seconds are the work done, at ratio 1's cost of a token, a scored response and a trained pair, iteration"
+        yield "0 included; all are over ratio 1's to its end, and count to the arm's end where it never gets there."
+        yield "This is descriptive; no claim rests on it.\n"
+        yield from tables
+
+
+def _searched(preset: str) -> Iterable[str]:
+    path = RESULTS / preset / FILE
+    if not path.exists():
+        return
+    search = read_json(path)
+    arms = search["arms"]
+    yield f"Search on development seed {search['seeds'][0]} (one seed, so no interval; win score against the start"
+    yield f"policy), `{search['command']}`. Chosen by the rule: {search['chosen']}.\n"
+    yield "| arm | iterations | there in iteration | seconds | tokens | pairs trained | win score | gold |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for name, of in arms.items():
+        last = len(of["win_score"]) - 1
+        at = last if of.get("reached") is None else of["reached"]
+        there = "" if name == FULL else "never" if of["reached"] is None else at
+        spent = " | ".join(f"{of[what][at]:.2f}" for what in SPENT)
+        yield f"| {name} | {last} | {there} | {spent} | {of['win_score'][-1]:.1f} | {of['gold_mean'][-1]:.2f} |"
+    yield ""
+    yield from kept(arms)
+
+
+def kept(arms: dict[str, dict]) -> Iterable[str]:
+    """What training on fewer of the reused pairs costs: leads over all pairs, at equal updates and equal seconds."""
+    every = arms[KEPT["all"].name]
+    yield "Reused pairs that train beside all fresh ones, OPTune at 0.5: win score (gold) minus that with all, in"
+    yield "the arm's iteration that is nearest.\n"
+    yield "| reused pairs | at equal iterations | at equal updates | at equal seconds |"
+    yield "|---|---|---|---|"
+    for part in ("half", "none"):
+        mine = arms[KEPT[part].name]
+        cells = [_lead(mine, every, len(every["win_score"]) - 1)]
+        cells += [_lead(mine, every, nearest(mine[what], every[what][-1])) for what in ("pairs", "seconds")]
+        yield f"| {part} | {' | '.join(cells)} |"
+    yield ""
+
+
+def nearest(spent: Sequence[float], rival: float) -> int:
+    """The iteration after which an arm has spent most nearly what a rival has at its end."""
+    return min(range(len(spent)), key=lambda t: abs(spent[t] - rival))
+
+
+def _lead(mine: dict, rival: dict, at: int) -> str:
+    win, gold = (mine[measure][at] - rival[measure][-1] for measure in MEASURES)
+    return f"{win:+.1f} ({gold:+.2f}), iteration {at}"
+
+
+def _on_report_seeds(preset: str) -> Iterable[str]:
     rows = economy(read(preset))
     if not rows:
         return
-    yield "## Seconds and tokens to ratio 1's final score\n"
-    yield f"wDPO, report seeds: {rows[0]['seeds']}. This is descriptive; no claim rests on it. An arm is there at the"
-    yield "first iteration whose mean win score and gold are ratio 1's last ones or better. Seconds are the work done,"
-    yield "at ratio 1's cost of a token, a scored response and a trained pair, iteration 0 included; both over ratio"
-    yield "1's to its end, and count to the arm's end where it never gets there.\n"
+    yield f"wDPO, report seeds: {rows[0]['seeds']}.\n"
     yield "| arm | there in iteration | seconds | tokens | last win score minus ratio 1's |"
     yield "|---|---|---|---|---|"
     for row in rows:
