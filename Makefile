@@ -77,7 +77,7 @@ bench: $(READY)  ## measure the speed beside peers, on this machine: results/ben
 
 # One rule for every figure and table; their names are the keys of experiments/figures/registry.py.
 $(FIGURES): $(READY)
-	@$(PY) -m experiments.figures $@ $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
+	@$(if $(DATA_DIR),OPTUNE_BENCHMARK_DATA="$(DATA_DIR)") $(PY) -m experiments.figures $@ $(ARGS) --preset $(PRESET) --seeds $(SEEDS)
 
 figures:  ## list the figures and tables: fig1 ... fig7, table1 ... table6, ours, and the neighbours'; each is a target (PRESET, SEEDS)
 	@echo "$(FIGURES:%=make %)"

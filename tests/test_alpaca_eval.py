@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eval.alpaca_eval import sandbox_annotator
+from eval.alpaca_eval import world_annotator
 from eval.alpaca_eval.annotate import ANNOTATOR, annotate
 from eval.alpaca_eval.evaluate import annotator_of, evaluate, is_alpaca_eval, main, pair_outputs
 from eval.alpaca_eval.length_control import find_assets, length_controlled, load_package
@@ -333,8 +333,8 @@ def test_sandbox_annotator_prefers_better_gold_in_either_place() -> None:
 
     exact = SandboxJudge(JudgeNoise(answer_sd=0, call_rate=0))
     question, right, wrong = "repeat these words : red blue", "sure , red blue .", "green"
-    first = sandbox_annotator.log_probabilities(exact, question, right, wrong)
-    second = sandbox_annotator.log_probabilities(exact, question, wrong, right)
+    first = world_annotator.log_probabilities(exact, question, right, wrong)
+    second = world_annotator.log_probabilities(exact, question, wrong, right)
     assert first["m"] > -0.1 and second["M"] == first["m"]
     assert np.exp(first["m"]) + np.exp(first["M"]) == pytest.approx(1)
 
@@ -403,7 +403,7 @@ def test_replies_without_the_letters_are_unparsed(case: Case, tmp_path: Path) ->
 
 def test_a_runs_sandbox_judge_becomes_the_annotator_with_log_probabilities(case: Case, tmp_path: Path) -> None:
     judge = annotator_of(JudgeConfig(name="sandbox"))
-    assert judge.chat.model == sandbox_annotator.judge().chat.model and judge.transport is not None
+    assert judge.chat.model == world_annotator.judge().chat.model and judge.transport is not None
     assert annotator_of(JudgeConfig(name="openai", model="gpt-4")).chat.model == "gpt-4"
 
 

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from eval.benchmarks import run as benchmarks
 from eval.benchmarks.compare import compare
 from eval.benchmarks.results import read_results
 from eval.benchmarks.suites import PAPER, SANDBOX, SUITES, mmlu_subjects, write_paper_tasks
+from experiments.compute import real_benchmarks
 from optune.types import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,22 @@ def finished_run(model, data_dir, tmp_path_factory) -> Path:
 def arguments(model: Path, data_dir: Path, out: Path, *more: str) -> list[str]:
     tasks = "hellaswag,truthfulqa_mc2,gsm8k"
     return ["--model", str(model), "--data-dir", str(data_dir), "--tasks", tasks, "--out", str(out), *more]
+
+
+def test_of_the_real_model_every_items_score_is_kept(model, data_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(real_benchmarks, "SUITE", "without_mmlu")  # whose 57 tasks take longer
+    monkeypatch.setitem(SUITES, "without_mmlu", tuple(b for b in PAPER if b.task != "mmlu"))
+    monkeypatch.setenv(real_benchmarks.DATA_DIR, str(data_dir))
+    scores = real_benchmarks.measure(str(model), tmp_path)
+    columns = scores["columns"]
+    assert {name: len(column["items"]) for name, column in columns.items()} == {
+        "HellaSwag": 3,
+        "TruthfulQA": 3,
+        "GSM8K": 2,
+    }
+    assert all(np.mean(column["items"]) == pytest.approx(column["value"], abs=1e-5) for column in columns.values())
+    assert scores["average"]["value"] == pytest.approx(np.mean([column["value"] for column in columns.values()]))
+    assert columns == real_benchmarks.measure(str(model), tmp_path)["columns"]  # measured before, kept
 
 
 def measured(run: Path) -> dict[str, bytes]:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.alpaca_eval.evaluate import annotator_of, evaluate
 from eval.judges import make_judge
 from eval.judges.instructions import InstructionsJudge
 from eval.judges.sandbox import JudgeNoise
@@ -26,7 +27,7 @@ from eval.outputs import prompt_set
 from eval.win_score import win_score
 from experiments.compute import measure
 from optune import instructions, sandbox
-from optune.config import RewardConfig, RunConfig
+from optune.config import JudgeConfig, RewardConfig, RunConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
 from optune.instructions.editor import edited
@@ -41,6 +42,7 @@ from optune.prompts.files import load_prompts
 from optune.reward import REWARDS, reward_inputs
 from optune.store import content_hash
 from optune.types import Prompt, Response, UserError
+from optune.utils.files import write_json
 from optune.utils.registry import resolve
 
 OF_THEIR_OWN = ("train", "preference", "offline", "validation", "test")
@@ -329,6 +331,20 @@ def test_answers_are_judged_as_text_through_the_client(random_llama, tmp_path):
     found = win_score(*sides, judge, tmp_path)
     assert found["n"] == 24 and found["unparsed"] == 0 and found["win_score"] > 50 and found["usage"]["cost"] == 0
     assert win_score(*sides[::-1], judge, tmp_path / "mirrored")["win_score"] < 50
+
+
+def test_as_alpacaevals_annotator_the_judge_prefers_the_better_answer(random_llama, tmp_path):
+    asked = prompts("test", 24)
+    good = [f"Many people like {read(p.text).topic}, and they tell each other about it every day." for p in asked]
+    files = []
+    for name, texts in (("good", good), ("bad", ["no"] * 24)):
+        rows = [{"instruction": p.text, "output": t, "generator": name} for p, t in zip(asked, texts, strict=True)]
+        files.append(write_json(tmp_path / f"{name}.json", rows))
+    judge = annotator_of(JudgeConfig(name="instructions", model=str(random_llama)))
+    rates = evaluate(*files, judge=judge, run_dir=tmp_path / "run")
+    assert rates["win_rate"] > 53 and rates["n"] == 24 and rates["unparsed"] == 0
+    mirrored = evaluate(*files[::-1], judge=judge, run_dir=tmp_path / "mirrored")
+    assert mirrored["win_rate"] < 47
 
 
 def test_the_judge_without_a_start_policy_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +44,17 @@ def test_readmes_six_rows_say_what_was_measured_not_how_far_it_is_from_the_claim
     assert f"| {0.5 + contrasts['table1-generation-dominates']['share']['estimate']:.0%} of the time [" in rows[0]
     gate = contrasts["fig3-parity-with-full"]["win_score"]["gate"]
     assert f"never regenerating (`none`): win score {gate['estimate']:+.1f} [" in rows[2]
+
+
+def test_one_seed_gives_a_report_without_verdicts(tmp_path):
+    shutil.copytree(ROOT / "results" / "tiny" / "raw", tmp_path / "tiny" / "raw", ignore=lambda _, names: more(names))
+    shutil.copy(ROOT / "results" / "tiny" / "development.json", tmp_path / "tiny")
+    assert judged("tiny", tmp_path) == []
+
+
+def more(names: list[str]) -> list[str]:
+    """Of a folder's names, the results of all seeds but the first."""
+    return [name for name in names if name.startswith("seed") and name != "seed0.json"]
 
 
 @pytest.mark.slow

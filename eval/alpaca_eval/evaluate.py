@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from eval.alpaca_eval import sandbox_annotator
+from eval.alpaca_eval import world_annotator
 from eval.alpaca_eval.annotate import DEFAULT_MODEL, annotate, asked_through
 from eval.alpaca_eval.length_control import Assets, find_assets, hub_assets, length_controlled, load_package
 from eval.answers import read_outputs
@@ -312,8 +312,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def annotator_of(config: JudgeConfig) -> Judge:
-    """The annotator that goes with a run's judge: in the sandbox the one that answers in AlpacaEval's form."""
-    return sandbox_annotator.judge() if config.name == "sandbox" else judge_of(config)
+    """The annotator that goes with a run's judge: of a world's judge, the one that answers in AlpacaEval's form."""
+    if config.name == "sandbox":
+        return world_annotator.judge()
+    if config.name == "instructions":
+        return world_annotator.instructions_judge(Path(config.model))
+    return judge_of(config)
 
 
 def choose_judge(args: argparse.Namespace) -> Judge | None:
@@ -323,7 +327,7 @@ def choose_judge(args: argparse.Namespace) -> Judge | None:
     names = "base_url api_key_env concurrency timeout max_attempts price_in price_out max_cost offline"
     options = {name: getattr(args, name) for name in names.split()}
     if args.judge == "sandbox":
-        return sandbox_annotator.judge(args.model, **options)
+        return world_annotator.judge(args.model, **options)
     name = args.judge or "openai"
     judge = make_judge(name, args.model or (DEFAULT_MODEL if name == "openai" else None), **options)
     return replace(judge, system=not args.no_system)

@@ -91,6 +91,21 @@ def compare(
     return results, averages, notes + [f"{told}." for told in left_out]
 
 
+def item_scores(run: Path, suite: str) -> dict[str, dict[str, float]]:
+    """By column of the suite, each logged item's score (NaN where it is undefined), in an order that runs share.
+
+    An item's name has its task, the hash of its text and its number among equal ones.
+    """
+    logs = _sample_files(run)
+    scores = {}
+    for benchmark in SUITES[suite]:
+        leaves = _of(benchmark, logs)
+        if leaves:
+            items = _items(benchmark, leaves)
+            scores[benchmark.column] = {"/".join(map(str, item)): items[item][0] for item in sorted(items)}
+    return scores
+
+
 def markdown(
     results: Sequence[Comparison], averages: Sequence[AverageDifference], notes: Sequence[str], names: tuple[str, str]
 ) -> str:

@@ -56,13 +56,16 @@ def run(args: argparse.Namespace) -> None:
     print(markdown(_measured(args, out), (args.suite,)))
 
 
-def measure_checkpoint(model: str | Path, suite: str, out: Path) -> ModelScores:
-    """A suite's scores of one checkpoint, by the command's defaults but without samples; lm-eval's files go to `out`.
+def measure_checkpoint(
+    model: str | Path, suite: str, out: Path, options: Sequence[str] = ("--no-log-samples",)
+) -> ModelScores:
+    """A suite's scores of one checkpoint, by the command's defaults and these options; lm-eval's files go to `out`.
 
-    The paper's suite reads its data from the Hugging Face hub. Lines and progress bars go to `out/run.log`.
+    Without `--data-dir` the paper's suite reads its data from the Hugging Face hub. Lines and progress bars go to
+    `out/run.log`.
     """
-    args = _parser().parse_args(["run", "--model", str(model), "--suite", suite, "--no-log-samples"])
-    _set_environment(offline=suite == "sandbox")
+    args = _parser().parse_args(["run", "--model", str(model), "--suite", suite, *options])
+    _set_environment(offline=suite == "sandbox" or args.data_dir is not None)
     import lm_eval.models.huggingface  # noqa: F401  (loggers keep the stream under which they are made: the real one)
 
     out.mkdir(parents=True, exist_ok=True)

@@ -27,20 +27,20 @@ BEST_STRATEGY = "low_and_varied"  # of the further strategies on development see
 class Probe:
     """A measurement that replaces the usual ones on an arm's finished run: a function, as `module:name`.
 
-    for_the_clock: it measures seconds, so nothing else may run at the same time. needs_sandbox: it reads data that only
-    a sandbox has.
+    for_the_clock: it measures seconds, so nothing else may run at the same time. worlds: those whose data it reads (the
+    sections of their presets); empty where any will do.
     """
 
     function: str
     for_the_clock: bool = False
-    needs_sandbox: bool = False
+    worlds: tuple[str, ...] = ()
 
 
 PROBES = {  # see probes.py
-    "alpaca": Probe("experiments.compute.probes:alpaca", needs_sandbox=True),
+    "alpaca": Probe("experiments.compute.probes:alpaca", worlds=("sandbox", "instructions")),
     "benchmarks": Probe("experiments.compute.probes:benchmarks"),
     "clock": Probe("experiments.compute.probes:clock", for_the_clock=True),
-    "improvability": Probe("experiments.compute.probes:improvability", needs_sandbox=True),
+    "improvability": Probe("experiments.compute.probes:improvability", worlds=("sandbox",)),
     "redraw": Probe("experiments.compute.probes:redraw"),
     "seconds": Probe("experiments.compute.probes:seconds", for_the_clock=True),
     "study_answers": Probe("experiments.compute.probes:study_answers"),
@@ -67,10 +67,11 @@ class Arm:
         """Whether seconds are what counts: not to be run beside other work."""
         return bool(self.probe and self.probe.for_the_clock)
 
-    @property
-    def needs_sandbox(self) -> bool:
-        """Whether its probe reads what only a sandbox has."""
-        return bool(self.probe and self.probe.needs_sandbox)
+    def fits(self, world: str | None) -> bool:
+        """Whether a world has what it reads."""
+        from_sandbox = any("sandbox:" in str(value) or value == ORACLE for _, value in self.overrides)
+        needed = ("sandbox",) if from_sandbox else self.probe.worlds if self.probe else ()
+        return not needed or world in needed
 
     def probed(self, name: str, seeds: tuple[int, ...] = ()) -> Arm:
         """The same runs, or those of a few seeds, under one of PROBES: `redraw-dpo-all-1.0`."""
@@ -118,6 +119,10 @@ REAL_MODEL_DPO = (
     *(replace(arm("dpo", *more), seeds=(0, 2, 4)) for more in (("random", 0.5), ("none",))),
 )
 RUN_AT = {"smollm2": (*ratio_arms("wdpo"), *REAL_MODEL_DPO)}
+# What a probe measures of the real model: one seed of each build, since that takes as long as the runs; of the
+# benchmarks only the arms that the claim is about.
+PROBED_SEEDS = {PROBES[name]: (0, 2, 4) for name in ("alpaca", "benchmarks", "seconds")}
+BENCHMARKED = (arm("wdpo", "all"), arm("wdpo", "lowest_reward", 0.7), arm("wdpo", "random", 0.7))
 
 
 def run_at(preset: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
@@ -125,8 +130,14 @@ def run_at(preset: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     if preset not in RUN_AT:
         return tuple(arms)
     members = {repr(member.overrides): member.seeds for member in RUN_AT[preset]}
-    own = [one for one in arms if repr(one.overrides) in members and not one.recipe]
-    return tuple(replace(one, seeds=one.seeds or members[repr(one.overrides)]) for one in own)
+    benchmarked = {repr(member.overrides) for member in BENCHMARKED}
+    own = []
+    for one in arms:
+        what = repr(one.overrides)
+        if one.recipe or what not in (benchmarked if one.probe == PROBES["benchmarks"] else members):
+            continue
+        own.append(replace(one, seeds=one.seeds or PROBED_SEEDS.get(one.probe, members[what])))
+    return tuple(own)
 
 
 def ranking_arms(mix: str = "") -> tuple[Arm, ...]:

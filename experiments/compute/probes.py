@@ -15,6 +15,7 @@ import numpy as np
 
 from eval.benchmarks.run import measure_checkpoint
 from eval.benchmarks.suites import SUITES
+from experiments.compute import real_benchmarks
 from experiments.compute.ledger import ledger
 from experiments.compute.measure import alpaca_eval, answers_of
 from optune.config import RunConfig
@@ -34,7 +35,8 @@ from optune.utils.threads import cpu_threads
 
 def alpaca(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
     """AlpacaEval's win rates of the final policy against the offline baseline."""
-    changed = config.with_overrides({"evaluation.prompts": "sandbox:alpaca" if config.sandbox else "alpaca_eval"})
+    prompts = "sandbox:alpaca" if config.sandbox else "instructions:test" if config.instructions else "alpaca_eval"
+    changed = config.with_overrides({"evaluation.prompts": prompts})
     rates = alpaca_eval(result.policies[-1], changed, work_dir)
     numbers = "win_rate", "standard_error", "length_controlled_winrate", "avg_length", "n", "unparsed", "annotator"
     return {name: value for name, value in rates.items() if name in numbers or name.startswith("lc_")}
@@ -49,11 +51,13 @@ def study_answers(config: RunConfig, result: RunResult, work_dir: Path) -> dict[
 
 def benchmarks(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:
     """The preset's benchmark suite of the final policy (`final`); the arm that regenerates every prompt also measures
-    the SFT model (`sft`) and the offline baseline (`baseline`).
+    the SFT model (`sft`) and, but for the real model, the offline baseline (`baseline`).
     """
     models = {"final": result.policies[-1]}
     if config.selection.strategy == "all":
-        models |= {"sft": config.policy.model, "baseline": config.evaluation.baseline}
+        models["sft"] = config.policy.model
+        if not config.instructions:
+            models["baseline"] = config.evaluation.baseline
     suite = "sandbox" if config.sandbox else "paper"
     store = StageStore(work_dir / "stages")
     return {
@@ -68,15 +72,24 @@ def _benchmark_scores(store: StageStore, config: RunConfig, model: str, suite: s
 
     def build(folder: Path) -> dict[str, Any]:
         with cpu_threads(config.threads):
-            scores = measure_checkpoint(model, suite, folder / "lm_eval")
-        columns = {name: {"value": s.value, "stderr": s.stderr, "n": s.n} for name, s in scores.scores.items()}
-        value, stderr = scores.average(SUITES[suite])
-        write_json(folder / "scores.json", {"columns": columns, "average": {"value": value, "stderr": stderr}})
-        return {"benchmarks": len(columns)}
+            out = folder / "lm_eval"
+            scores = real_benchmarks.measure(model, out) if config.instructions else _whole(model, suite, out)
+        write_json(folder / "scores.json", scores)
+        return {"benchmarks": len(scores["columns"])}
 
     fields = {"suite": suite, "lm_eval": version("lm_eval"), "threads": config.threads}
+    if config.instructions:
+        fields |= real_benchmarks.settings()
     stage = store.run("benchmarks", build, fields=fields, inputs={"model": content_hash(model)})
     return read_json(stage / "scores.json")
+
+
+def _whole(model: str, suite: str, out: Path) -> dict[str, Any]:
+    """The same of a suite with all of its items."""
+    scores = measure_checkpoint(model, suite, out)
+    columns = {name: {"value": s.value, "stderr": s.stderr, "n": s.n} for name, s in scores.scores.items()}
+    value, stderr = scores.average(SUITES[suite])
+    return {"columns": columns, "average": {"value": value, "stderr": stderr}}
 
 
 def redraw(config: RunConfig, result: RunResult, work_dir: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.arms import ORACLE, Arm, build_of
+from experiments.compute.arms import Arm, build_of
 from experiments.compute.results import RESULTS, ROOT, raw_path
 from optune import instructions
 from optune.config import RunConfig, load_config
@@ -93,14 +93,12 @@ class Setting:
         return resolve_sandbox(config, self.runs / "sandbox")
 
     def check_arms(self, arms: Sequence[Arm]) -> None:
-        """Raises UserError for an arm that needs a sandbox where the preset has none, before anything is computed."""
-        if self.config.sandbox:
-            return
+        """Raises UserError for an arm that reads what this preset's world has not, before anything is computed."""
         for arm in arms:
-            named = any("sandbox:" in str(value) or value == ORACLE for _, value in arm.overrides)
-            if named or arm.needs_sandbox:
+            if not arm.fits(self.world):
                 raise UserError(
-                    f"Arm {arm.name} knows the sandbox's gold or prompts, and preset {self.preset!r} has no sandbox."
+                    f"Arm {arm.name} knows gold or prompts of a world that preset {self.preset!r} has not: there is no "
+                    "sandbox in it."
                 )
 
 

@@ -26,8 +26,9 @@ from experiments.compute.setting import Setting
 from experiments.development import time_to_quality
 from experiments.development.settings import search_of
 from experiments.development.time_to_quality import by_measure, predicted, reached, unit_costs
+from optune.types import UserError
 from optune.utils.command import exit_status
-from optune.utils.files import write_json
+from optune.utils.files import read_json, write_json
 
 FULL = time_to_quality.FULL.name
 STATIC = arm("wdpo", "none")
@@ -102,6 +103,15 @@ def search(raw: Raw) -> dict[str, Any]:
     return {"seeds": [result["seed"] for result in raw[FULL]], "arms": arms, "chosen": chosen(rows)}
 
 
+def report(preset: str, seeds: Sequence[int]) -> None:
+    """Run the chosen arm, and ratio 1 beside it, on report seeds; the report and `make bench` read the raw results."""
+    path = RESULTS / preset / FILE
+    if not path.exists():
+        raise UserError(f"No arm is chosen yet: make develop-economy PRESET={preset} comes first.")
+    name = read_json(path)["chosen"]
+    compute(Setting(preset), [time_to_quality.FULL, *(one for one in SEARCHED if one.name == name)], seeds)
+
+
 def develop(preset: str) -> None:
     """Run what is missing on the development seed; write what there is to know."""
     setting = Setting(preset, search_of(preset).overrides)
@@ -117,8 +127,12 @@ def develop(preset: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", required=True)
+    parser.add_argument(
+        "--report-seeds", type=int, nargs="+", help="run what was chosen on these, instead of searching"
+    )
     options = parser.parse_args(arguments)
-    return exit_status(lambda: develop(options.preset))
+    seeds = options.report_seeds
+    return exit_status(lambda: report(options.preset, seeds) if seeds else develop(options.preset))
 
 
 if __name__ == "__main__":

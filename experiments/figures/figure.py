@@ -120,6 +120,7 @@ def caption(data: Data, what: str) -> str:
     world = f", sandbox {data['sandbox']['version']} {data['sandbox']['hash'][:8]}" if data["sandbox"] else ""
     seeds, builds = (_ranges(data[name]) for name in ("seeds", "builds"))
     seeds += "".join(f" ({arm}: {_ranges(own)})" for arm, own in data.get("fewer_seeds", {}).items())
+    seeds += " (one, so no interval)" if len(data["seeds"]) == 1 else ""
     return f"preset {data['preset']}, {what}, seeds {seeds}, builds {builds}{world}; {data['command']}"
 
 

@@ -7,28 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.claims.real_model import WDPO_ARMS
 from experiments.compute.arms import REPORT_SEEDS
-from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, raw_path, read_raw
-from experiments.development.economy import FILE, FULL, KEPT, SPENT, economy
+from experiments.development.economy import FILE, FULL, KEPT, SEARCHED, SPENT, economy
 from experiments.development.time_to_quality import MEASURES
 from optune.utils.files import read_json
 
 
-def read(preset: str, base: Path = RESULTS) -> Raw:
-    """The committed results of every arm of Figure 3 that ratio 1 can be compared with; empty without ratio 1's."""
-    first = min(raw_path(base, preset, FULL, 0).parent.glob("seed*.json"), default=None)
-    if first is None:
-        return {}
-    there = [member for member in WDPO_ARMS if raw_path(base, preset, member.name, 0).with_name(first.name).exists()]
-    return read_raw(base, preset, there, REPORT_SEEDS)
+def rows_on_report_seeds(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
+    """A row of `economy` for every arm that has been run on a report seed of ratio 1's, beside ratio 1 on its seeds."""
+    arms = {member.name: member for member in (*WDPO_ARMS, *SEARCHED)}
+    full, rows = arms.pop(FULL), []
+    for member in arms.values():
+        folders = [raw_path(base, preset, one.name, 0).parent for one in (full, member)]
+        if set.intersection(*({path.name for path in folder.glob("seed*.json")} for folder in folders)):
+            rows += economy(read_raw(base, preset, (full, member), REPORT_SEEDS))
+    return rows
+
+
+def chosen_arm(preset: str, base: Path = RESULTS) -> str | None:
+    """The arm that the search on the development seed has chosen; None before it."""
+    path = base / preset / FILE
+    return read_json(path)["chosen"] if path.exists() else None
 
 
 def section(preset: str) -> Iterable[str]:
     """The report's tables: the search on a development seed, and the report seeds, each where it has been run."""
-    tables = [*_searched(preset), *_on_report_seeds(preset)]
+    tables = [*_searched(preset), *_reported(preset)]
     if tables:
         yield "## Seconds and tokens to ratio 1's final score\n"
         yield "An arm is there at the first iteration whose win score and gold are ratio 1's last ones or better."
@@ -39,10 +47,9 @@ def section(preset: str) -> Iterable[str]:
 
 
 def _searched(preset: str) -> Iterable[str]:
-    path = RESULTS / preset / FILE
-    if not path.exists():
+    if chosen_arm(preset) is None:
         return
-    search = read_json(path)
+    search = read_json(RESULTS / preset / FILE)
     arms = search["arms"]
     yield f"Search on development seed {search['seeds'][0]} (one seed, so no interval; win score against the start"
     yield f"policy), `{search['command']}`. Chosen by the rule: {search['chosen']}.\n"
@@ -83,14 +90,15 @@ def _lead(mine: dict, rival: dict, at: int) -> str:
     return f"{win:+.1f} ({gold:+.2f}), iteration {at}"
 
 
-def _on_report_seeds(preset: str) -> Iterable[str]:
-    rows = economy(read(preset))
+def _reported(preset: str) -> Iterable[str]:
+    rows = rows_on_report_seeds(preset)
     if not rows:
         return
-    yield f"wDPO, report seeds: {rows[0]['seeds']}.\n"
-    yield "| arm | there in iteration | seconds | tokens | last win score minus ratio 1's |"
-    yield "|---|---|---|---|---|"
+    yield "Report seeds, wDPO:\n"
+    yield "| arm | seeds | there in iteration | seconds | tokens | last win score minus ratio 1's |"
+    yield "|---|---|---|---|---|---|"
     for row in rows:
         there = "never" if row["reached"] is None else row["reached"]
-        yield f"| {row['arm']} | {there} | {row['seconds']:.2f} | {row['tokens']:.2f} | {row['ahead']:+.1f} |"
+        spent = f"{row['seconds']:.2f} | {row['tokens']:.2f}"
+        yield f"| {row['arm']} | {row['seeds']} | {there} | {spent} | {row['ahead']:+.1f} |"
     yield ""

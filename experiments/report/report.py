@@ -41,7 +41,7 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
 )
 
 DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}
-REAL_MODEL_FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1")
+REAL_MODEL_FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1", "table2", "table3")
 BY_FIGURE = "Figure by figure"  # the section whose parts the contents list, too
 WORDS = Path(__file__).with_name("words")  # what is written by hand
 
@@ -87,11 +87,12 @@ def tables(preset: str, verdicts: Sequence[dict[str, Any]], folder: Path) -> dic
 
 
 def judged(preset: str, base: Path = RESULTS) -> list[dict[str, Any]]:
-    """A row for every claim whose results are there."""
+    """A row for every claim whose results are there, of two seeds at least: one has no interval."""
     known = {arm.name: arm for name in FIGURES for arm in figure_of(name).arms}
     there = {name for name in known if (base / preset / "raw" / name).is_dir()}
     claims = [claim for claim in claims_of(preset) if {*claim.needs, *claim.clocked} <= there]
     evidence = {claim.key: _evidence(base, preset, claim, known) for claim in claims}
+    claims = [claim for claim in claims if min(map(len, evidence[claim.key].values())) > 1]
     if not claims or not (base / preset / "development.json").exists():
         return []  # real models have no development builds and no gold: their figures stand without verdicts
     development = read_json(base / preset / "development.json")
@@ -326,7 +327,8 @@ def _unsettled(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]
     judged = {row["claim"] for row in verdicts}
     expected = claims_of(preset) if verdicts or preset == real_model.PRESET else ()
     waiting = [claim for claim in expected if claim.key not in judged]
-    yield from (f"- {claim.statement} (`{claim.key}`) **Not computed yet.**" for claim in waiting)
+    missing = "**Not computed yet, or with one seed only, which has no interval.**"
+    yield from (f"- {claim.statement} (`{claim.key}`) {missing}" for claim in waiting)
     yield "" if open_rows or waiting else "Nothing: every claim has a verdict.\n"
 
 

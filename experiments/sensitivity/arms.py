@@ -102,7 +102,7 @@ QUALITY = {
             ("selection", {"strategy": "all", "ratio": 1.0}),
             ("reward.model", name),
         ),
-        probe=Probe("experiments.sensitivity.probes:reward_quality", needs_sandbox=True),
+        probe=Probe("experiments.sensitivity.probes:reward_quality", worlds=("sandbox",)),
         seeds=(0,),  # a reward model is of a build, which the seeds share
     )
     for share, name in REWARDS.items()
