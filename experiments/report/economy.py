@@ -12,7 +12,7 @@ from typing import Any
 from experiments.claims.real_model import WDPO_ARMS
 from experiments.compute.arms import REPORT_SEEDS
 from experiments.compute.results import RESULTS, raw_path, read_raw
-from experiments.development.economy import FILE, FULL, KEPT, SEARCHED, SPENT, economy
+from experiments.development.economy import FILE, FULL, KEPT, SEARCHED, SPENT, STATIC, economy
 from experiments.development.time_to_quality import MEASURES
 from optune.utils.files import read_json
 
@@ -52,7 +52,13 @@ def _searched(preset: str) -> Iterable[str]:
     search = read_json(RESULTS / preset / FILE)
     arms = search["arms"]
     yield f"Search on development seed {search['seeds'][0]} (one seed, so no interval; win score against the start"
-    yield f"policy), `{search['command']}`. Chosen by the rule: {search['chosen']}.\n"
+    yield f"policy), `{search['command']}`. Chosen by the rule: {search['chosen']}."
+    static = arms[STATIC.name]
+    if static["reached"] is not None:
+        spent = f"{static['seconds'][static['reached']]:.2f} of the seconds"
+        yield f"Never regenerating (`none`) gets there, too, with {spent}: fresh samples are not what it takes here.\n"
+    else:
+        yield "Never regenerating (`none`) does not get there.\n"
     yield "| arm | iterations | there in iteration | seconds | tokens | pairs trained | win score | gold |"
     yield "|---|---|---|---|---|---|---|---|"
     for name, of in arms.items():
