@@ -1,10 +1,11 @@
 """Table 2: AlpacaEval's length-controlled win rate of the final policies, wDPO.
 
 The paper: OPTune at ratio 0.7 wins most often (16.45%), ratio 1 included (15.43%), the baseline 13.2%; one run each and
-no errors. Differences: intervals over seeds beside the package's own standard error; in the sandbox 805 prompts of its
-own, the sandbox's judge in the package's form, and the offline baseline as the reference (so that the baseline's own
-rate is 50% by construction) where AlpacaEval 2 has GPT-4's answers: the levels cannot be compared, the order can. The
-package's formula lacks difficulties of such prompts; which variant was fitted is in the data.
+no errors. Differences: intervals over seeds beside the package's own standard error; prompts and judge are the world's
+own (805 prompts of the tiny world, the 600 test instructions of the real model), the judge in the package's form, and
+the offline baseline is the reference (so that its own rate is 50% by construction) where AlpacaEval 2 has GPT-4's
+answers: the levels cannot be compared, the order can. The package's formula lacks difficulties of such prompts; which
+variant was fitted is in the data.
 """
 
 from __future__ import annotations

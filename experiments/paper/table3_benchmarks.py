@@ -3,7 +3,7 @@
 The paper: OPTune at ratio 0.7 has the highest average (57.65), and claims the highest TruthfulQA and GSM8K (the
 baseline's TruthfulQA is higher); one run each and no errors, though the average alone has a sampling error of about
 0.57. Differences: intervals over seeds, and the standard error of the average from the items (independent between
-benchmarks). In the sandbox the four benchmarks are its own, one for each of the paper's kinds (length-normalised
+benchmarks). In the tiny world the four benchmarks are its own, one for each of the paper's kinds (length-normalised
 choice, grouped choice, several right answers, generation): they show that the machinery works and say nothing about the
 real benchmarks, so they carry no verdict. The paper's loss is not stated; taken to be wDPO. The real model is measured
 on the paper's own benchmarks, on as many items as take minutes, and compared with its start policy item by item, by the
