@@ -113,15 +113,16 @@ def loss_arms(loss: str) -> tuple[Arm, ...]:
 
 # Of plain DPO and the real model, whose runs take a quarter of an hour: with five seeds what a claim needs, with three,
 # one of each build, what is shown beside it.
+ONE_OF_EACH_BUILD = (0, 2, 4)
 REAL_MODEL_DPO = (
     *(arm("dpo", "lowest_reward", ratio) for ratio in (0.5, 0.7)),
     arm("dpo", "all"),
-    *(replace(arm("dpo", *more), seeds=(0, 2, 4)) for more in (("random", 0.5), ("none",))),
+    *(replace(arm("dpo", *more), seeds=ONE_OF_EACH_BUILD) for more in (("random", 0.5), ("none",))),
 )
 RUN_AT = {"smollm2": (*ratio_arms("wdpo"), *REAL_MODEL_DPO)}
 # What a probe measures of the real model: one seed of each build, since that takes as long as the runs; of the
 # benchmarks only the arms that the claim is about.
-PROBED_SEEDS = {PROBES[name]: (0, 2, 4) for name in ("alpaca", "benchmarks", "seconds")}
+PROBED_SEEDS = {PROBES[name]: ONE_OF_EACH_BUILD for name in ("alpaca", "benchmarks", "seconds")}
 BENCHMARKED = (arm("wdpo", "all"), arm("wdpo", "lowest_reward", 0.7), arm("wdpo", "random", 0.7))
 
 

@@ -56,8 +56,6 @@ def economy(raw: Raw) -> list[dict[str, Any]]:
     """A row for each arm but ratio 1: `reached`, the iteration or None; `seconds`, `tokens` and `pairs` (trained), each
     over ratio 1's, to that iteration or else to the arm's end; `ahead`, its last win score minus ratio 1's.
     """
-    if not raw:
-        return []
     ends = by_measure(raw[FULL])
     rows = []
     for name, results in raw.items():
