@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,18 @@ def test_of_the_real_model_every_items_score_is_kept(model, data_dir, tmp_path, 
     assert all(np.mean(column["items"]) == pytest.approx(column["value"], abs=1e-5) for column in columns.values())
     assert scores["average"]["value"] == pytest.approx(np.mean([column["value"] for column in columns.values()]))
     assert columns == real_benchmarks.measure(str(model), tmp_path)["columns"]  # measured before, kept
+
+
+def test_scores_of_the_real_model_depend_on_where_the_items_come_from(data_dir, tmp_path, monkeypatch):
+    monkeypatch.delenv(real_benchmarks.DATA_DIR, raising=False)
+    of = [real_benchmarks.settings()]
+    for folder in (data_dir, shutil.copytree(data_dir, tmp_path / "copy")):
+        monkeypatch.setenv(real_benchmarks.DATA_DIR, str(folder))
+        of.append(real_benchmarks.settings())
+    (tmp_path / "copy" / "hellaswag" / "more.jsonl").write_text("{}\n")
+    of.append(real_benchmarks.settings())
+    assert of[1] == of[2]  # by content, wherever it lies
+    assert of[0] != of[1] != of[3] != of[0]
 
 
 def measured(run: Path) -> dict[str, bytes]:

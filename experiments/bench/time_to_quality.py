@@ -78,8 +78,10 @@ def of_the_real_model(preset: str) -> list[Row]:
     chosen = chosen_arm(preset)
     one = next((row for row in rows_on_report_seeds(preset) if row["arm"] == chosen), None)
     if one is None:
-        why = "the arm that the search chose has not been run on report seeds" if chosen else "no search has been made"
-        why += f": make develop-economy PRESET={preset}"
+        why = f"no search has been made: make develop-economy PRESET={preset}"
+        if chosen:
+            why = "the arm that the search chose has not been run on report seeds: "
+            why += f"python -m experiments.development.economy --preset {preset} --report-seeds 0"
         return [not_measured(what.format(unit), full, "", goal, why, "at most") for unit, goal in GOALS_REAL.items()]
     there = one["reached"]
     told = "it never gets there in win score and gold both" if there is None else f"it gets there in iteration {there}"

@@ -14,6 +14,7 @@ from eval.benchmarks.compare import item_scores
 from eval.benchmarks.results import ModelScores
 from eval.benchmarks.run import measure_checkpoint
 from eval.benchmarks.suites import SUITES
+from optune.store import content_hash
 from optune.utils.hashing import stable_hash
 
 SUITE = "paper"
@@ -24,8 +25,9 @@ PRECISION = "bfloat16"
 
 
 def settings() -> dict[str, Any]:
-    """What a result depends on beside the model."""
-    return {"limits": LIMITS, "dtype": PRECISION}
+    """What a result depends on beside the model: the data, by their content, among it."""
+    folder = os.environ.get(DATA_DIR)
+    return {"limits": LIMITS, "dtype": PRECISION, "data": content_hash(folder) if folder else "hub"}
 
 
 def measure(model: str, out: Path) -> dict[str, Any]:
