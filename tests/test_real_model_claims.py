@@ -37,11 +37,17 @@ def made_up(optune: float, random: float, full: float, none: float, seeds, noise
 
 
 def verdicts(
-    optune: float, random: float = 52.0, full: float = 60.0, none: float = 50.0, seeds=SEEDS, noise: float = 0.5
+    optune: float,
+    random: float = 52.0,
+    full: float = 60.0,
+    none: float = 50.0,
+    seeds=SEEDS,
+    noise: float = 0.5,
+    lead=LEAD,
 ) -> dict[str, str]:
     """By claim. Arguments: win scores at iteration 3, to which noise is added per seed."""
     raw = made_up(optune, random, full, none, seeds, noise)
-    rows = judge_claims(CLAIMS, {claim.key: raw for claim in CLAIMS}, LEAD)
+    rows = judge_claims(CLAIMS, {claim.key: raw for claim in CLAIMS}, lead)
     return {row["claim"].removeprefix("real-"): row["verdict"] for row in rows}
 
 
@@ -64,6 +70,17 @@ def test_where_fresh_samples_do_not_matter_parity_and_half_the_lead_are_not_test
     told = verdicts(optune=50.0, full=50.0)
     assert told["parity-0.5"] == told["half-the-lead-0.5"] == "not testable here"
     assert told["full-over-none"] != "replicated"
+
+
+def test_without_a_lead_on_development_seeds_there_is_no_margin_and_parity_is_not_testable():
+    behind = {"win_score": -8.0, "gold_mean": -0.3}
+    for optune in (59.0, 52.0):  # report seeds open the gate, which the margin does not follow
+        told = verdicts(optune=optune, noise=0.2, lead=behind)
+        assert {told[f"parity-{ratio}"] for ratio in RATIOS} == {"not testable here"}
+        assert told["over-none-0.5"] == "replicated"  # needs no margin
+    assert verdicts(optune=50.0, lead=behind)["over-none-0.5"] in ("inconclusive", "contradicted")
+    raw = made_up(optune=60.0, random=53.0, full=60.0, none=50.0, seeds=SEEDS, noise=0.1)
+    assert not any(row["on_a_par"] for row in real_model.beside(raw, "win_score", margin=-4.0))
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[:4], SEEDS[:3]])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
+from experiments.claims import real_model
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
 from experiments.report import random_answers, readme_tables, report
 from experiments.report.page import page
-from optune.utils.files import write_json
+from optune.utils.files import read_json, write_json
+from tests.test_experiments import result
 
 HOSTILE = "# Not a heading\n<script>alert(1)</script>\n\n| a | b |"
 
@@ -34,6 +40,25 @@ def test_readmes_table_has_the_last_iterations_means_and_the_lead():
         "| never regenerating (`none`) | 80.0 | 4.00 | 20% | 4.0 |",
     ]
     assert rows[5] == "| ratio 1 minus `none` [95% interval] | -5.0 [-12.0, +2.0] | -5.00 [-12.00, +2.00] | | |"
+
+
+@pytest.mark.parametrize("lead", [8.0, -8.0])
+def test_with_every_seed_there_the_report_judges_whether_or_not_the_gate_is_open(lead, tmp_path, monkeypatch):
+    rng, timing = np.random.default_rng(0), {"ledger": [], "machine": {"cpu": "a processor", "cores": 2}}
+    for member in real_model.WDPO_ARMS:
+        for seed, build in INSTRUCTIONS_BUILD_OF_SEED.items():
+            facts = {"build": build, "preset": "smollm2", "sandbox": None, "timing": timing}
+            made = result(member.name, seed, 55 + rng.normal(0, 3), **facts)
+            write_json(tmp_path / "smollm2" / "raw" / member.name / f"seed{seed}.json", made)
+    development = read_json(report.RESULTS / "smollm2" / "development.json")
+    development["win_score"]["gain"] = lead
+    write_json(tmp_path / "smollm2" / "development.json", development)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    verdicts = report.judged("smollm2", tmp_path)
+    assert len(verdicts) == 12 and "preview: no verdict" not in {row["verdict"] for row in verdicts}
+    text = report.markdown("smollm2", verdicts)
+    assert "## Verdicts on the real language model\n" in text
+    assert ("within 4.00 of ratio 1" in text) == (lead > 0) and ("no margin" in text) == (lead < 0)
 
 
 def test_answers_drawn_at_random_are_quoted_and_never_run(tmp_path, monkeypatch):

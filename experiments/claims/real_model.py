@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from eval.stats import equivalence
 from experiments.claims.contrasts import (
     REDRAW,
     bottom_over_top_half,
@@ -29,7 +28,7 @@ from experiments.claims.contrasts import (
     of,
     online_over_baseline,
 )
-from experiments.claims.rules import FAMILY_ERROR, Claim
+from experiments.claims.rules import FAMILY_ERROR, Claim, p_within
 from experiments.compute.arms import RATIOS, arm, ratio_arms
 from experiments.compute.raw_result import Raw
 
@@ -111,7 +110,7 @@ def beside(raw: Raw, measure: str, margin: float) -> list[dict[str, Any]]:
     rows = []
     for strategy, ratio in members:
         own = over_static(raw, measure, ratio, strategy).mean()
-        on_a_par = equivalence(against_full(raw, measure, ratio, strategy), margin) < FAMILY_ERROR
+        on_a_par = p_within(against_full(raw, measure, ratio, strategy), margin) < FAMILY_ERROR
         share = float(own / whole) if whole > 0 else None
         rows.append(
             {"strategy": strategy, "ratio": ratio, "lead": float(own), "share": share, "on_a_par": bool(on_a_par)}

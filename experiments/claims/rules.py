@@ -46,6 +46,7 @@ from typing import Literal
 
 import numpy as np
 
+from eval.stats import equivalence
 from experiments.compute.raw_result import Raw
 
 MARGIN_SHARE = 0.2
@@ -77,3 +78,11 @@ class Claim:
     family: Literal["paper", "worlds", "beyond", "recipes", "rlhf_workflow", "real"] = "paper"
     clocked: tuple[str, ...] = ()
     note: str = field(default="", compare=False)
+
+
+def p_within(contrast: np.ndarray, margin: float) -> float:
+    """p of two one-sided tests that the contrast (n_seeds,) lies within the margin.
+
+    1 where there is no margin: a share of ratio 1's lead is none if ratio 1 has no lead on development seeds.
+    """
+    return equivalence(contrast, margin) if margin > 0 else 1.0

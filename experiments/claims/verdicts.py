@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from eval.stats import below, crossed_bootstrap, equivalence, holm, smallest_detectable, t_interval, t_test
+from eval.stats import below, crossed_bootstrap, holm, smallest_detectable, t_interval, t_test
 from experiments.claims.contrasts import INTERPOLATED
 from experiments.claims.registry import ALL
-from experiments.claims.rules import FAMILY_ERROR, Claim
+from experiments.claims.rules import FAMILY_ERROR, Claim, p_within
 from experiments.compute.arms import few
 from experiments.compute.raw_result import Iteration, Raw
 
@@ -82,7 +82,7 @@ def _test(claim: Claim, raw: Raw, measure: str, gain: dict[str, float]) -> dict[
         "bootstrap": bootstrap_check(claim, raw, measure),
         "builds": _over_builds(claim, raw, contrast),
         "per_seed": [round(float(value), 6) for value in contrast],
-        "p": equivalence(contrast, margin) if claim.kind == "parity" else t_test(contrast),
+        "p": p_within(contrast, margin) if claim.kind == "parity" else t_test(contrast),
         "margin": margin,
         "smallest_detectable": smallest_detectable(contrast),
         **({"gate": _gate(claim.gate(raw, measure), margin)} if claim.gate else {}),
@@ -105,7 +105,7 @@ def _gate(contrast: np.ndarray, margin: float) -> dict[str, Any]:
     return {
         **{"estimate": interval.estimate, "low": interval.low, "high": interval.high},
         "open": bool(contrast.mean() > 0 and t_test(contrast) < FAMILY_ERROR),
-        "within_margin": bool(equivalence(contrast, margin) < FAMILY_ERROR),
+        "within_margin": bool(p_within(contrast, margin) < FAMILY_ERROR),
     }
 
 
@@ -157,12 +157,17 @@ def _verdict_of(claim: Claim, raw: Raw, measure: str, test: dict[str, Any]) -> s
 
 
 def verdict(kind: str, contrast: np.ndarray, p_holm: float, margin: float) -> str:
-    """The verdict on one outcome, by the corrected primary test and, if that is not significant, by the other one."""
+    """The verdict on one outcome, by the corrected primary test and, if that is not significant, by the other one.
+
+    Parity without a margin (`p_within`) is not testable.
+    """
     if kind == "superiority":
         if p_holm < FAMILY_ERROR:
             return "replicated" if contrast.mean() > 0 else "contradicted"
-        within = equivalence(contrast, margin) < FAMILY_ERROR
+        within = p_within(contrast, margin) < FAMILY_ERROR
         return "no difference beyond the margin" if within else "inconclusive"
+    if margin <= 0:
+        return "not testable here"
     if p_holm < FAMILY_ERROR:
         return "replicated"
     return "contradicted" if below(contrast, -margin) < FAMILY_ERROR else "inconclusive"

@@ -43,6 +43,7 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
 DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}
 REAL_MODEL_FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1", "table2", "table3")
 BY_FIGURE = "Figure by figure"  # the section whose parts the contents list, too
+NO_MARGIN = "no margin, since ratio 1 has no lead over never regenerating on development seeds"
 WORDS = Path(__file__).with_name("words")  # what is written by hand
 
 OUTCOME_NAMES = {
@@ -306,12 +307,13 @@ def _same_rules(preset: str) -> Iterable[str]:
     margin = real_model.MARGIN_SHARE * development["win_score"]["gain"]
     raw = read_raw(RESULTS, preset, real_model.WDPO_ARMS, REPORT_SEEDS)
     yield "## The same rules for random selection and for never regenerating\n"
-    yield f"Win score, wDPO, the last iteration; on a par: within {margin:.2f} of ratio 1, uncorrected.\n"
+    par = f"within {margin:.2f} of ratio 1, uncorrected" if margin > 0 else NO_MARGIN
+    yield f"Win score, wDPO, the last iteration; on a par: {par}.\n"
     yield "| strategy | ratio | lead over none | share of ratio 1's lead | on a par with ratio 1 |"
     yield "|---|---|---|---|---|"
     for row in real_model.beside(raw, "win_score", margin):
         share = "-" if row["share"] is None else f"{row['share']:.0%}"
-        on_a_par = "yes" if row["on_a_par"] else "no"
+        on_a_par = "-" if margin <= 0 else "yes" if row["on_a_par"] else "no"
         yield f"| {row['strategy']} | {row['ratio']} | {row['lead']:+.2f} | {share} | {on_a_par} |"
     yield ""
 
