@@ -19,6 +19,7 @@ class Place(NamedTuple):
 
 PLACES = {
     "real model": Place("README.md", "make report PRESET=smollm2"),
+    "real findings": Place("README.md", "make report PRESET=smollm2"),
     "summary": Place("README.md", "make report"),
     "results": Place("docs/results.md", "make report"),
     "recipes": Place("docs/results.md", "make report"),

@@ -58,6 +58,9 @@ def test_with_every_seed_there_the_report_judges_whether_or_not_the_gate_is_open
     assert len(verdicts) == 12 and "preview: no verdict" not in {row["verdict"] for row in verdicts}
     text = report.markdown("smollm2", verdicts)
     assert "## Verdicts on the real language model\n" in text
+    rows = readme_tables.real_findings(verdicts, real_model.CLAIMS).splitlines()[2:]
+    assert len(rows) == len(readme_tables.REAL_SUMMARY) == 6
+    assert "not run yet" in rows[-1] and all("**" in row and "win score" in row for row in rows[:-1])
     assert ("within 4.00 of ratio 1" in text) == (lead > 0) and ("no margin" in text) == (lead < 0)
 
 

@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from experiments.claims.contrasts import SPEEDUPS
-from experiments.claims.rules import OUTCOMES
+from experiments.claims.rules import OUTCOMES, Claim
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
 from experiments.development import gate_figure
 from experiments.figures.figure import Data, shown
 from experiments.report.afterwards import beside_baseline, shown_verdict
@@ -19,6 +20,7 @@ UNITS = {
     "seconds": "measured minus claimed",
     "share": "share minus 0.5",
 }
+REAL_SEEDS = len(INSTRUCTIONS_BUILD_OF_SEED)
 
 
 def summary(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -45,6 +47,26 @@ def real_model(development: Data) -> str:
     leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in OUTCOMES}
     told = [_estimate(name, lead) for name, lead in leads.items()]
     return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} | | |"])
+
+
+def real_findings(verdicts: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> str:
+    """README's six rows on the real model, from report seeds; of too few seeds without a verdict."""
+    rows = {row["claim"]: row for row in verdicts}
+    lines = ["| claim | here [95% interval] | verdict |", "|---|---|---|"]
+    for claim in claims:
+        if claim.key in REAL_SUMMARY:
+            told = _contrasts(rows[claim.key]) if claim.key in rows else ""
+            lines.append(f"| {claim.statement} | {told} | {_standing(rows.get(claim.key))} |")
+    return "\n".join(lines)
+
+
+def _standing(row: dict[str, Any] | None) -> str:
+    """The verdict of a real model's claim, or how many seeds are there for it."""
+    if row is None:
+        return f"not run yet: two of {REAL_SEEDS} seeds at least"
+    if row["verdict"].startswith("preview"):
+        return f"none yet: {len(row['seeds'])} of {REAL_SEEDS} seeds"
+    return f"**{row['verdict']}**"
 
 
 def results(verdicts: Sequence[dict[str, Any]]) -> str:
@@ -92,6 +114,15 @@ SUMMARY: dict[str, Callable[[dict[str, Any]], str]] = {
     "fig3-online-over-offline": _contrasts,
     "fig5-speedup-0.5": _speedup(0.5),
 }
+
+REAL_SUMMARY = (
+    "real-full-over-none",
+    "real-over-none-0.5",
+    "real-parity-0.5",
+    "real-lowest-over-random",
+    "real-online-over-offline",
+    "real-wdpo-over-dpo",
+)
 
 
 def _caution(row: dict[str, Any]) -> str:

@@ -79,7 +79,8 @@ def tables(preset: str, verdicts: Sequence[dict[str, Any]], folder: Path) -> dic
     """
     development = folder / "development.json"
     if preset == real_model.PRESET and development.exists():
-        return {"real model": readme_tables.real_model(read_json(development))}
+        findings = readme_tables.real_findings(verdicts, real_model.CLAIMS)
+        return {"real model": readme_tables.real_model(read_json(development)), "real findings": findings}
     if preset != "tiny":
         return {}
     compared = folder / "compare-recipes.json"
