@@ -36,7 +36,7 @@ export PYTHONWARNINGS ?= ignore
 
 .DEFAULT_GOAL := help
 FIGURES := fig1 fig2 fig3 fig4 fig5 fig6 fig7 table1 table2 table3 table4 table5 table6 worlds beyond_paper beta-1 beta-2 small-ratios rankings staleness responses reward-quality kept-pairs literature rw-table1 rw-table4 rw-fig3 rw-fig8 aop-table1 aop-table2 aop-table3 aop-table4 aop-rl compare-recipes
-.PHONY: help setup run demo $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time develop-economy eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
+.PHONY: help setup run demo $(FIGURES) figures bench paper beyond plots report check-paper sandbox develop develop-strategies develop-time develop-economy reward-models eval-lima eval-alpaca eval-benchmarks outputs human-study bench-scale plan setup-vllm setup-vllm-cpu test test-slow chaos fuzz audit lint clean-runs clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-zA-Z0-9_-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,6 +109,9 @@ develop-time: $(READY)  ## settings that reach ratio 1's quality sooner, on deve
 
 develop-economy: $(READY)  ## what reaches ratio 1's score soonest on the real model, on a development seed (an hour)
 	@$(PY) -m experiments.development.economy --preset $(PRESET)
+
+reward-models: $(READY)  ## how well the real model's reward models agree with gold: PRESET=smollm2 SEEDS="0 2 4", one of each build
+	@$(PY) -m experiments.development.reward_models --preset $(PRESET) --seeds $(SEEDS)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny
 	@$(PY) -m experiments.compute.evaluate lima --preset $(PRESET) --checkpoint "$(CHECKPOINT)" $(ARGS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.claims import real_model
 from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
+from experiments.development import reward_models
 from experiments.report import random_answers, readme_tables, report
 from experiments.report.page import page
 from optune.utils.files import read_json, write_json
@@ -62,6 +64,36 @@ def test_with_every_seed_there_the_report_judges_whether_or_not_the_gate_is_open
     assert len(rows) == len(readme_tables.REAL_SUMMARY) == 6
     assert "not run yet" in rows[-1] and all("**" in row and "win score" in row for row in rows[:-1])
     assert ("within 4.00 of ratio 1" in text) == (lead > 0) and ("no margin" in text) == (lead < 0)
+
+
+def test_a_reward_model_is_measured_once_and_another_of_the_same_build_stands_beside_it(tmp_path, monkeypatch):
+    from optune.instructions.parts import reward_model
+
+    quality = {"agreement_all": 0.7, "agreement_gap_1": 0.76, "rank_correlation_across_prompts": 0.5}
+    measured = []
+
+    def report_of(model, table):
+        measured.append(model.name)
+        return {**quality, "pairs": {"all": 900, "gap_1": 500}}
+
+    answers = tmp_path / "answers.parquet"
+    pd.DataFrame({"prompt": []}).to_parquet(answers)
+    for name in ("here", "elsewhere"):
+        write_json(tmp_path / name / "config.json", {"made": name})
+        write_json(tmp_path / name / "stage.json", {"timing": {"wall_s": 600.0}})
+    monkeypatch.setattr(reward_models, "RESULTS", tmp_path)
+    monkeypatch.setattr(reward_models, "held_out", lambda start, root: answers)
+    monkeypatch.setattr(reward_models, "resolve_packaged", lambda config: config)
+    monkeypatch.setattr(reward_model, "report", report_of)
+    for name in ("here", "here", "elsewhere"):
+        monkeypatch.setattr(reward_model, "build", lambda start, seed, root, name=name: tmp_path / name)
+        rows = reward_models.measure("smollm2", [2])
+    assert measured == ["here", "elsewhere"]
+    assert [row["build"] for row in rows] == [2, 2] and rows == read_json(tmp_path / "smollm2" / reward_models.FILE)[
+        "reward_models"
+    ]
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert "| 2 | 0.760 (500 pairs) | 0.700 (900) | 0.50 | 10 min | " in "\n".join(report._reward_models("smollm2"))
 
 
 def test_answers_drawn_at_random_are_quoted_and_never_run(tmp_path, monkeypatch):

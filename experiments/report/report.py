@@ -25,7 +25,7 @@ from experiments.compute.last_digits import write_if_new
 from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
-from experiments.development import gate_figure
+from experiments.development import gate_figure, reward_models
 from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
 from experiments.report import afterwards, economy, random_answers, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
@@ -158,6 +158,7 @@ def _report(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
 def _of_the_real_model(preset: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
     """The gate, the claims where arms have met, what such a world can say, and answers drawn at random."""
     yield from _gate(preset)
+    yield from _reward_models(preset)
     if verdicts:
         yield "## Verdicts on the real language model\n"
         yield from _verdict_table(verdicts, preset)
@@ -192,6 +193,19 @@ def _gate(preset: str) -> Iterable[str]:
     yield f"The gate, both intervals above 0, is **{'open' if development['gate_open'] else 'closed'}**.\n"
     yield f"![{gate_figure.TITLE}](../../figures/{preset}/{gate_figure.NAME}.png)\n"
     yield readme_tables.real_model(development) + "\n"
+
+
+def _reward_models(preset: str) -> Iterable[str]:
+    """How well each build's reward model agrees with gold, where that has been measured."""
+    path = RESULTS / preset / reward_models.FILE
+    if path.exists():
+        measured = read_json(path)
+        yield "## The reward models\n"
+        yield "Agreement with gold: the share of pairs of the start policy's answers to a prompt that a reward model"
+        yield f"orders as gold does; {reward_models.PROMPTS} validation prompts, on topics that it never saw. Rank"
+        yield f"correlation: of each prompt's mean reward with its mean gold. Command: `{measured['command']}`.\n"
+        yield from reward_models.lines(measured["reward_models"])
+        yield ""
 
 
 def _advice(preset: str, file: str, verdicts: Sequence[dict[str, Any]]) -> Iterable[str]:
