@@ -8,9 +8,11 @@ import pytest
 
 from experiments.claims import real_model
 from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
+from experiments.compute.setting import Setting
 from experiments.development import reward_models
 from experiments.report import random_answers, readme_tables, report
 from experiments.report.page import page
+from optune.types import UserError
 from optune.utils.files import read_json, write_json
 from tests.test_experiments import result
 
@@ -116,8 +118,13 @@ def test_the_draw_takes_every_run_and_prompt_alike_and_is_the_same_each_time(tmp
     class Made:
         preset, work_dir = "smollm2", tmp_path
 
+        def __init__(self, *_):
+            pass
+
         def committed(self, arm, seed):
             return tmp_path / arm / f"seed{seed}.json"
+
+        computed = committed
 
         def arm_config(self, arm, seed):
             return None
@@ -129,9 +136,19 @@ def test_the_draw_takes_every_run_and_prompt_alike_and_is_the_same_each_time(tmp
         for seed in (0, 3):
             points = [{"gold": [float(i) for i in range(30)], "met": [1.0] * 30}]
             write_json(Made().committed(arm.name, seed), {"iterations": points})
-    rows = random_answers.drawn(Made())
-    assert rows == random_answers.drawn(Made()) and len(rows) == random_answers.COUNT
-    assert {row["seed"] for row in rows} == {0, 3} and len({row["arm"] for row in rows}) == 2
+    monkeypatch.setattr(random_answers, "Setting", Made)
+    monkeypatch.setattr(random_answers, "RESULTS", tmp_path / "results")
+    of_the_first = random_answers.add("smollm2", [0])
+    rows = random_answers.add("smollm2", [0, 3])
+    assert of_the_first == random_answers.drawn(Made(), 0) == rows[: random_answers.COUNT]  # kept as they were
+    assert len(rows) == 2 * random_answers.COUNT and len({row["arm"] for row in rows}) == 2
     for row in rows:
         assert row["answer"] == f"{row['arm']}/{row['seed']} says {row['gold']:.0f}"
         assert row["prompt"] == f"p{row['gold']:.0f}"
+    told = "\n".join(random_answers.section("smollm2"))
+    assert told.count("**wdpo-") == random_answers.COUNT and "seed 0**" in told and "seed 3**" in told
+
+
+def test_a_seed_whose_runs_lie_on_another_machine_is_not_drawn_from():
+    with pytest.raises(UserError, match="SEEDS=9"):
+        random_answers.drawn(Setting("smollm2"), 9)

@@ -1,8 +1,9 @@
 """Answers of the final policies, drawn at random and never chosen: what the numbers of the real model look like.
 
-`python -m experiments.report.random_answers --preset smollm2` draws COUNT of all pairs of a run (wDPO, each strategy
-and ratio, each committed seed) and a test prompt, from the runs on this machine; `results/<preset>/random_answers.json`
-keeps them.
+`python -m experiments.report.random_answers --preset smollm2 --seeds 4` draws COUNT of all pairs of a run (wDPO, each
+strategy and ratio) and a test prompt of each seed, on the machine that has the seed's runs, since policies are not
+committed. `results/<preset>/random_answers.json` keeps them, and the report shows COUNT of those, drawn again: each
+answer of each seed is as likely as any other.
 """
 
 from __future__ import annotations
@@ -27,29 +28,33 @@ COUNT = 20
 FILE = "random_answers.json"
 
 
-def drawn(setting: Setting, arms: Sequence[Arm] = WDPO_ARMS) -> list[dict[str, Any]]:
-    """COUNT answers, each with its arm, seed, prompt, gold and the share of constraints met.
+def drawn(setting: Setting, seed: int, arms: Sequence[Arm] = WDPO_ARMS) -> list[dict[str, Any]]:
+    """COUNT answers of a seed's runs, each with its arm, seed, prompt, gold and the share of constraints met.
 
-    The draw depends on which runs there are, and on nothing else. Raises UserError where there is none.
+    The draw depends on the seed and on which runs there are. Raises UserError where one is not on this machine.
     """
-    runs = []
-    for arm in arms:
-        seeds = sorted(int(path.stem[4:]) for path in setting.committed(arm.name, 0).parent.glob("seed*.json"))
-        runs += [(arm, seed) for seed in seeds]
-    if not runs:
-        raise UserError(f"There are no results of preset {setting.preset} yet: run `make fig3` with it.")
-    prompts = len(read_json(setting.committed(runs[0][0].name, runs[0][1]))["iterations"][-1]["gold"])
-    pairs = [(run, place) for run in range(len(runs)) for place in range(prompts)]
+    runs = [arm for arm in arms if setting.committed(arm.name, seed).exists()]
+    if not runs or not all(setting.computed(arm.name, seed).exists() for arm in runs):
+        raise UserError(f"Runs of seed {seed} are not here: make fig3 PRESET={setting.preset} SEEDS={seed} makes them.")
+    last = [read_json(setting.computed(arm.name, seed))["iterations"][-1] for arm in runs]
+    pairs = [(run, place) for run in range(len(runs)) for place in range(len(last[run]["gold"]))]
     rows = []
-    for run, place in sorted(Random(0).sample(pairs, COUNT)):
-        arm, seed = runs[run]
-        config = setting.resolve(setting.arm_config(arm, seed))
-        answer = answers_of(final_policy(setting, arm, seed), config, setting.work_dir)[place]
-        last = read_json(setting.committed(arm.name, seed))["iterations"][-1]
-        known = {"gold": last["gold"][place], "met": last["met"][place]}
-        rows.append(
-            {"arm": arm.name, "seed": seed, "prompt": answer["instruction"], "answer": answer["output"], **known}
-        )
+    for run, place in sorted(Random(seed).sample(pairs, COUNT)):
+        config = setting.resolve(setting.arm_config(runs[run], seed))
+        answer = answers_of(final_policy(setting, runs[run], seed), config, setting.work_dir)[place]
+        told = {"prompt": answer["instruction"], "answer": answer["output"]}
+        known = {name: last[run][name][place] for name in ("gold", "met")}
+        rows.append({"arm": runs[run].name, "seed": seed, **told, **known})
+    return rows
+
+
+def add(preset: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Draw from the seeds that have no answers yet; write and return all rows."""
+    path = RESULTS / preset / FILE
+    rows = read_json(path) if path.exists() else []
+    for seed in sorted({*seeds} - {row["seed"] for row in rows}):
+        rows += drawn(Setting(preset), seed)
+    write_json(path, rows)
     return rows
 
 
@@ -58,9 +63,12 @@ def section(preset: str) -> Iterable[str]:
     path = RESULTS / preset / FILE
     if not path.exists():
         return
-    rows = read_json(path)
+    everything = read_json(path)
+    rows = [everything[i] for i in sorted(Random(0).sample(range(len(everything)), min(COUNT, len(everything))))]
+    seeds = ", ".join(map(str, sorted({row["seed"] for row in everything})))
     yield f"## {len(rows)} answers drawn at random\n"
-    yield "Of all final policies under wDPO and all test prompts; none was chosen. Gold is from 1 to 10.\n"
+    yield "Of all final policies under wDPO and all test prompts; none was chosen. Gold is from 1 to 10."
+    yield f"Seeds drawn from: {seeds}.\n"
     for row in rows:
         yield f"**{row['arm']}, seed {row['seed']}**; gold {row['gold']:.1f}, constraints met {row['met']:.0%}\n"
         yield _quoted("Prompt: " + row["prompt"]) + "\n"
@@ -75,8 +83,9 @@ def _quoted(text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="smollm2")
-    preset = parser.parse_args(arguments).preset
-    return exit_status(lambda: print(write_json(RESULTS / preset / FILE, drawn(Setting(preset)))))
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    options = parser.parse_args(arguments)
+    return exit_status(lambda: print(f"{len(add(options.preset, options.seeds))} answers are kept."))
 
 
 if __name__ == "__main__":
