@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -287,3 +288,19 @@ def test_a_gguf_file_becomes_a_checkpoint_that_reads_text_as_the_model_was_train
     assert tokenizer.tokenize("a\n\n12") == ["a", "ĊĊ", "1", "2"], "digits are split off first"
     assert tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"], "no token at the start"
     assert tokenizer.model_max_length == 128
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_the_folders_bytes_do_not_depend_on_whether_the_hub_may_be_asked(offline, index, monkeypatch, tmp_path):
+    pytest.importorskip("gguf")
+    from huggingface_hub import constants
+
+    from optune.packaged_models.dequantise import dequantise
+
+    gguf = tiny_gguf(tmp_path / "tiny.gguf")
+    model, folder = wheel_of(gguf, tmp_path / "another"), tmp_path / "folder"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    (tmp_path / "gguf").mkdir()
+    (tmp_path / "gguf" / "tiny.gguf").write_bytes(gguf)
+    dequantise(model, tmp_path / "gguf" / "tiny.gguf", folder)
+    assert json.loads((folder / "tokenizer_config.json").read_text())["local_files_only"] is True

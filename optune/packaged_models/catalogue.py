@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from optune.types import UserError
 from optune.utils.hashing import stable_hash
 
-DEQUANTISER = 1  # raised when `dequantise.py` changes what it writes
+DEQUANTISER = 2  # raised when `dequantise.py` changes what it writes
 
 
 @dataclass(frozen=True)

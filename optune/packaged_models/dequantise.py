@@ -41,7 +41,8 @@ def _tokenizer(model: PackagedModel, gguf: Path, max_length: int) -> Any:
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    # The word is saved with the tokenizer; left out, it would follow HF_HUB_OFFLINE, and so would the folder's hash.
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
     tokenizer.model_max_length = max_length
     if model.individual_digits:  # else the line breaks before a number would be other tokens than in training
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
