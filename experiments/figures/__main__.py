@@ -16,14 +16,14 @@ from experiments.compute.results import RESULTS
 from experiments.compute.run_arms import compute
 from experiments.compute.setting import Setting
 from experiments.figures.figure import main, make
-from experiments.figures.registry import FIGURES, OURS, PAPER, figure_of
+from experiments.figures.registry import FIGURES, OURS, PAPER, figure_of, names_at
 from optune.types import UserError
 from optune.utils.command import exit_status
 
 
 def everything(names: Sequence[str], setting: Setting, seeds: Sequence[int]) -> None:
     """Compute the arms of several figures, each once, then make every one of them."""
-    figures = [figure_of(name) for name in names]
+    figures = [figure_of(name) for name in names_at(setting.preset, names)]
     arms = {arm.name: arm for figure in figures for arm in run_at(setting.preset, figure.arms)}
     compute(setting, tuple(arms.values()), seeds)
     for figure in figures:
@@ -34,12 +34,12 @@ def everything(names: Sequence[str], setting: Setting, seeds: Sequence[int]) -> 
 def plots(setting: Setting) -> None:
     """Draw what committed results suffice for; say what they don't."""
     preset = setting.preset
-    for name in FIGURES:
+    for name in names_at(preset):
         figure = figure_of(name)
         arms = run_at(preset, figure.arms)
         missing = [a.name for a in arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
         if missing:
-            print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name}`.")
+            print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name} PRESET={preset}`.")
         elif arms or not figure.arms:
             figure.update(setting)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from experiments.figures.figure import Figure
@@ -50,8 +51,14 @@ NEIGHBOURS = {
     "compare-recipes": "experiments.beyond.compare_recipes:FIGURE",
 }
 FIGURES = {**PAPER, **OURS, **SENSITIVITY, **NEIGHBOURS}
+REAL_MODEL = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1", "table2", "table3")  # what is run with preset smollm2
 
 
 def figure_of(name: str) -> Figure:
     """The figure or table called `name`; raises UserError naming the known ones."""
     return replace(resolve(FIGURES, name, "figure or table"), name=name)
+
+
+def names_at(preset: str, names: Iterable[str] = FIGURES) -> list[str]:
+    """Those of `names` that a preset has: all, but for the real model's."""
+    return [name for name in names if preset != "smollm2" or name in REAL_MODEL]

@@ -26,7 +26,7 @@ from experiments.compute.machine import machine_text
 from experiments.compute.raw_result import Raw
 from experiments.compute.results import RESULTS, ROOT, builds, read_raw
 from experiments.development import gate_figure, reward_models
-from experiments.figures.registry import FIGURES, NEIGHBOURS, SENSITIVITY, figure_of
+from experiments.figures.registry import FIGURES, NEIGHBOURS, REAL_MODEL, SENSITIVITY, figure_of
 from experiments.report import afterwards, economy, random_answers, readme_tables, sensitivity
 from experiments.report.afterwards import beside_baseline, reason, shown_verdict
 from experiments.report.numbers import filled
@@ -41,7 +41,6 @@ FAMILIES = (  # of claims beside the paper's own, with the file of our words on 
 )
 
 DISCLOSED = {"tiny": "disclosure.md", real_model.PRESET: "real_model_disclosure.md"}
-REAL_MODEL_FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "table1", "table2", "table3")
 BY_FIGURE = "Figure by figure"  # the section whose parts the contents list, too
 NO_MARGIN = "no margin, since ratio 1 has no lead over never regenerating on development seeds"
 WORDS = Path(__file__).with_name("words")  # what is written by hand
@@ -169,7 +168,7 @@ def _of_the_real_model(preset: str, verdicts: Sequence[dict[str, Any]]) -> Itera
     yield from random_answers.section(preset)
     yield from _unsettled(preset, verdicts)
     yield f"## {BY_FIGURE}\n"
-    for name in REAL_MODEL_FIGURES:
+    for name in REAL_MODEL:
         yield from _section(preset, name, [row for row in verdicts if row["figure"] == name])
     yield from _provenance(preset)
 
@@ -406,7 +405,7 @@ def _provenance(preset: str) -> Iterable[str]:
         yield f"- Sandbox version {sandbox['version']}, content hash `{sandbox['hash']}`; judge `{sandbox['judge']}`."
     names, seeds = ["paper", "beyond", *SENSITIVITY, *NEIGHBOURS], REPORT_SEEDS
     if preset == real_model.PRESET:
-        names, seeds = [*REAL_MODEL_FIGURES], INSTRUCTIONS_BUILD_OF_SEED
+        names, seeds = [*REAL_MODEL], INSTRUCTIONS_BUILD_OF_SEED
     yield "- Everything again (each arm on those of the seeds that it has here):"
     yield f'  `make {" ".join([*names, "report"])} PRESET={preset} SEEDS="{" ".join(map(str, seeds))}"`.\n'
 
