@@ -39,7 +39,8 @@ def plots(setting: Setting) -> None:
         arms = run_at(preset, figure.arms)
         missing = [a.name for a in arms if not (RESULTS / preset / "raw" / a.name).is_dir()]
         if missing:
-            print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `make {name} PRESET={preset}`.")
+            command = f"make {name} PRESET={preset}"
+            print(f"{name}: no results of {', '.join(missing)} in results/{preset}/raw; run `{command}`.")
         elif arms or not figure.arms:
             figure.update(setting)
 
