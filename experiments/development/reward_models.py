@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.compute.arms import build_of
+from experiments.compute.arms import ONE_OF_EACH_BUILD, build_of
 from experiments.compute.machine import machine, machine_text
 from experiments.compute.results import RESULTS
 from experiments.compute.setting import RUNS, Setting
@@ -88,7 +88,7 @@ def lines(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--preset", default="smollm2")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 2, 4], help="whose builds: one of each")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[*ONE_OF_EACH_BUILD], help="whose builds: one of each")
     options = parser.parse_args(arguments)
     builds = sorted({build_of(seed, "instructions") for seed in options.seeds})
     return exit_status(lambda: print("\n".join(lines(measure(options.preset, builds)))))
