@@ -654,6 +654,28 @@ with run_lock(Path({str(tmp_path)!r})):
         assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
 
 
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_a_figures_command_that_is_killed(tmp_path, how):
+    script = tmp_path / "command.py"
+    script.write_text("""
+import multiprocessing, time
+from concurrent.futures import ProcessPoolExecutor
+from experiments.compute.run_arms import _start_worker
+if __name__ == "__main__":
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _start_worker, (context.Queue(),)) as pool:
+        pool.submit(time.monotonic).result()
+        pool.submit(time.sleep, 600)
+        print("busy", flush=True)
+        time.sleep(600)
+""")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = subprocess.Popen([sys.executable, script], env=environment, stdout=subprocess.PIPE, text=True)
+    assert command.stdout.readline() == "busy\n"
+    command.send_signal(how)
+    command.communicate(timeout=60)  # the worker holds the other end of this pipe as long as it lives
+
+
 # --- same seed, same decisions ---------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -108,10 +109,17 @@ def workers() -> int:
 
 
 def _start_worker(ticks: Any) -> None:
-    """A worker counts its finished policies into `ticks`, and leaves Ctrl-C to the parent."""
+    """A worker counts its finished policies into `ticks`, leaves Ctrl-C to the parent, and ends with it."""
     global _ticks
     _ticks = ticks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    """A parent that is killed tells nobody; without this its worker would compute on, and keep a core busy."""
+    multiprocessing.parent_process().join()
+    os._exit(1)  # at once: a stage that is cut off is made again, and locks are the kernel's
 
 
 def _work(task: Task) -> None:
