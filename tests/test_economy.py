@@ -34,6 +34,13 @@ def test_an_arm_pays_until_it_is_where_ratio_1_ends():
     assert soonest([soon, never]) == soon and soonest([never]) is None
 
 
+def test_of_several_seeds_each_has_its_own_share_and_the_pooled_one_lies_between():
+    runs = [result([50, 71, 60], [100, count, 50]) for count in (20, 80)]
+    (row,) = economy({FULL: [FULL_RUN, FULL_RUN], "arm": runs})
+    assert row["by_seed"]["tokens"] == pytest.approx([120 / 300, 180 / 300])
+    assert row["tokens"] == pytest.approx(150 / 300) and row["seeds"] == 2
+
+
 def test_both_outcomes_must_be_there():
     richer = result([50, 71, 72], [100, 50, 50])
     for point in richer["iterations"]:

@@ -6,11 +6,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from experiments.bench import time_to_quality
 from experiments.bench.rows import Row, goal_text, number, ratio_text
 from experiments.compute.results import ROOT
 from optune.utils.files import read_json
 
 RESULTS = ROOT / "results" / "bench"
+HEAD = ("| measure | against | ours | theirs | ratio [lowest, highest] | goal | met |", "|---|---|---|---|---|---|---|")
 
 
 def table(record: dict[str, Any]) -> str:
@@ -26,8 +28,7 @@ def table(record: dict[str, Any]) -> str:
             f"Model `{name}` ({facts['parameters'] / 1e6:.1f}M parameters, {facts['prompts']} prompts, "
             f"{facts['responses_per_prompt']} responses each of at most {facts['max_new_tokens']} tokens):",
             "",
-            "| measure | against | ours | theirs | ratio [lowest, highest] | goal | met |",
-            "|---|---|---|---|---|---|---|",
+            *HEAD,
             *map(line, rows),
             *missed(rows),
         ]
@@ -61,5 +62,14 @@ def committed() -> list[Path]:
 
 
 def whole() -> str:
-    """What should stand in docs/speed.md: a table per machine."""
-    return "\n\n".join(table(read_json(path)) for path in committed())
+    """What should stand in docs/speed.md: a table per machine, and what follows from recorded results alone."""
+    return "\n\n".join([*(table(read_json(path)) for path in committed()), to_quality()])
+
+
+def to_quality() -> str:
+    """The table of time to ratio 1's final quality: no machine's, but of the report seeds' committed results."""
+    files = {preset: time_to_quality.file_of(preset) for preset in time_to_quality.PRESETS}
+    found = {preset: read_json(path)["rows"] for preset, path in files.items()}
+    named = [{**one, "what": f"`{preset}`: {one['what']}"} for preset, rows in found.items() for one in rows]
+    text = f"From the committed results of the report seeds (`{time_to_quality.COMMAND}`):"
+    return "\n".join([text, "", *HEAD, *map(line, named), *missed(named)])

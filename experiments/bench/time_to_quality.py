@@ -1,19 +1,26 @@
 """Time to ratio 1's final quality, of the arm that was chosen on development seeds (`make develop-time`).
 
-Nothing is computed here: outcomes and seconds are those of the committed raw results, report seeds, ten runs each.
+Nothing is measured here: outcomes and seconds are those of the committed raw results of the report seeds, so that the
+rows are no machine's. `results/<preset>/time_to_quality.json` keeps them.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from experiments.bench.rows import Row, not_measured, row
 from experiments.bench.timing import spread
-from experiments.bench.worlds import World
-from experiments.compute.results import ROOT
+from experiments.bench.worlds import REAL
+from experiments.compute.results import RESULTS
 from experiments.development.economy import FULL
 from experiments.development.time_to_quality import on_report_seeds
 from experiments.report.economy import chosen_arm, rows_on_report_seeds
 from optune.types import UserError
+from optune.utils.files import write_json
 
+NAME = "time_to_quality"
+PRESETS = ("tiny", "smollm2")
+COMMAND = f'make bench ARGS="--only {NAME}"'
 GOAL = 0.5
 GOALS_REAL = {"seconds": 0.6, "tokens": 0.4}
 WHAT = "time to ratio 1's final quality"
@@ -24,19 +31,24 @@ WHY = (
 )
 
 
-def measure(world: World, repetitions: int) -> list[Row]:
-    """The chosen arm's time over ratio 1's, from the start; only the tiny world and the real model have such runs."""
-    if world.real:
-        return of_the_real_model(world.name)
-    if world.name != "tiny":
-        return []
+def refresh() -> None:
+    """Read the committed results again, and write every preset's rows."""
+    for preset in PRESETS:
+        write_json(file_of(preset), {"command": COMMAND, "rows": _rows(preset)})
+
+
+def file_of(preset: str) -> Path:
+    """The file that keeps a preset's rows."""
+    return RESULTS / preset / "time_to_quality.json"
+
+
+def _rows(preset: str) -> list[Row]:
+    if preset in REAL:
+        return of_the_real_model(preset)
     try:
-        reached = on_report_seeds(ROOT / "results", world.name)
+        return [as_row(on_report_seeds(RESULTS, preset))]
     except UserError as error:
-        return [
-            row("time to ratio 1's final quality", "ratio 1", "", None, None, None, GOAL, "at most", why=str(error))
-        ]
-    return [as_row(reached)]
+        return [not_measured(WHAT, "our own ratio 1", "", GOAL, str(error), "at most")]
 
 
 def as_row(reached: dict) -> Row:
@@ -85,7 +97,7 @@ def of_the_real_model(preset: str) -> list[Row]:
         return [not_measured(what.format(unit), full, "", goal, why, "at most") for unit, goal in GOALS_REAL.items()]
     there = one["reached"]
     told = "it never gets there in win score and gold both" if there is None else f"it gets there in iteration {there}"
-    told += f"; at its end its win score is {one['ahead']:+.1f} points from ratio 1's"
+    told += f"; at its end its win score is {one['ahead']:+.1f} points from ratio 1's ({one['seeds']} report seeds)"
     found = []
     for unit, goal in GOALS_REAL.items():
         made = row(
@@ -94,11 +106,11 @@ def of_the_real_model(preset: str) -> list[Row]:
             "",
             None,
             None,
-            spread([one[unit]]),
+            spread(one["by_seed"][unit]),
             goal,
             "at most",
             settings={"ours": chosen, "peer": FULL},
-            note=f"report seeds: {one['seeds']}; {told}",
+            note=told,
             why=told,
         )
         found.append(_missed_unless(there is not None, made, told))

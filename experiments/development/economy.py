@@ -54,7 +54,8 @@ ARMS: tuple[Arm, ...] = (time_to_quality.FULL, STATIC, *SEARCHED)
 
 def economy(raw: Raw) -> list[dict[str, Any]]:
     """A row for each arm but ratio 1: `reached`, the iteration or None; `seconds`, `tokens` and `pairs` (trained), each
-    over ratio 1's, to that iteration or else to the arm's end; `ahead`, its last win score minus ratio 1's.
+    over ratio 1's, to that iteration or else to the arm's end; `by_seed`, the same of every seed at that iteration;
+    `ahead`, its last win score minus ratio 1's.
     """
     ends = by_measure(raw[FULL])
     rows = []
@@ -63,9 +64,13 @@ def economy(raw: Raw) -> list[dict[str, Any]]:
             continue
         means, spent = by_measure(results), course(results, raw[FULL])
         there = reached(means, ends)
-        to_there = {what: values[-1 if there is None else there] for what, values in spent.items()}
+        at = -1 if there is None else there
+        to_there = {what: values[at] for what, values in spent.items()}
+        alone = [course([mine], [full]) for mine, full in zip(results, raw[FULL], strict=True)]
+        by_seed = {what: [one[what][at] for one in alone] for what in SPENT}
         ahead = means["win_score"][-1] - ends["win_score"][-1]
-        rows.append({"arm": name, "seeds": len(results), "reached": there, **to_there, "ahead": ahead})
+        facts = {"arm": name, "seeds": len(results), "reached": there, "ahead": ahead}
+        rows.append({**facts, **to_there, "by_seed": by_seed})
     return rows
 
 
