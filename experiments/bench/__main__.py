@@ -119,6 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.quick:
             time_to_quality.refresh()  # costs nothing, and follows the committed results
             documents.update({"bench": whole()})
+            print(f"Written: {documents.path_of('bench')}")
 
     return exit_status(run)
 
