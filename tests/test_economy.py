@@ -34,6 +34,11 @@ def test_an_arm_pays_until_it_is_where_ratio_1_ends():
     assert soonest([soon, never]) == soon and soonest([never]) is None
 
 
+def test_what_no_selection_saves_is_told_of_ratio_1():
+    (row,) = economy({FULL: [FULL_RUN], "arm": [result([50, 71, 60], [100, 50, 50])]})
+    assert row["training"] == pytest.approx(36 / 348) and row["iteration_0"] == pytest.approx(100 / 300)
+
+
 def test_of_several_seeds_each_has_its_own_share_and_the_pooled_one_lies_between():
     runs = [result([50, 71, 60], [100, count, 50]) for count in (20, 80)]
     (row,) = economy({FULL: [FULL_RUN, FULL_RUN], "arm": runs})

@@ -23,6 +23,11 @@ PRESETS = ("tiny", "smollm2")
 COMMAND = f'make bench ARGS="--only {NAME}"'
 GOAL = 0.5
 GOALS_REAL = {"seconds": 0.6, "tokens": 0.4}
+WHY_REAL = {
+    "seconds": "training is {training:.0%} of ratio 1's seconds here, and until it is there the arm trains on {pairs:.2f} "
+    "times ratio 1's pairs",
+    "tokens": "{iteration_0:.0%} of ratio 1's tokens are sampled in iteration 0, before there is anything to select by",
+}
 WHAT = "time to ratio 1's final quality"
 WHY = (
     "training is {training:.0%} of the seconds of ratio 1's iterations here, and every arm that trains on as many "
@@ -100,6 +105,7 @@ def of_the_real_model(preset: str) -> list[Row]:
     told += f"; at its end its win score is {one['ahead']:+.1f} points from ratio 1's ({one['seeds']} report seeds)"
     found = []
     for unit, goal in GOALS_REAL.items():
+        why = f"{told}; {WHY_REAL[unit].format(**one)}"
         made = row(
             what.format(unit),
             f"{full}; {chosen}",
@@ -111,7 +117,7 @@ def of_the_real_model(preset: str) -> list[Row]:
             "at most",
             settings={"ours": chosen, "peer": FULL},
             note=told,
-            why=told,
+            why=why,
         )
-        found.append(_missed_unless(there is not None, made, told))
+        found.append(_missed_unless(there is not None, made, why))
     return found

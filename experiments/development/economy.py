@@ -55,7 +55,7 @@ ARMS: tuple[Arm, ...] = (time_to_quality.FULL, STATIC, *SEARCHED)
 def economy(raw: Raw) -> list[dict[str, Any]]:
     """A row for each arm but ratio 1: `reached`, the iteration or None; `seconds`, `tokens` and `pairs` (trained), each
     over ratio 1's, to that iteration or else to the arm's end; `by_seed`, the same of every seed at that iteration;
-    `ahead`, its last win score minus ratio 1's.
+    `ahead`, its last win score minus ratio 1's; and what no selection saves, of ratio 1 (see `unsaved`).
     """
     ends = by_measure(raw[FULL])
     rows = []
@@ -69,9 +69,18 @@ def economy(raw: Raw) -> list[dict[str, Any]]:
         alone = [course([mine], [full]) for mine, full in zip(results, raw[FULL], strict=True)]
         by_seed = {what: [one[what][at] for one in alone] for what in SPENT}
         ahead = means["win_score"][-1] - ends["win_score"][-1]
-        facts = {"arm": name, "seeds": len(results), "reached": there, "ahead": ahead}
+        facts = {"arm": name, "seeds": len(results), "reached": there, "ahead": ahead, **unsaved(raw[FULL])}
         rows.append({**facts, **to_there, "by_seed": by_seed})
     return rows
+
+
+def unsaved(full: Sequence[RawResult]) -> dict[str, float]:
+    """`training`, as a share of ratio 1's seconds, and `iteration_0`, of its tokens: with as many pairs an arm pays the
+    one, and with any selection the other.
+    """
+    costs, last = unit_costs(full), len(full[0]["iterations"]) - 1
+    training = predicted(full, {**dict.fromkeys(costs, 0.0), "training_s": costs["training_s"]}, last)
+    return {"training": training / predicted(full, costs, last), "iteration_0": course(full, full)["tokens"][0]}
 
 
 def course(results: Sequence[RawResult], full: Sequence[RawResult]) -> dict[str, list[float]]:
