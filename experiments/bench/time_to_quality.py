@@ -24,8 +24,8 @@ COMMAND = f'make bench ARGS="--only {NAME}"'
 GOAL = 0.5
 GOALS_REAL = {"seconds": 0.6, "tokens": 0.4}
 WHY_REAL = {
-    "seconds": "training is {training:.0%} of ratio 1's seconds here, and until it is there the arm trains on {pairs:.2f} "
-    "times ratio 1's pairs",
+    "seconds": "training is {training:.0%} of ratio 1's seconds here, and until it is there the arm trains on "
+    "{pairs:.2f} times ratio 1's pairs",
     "tokens": "{iteration_0:.0%} of ratio 1's tokens are sampled in iteration 0, before there is anything to select by",
 }
 WHAT = "time to ratio 1's final quality"
