@@ -17,6 +17,8 @@ PYTHON ?= python3
 MODEL = "$$($(PY) -m experiments.compute.evaluate checkpoint --preset $(PRESET) --checkpoint "$(CHECKPOINT)")"
 # A configuration of one's own stands by itself: a preset is merged under it only where PRESET was given, too.
 WITH_PRESET = $(if $(and $(findstring --config,$(ARGS)),$(filter file,$(origin PRESET))),,--preset $(PRESET))
+# Measured runs: an embedded world's plan is made from its own, and the error of any other's is tested on the tiny world's.
+LEDGERS = $(firstword $(wildcard results/$(PRESET)/raw) results/tiny/raw)
 WITH_RECIPE = $(if $(RECIPE),--recipe "$(RECIPE)")
 # The sandbox's benchmarks are for its own checkpoints: `sandbox:...`, or none with a preset of the sandbox.
 OF_SANDBOX = $(if $(CHECKPOINT),$(filter sandbox:%,$(CHECKPOINT)),$(filter tiny nano,$(PRESET)))
@@ -64,7 +66,7 @@ run: $(READY)  ## one run of the loop: PRESET, RECIPE, ARGS="seed=1 selection.ra
 	@$(PY) -m optune run $(WITH_PRESET) $(WITH_RECIPE) $(ARGS)
 
 plan: $(READY)  ## time, memory, disk and price of a run, before it is run: PRESET=paper ARGS="--machine h100 selection.ratio=0.3"
-	@$(PY) -m optune plan $(WITH_PRESET) $(WITH_RECIPE) --ledgers results/tiny/raw --prices eval/judges/prices.yaml $(ARGS)
+	@$(PY) -m optune plan $(WITH_PRESET) $(WITH_RECIPE) --ledgers $(LEDGERS) --prices eval/judges/prices.yaml $(ARGS)
 
 sandbox: $(READY)  ## build the tiny world's models, and report what kind of world it is
 	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)

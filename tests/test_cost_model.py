@@ -437,6 +437,22 @@ def test_the_sandbox_is_planned_from_its_ledgers(ledgers):
     assert "the CPU that the ledgers are of" in told and "Table 1" not in told
 
 
+def test_the_real_model_is_planned_from_its_own_ledgers_at_the_disk_that_its_policies_take():
+    raw, config = ROOT / "results/smollm2/raw", load_config("smollm2")
+    with pytest.raises(UserError, match="--ledgers results/smollm2/raw"):
+        plan(config)
+    rows = measured(read_timed(raw))
+    assert all(error < 0.25 for error in ledger_errors(rows).values())
+    kept = sum(stage.disk for stage in plan_measured(config, rows, config.prompts.limit))
+    assert kept == pytest.approx(4 * 538e6, rel=0.01)  # policies of 538 MB, one of each iteration
+    assert "Not counted: the world's own models" in plan(config, ledgers=raw)
+
+
+def test_every_build_of_a_worlds_model_has_its_size():
+    for name in ("sandbox:reward", "instructions:reward"):
+        assert shape_of(f"{name}@1") == shape_of(name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -53,6 +53,7 @@ SHAPES = {
     "Skywork/Skywork-Reward-V2-Qwen3-0.6B": Shape(28, 1024, 3072, 16, 8, 128, 151936, tied=True),
     "HuggingFaceTB/SmolLM2-135M-Instruct": SMOLLM2_135M,
     "packaged:smollm2-135m-instruct": SMOLLM2_135M,
+    "instructions:reward": Shape(16, 576, 1536, 9, 3, 64, 49152, tied=True),
     "sandbox:policy": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
     "sandbox:reward": Shape(3, 128, 256, 8, 8, 16, 230, tied=True),
 }
@@ -90,8 +91,9 @@ MACHINES = {
 
 def shape_of(model: str) -> Shape:
     """A checkpoint's sizes: from its folder, from the presets' models, or else from the hub. Raises UserError."""
-    if model in SHAPES:
-        return SHAPES[model]
+    known = SHAPES.get(model.partition("@")[0])  # of any build: sandbox:reward@1
+    if known:
+        return known
     file = Path(model) / "config.json"
     if file.is_file():
         return _shape(read_json(file), model)

@@ -44,8 +44,8 @@ def plan(
     arguments: str | None = None,
     own: OwnMachine | None = None,
 ) -> str:
-    """The plan as text: from `own` speeds, if they were measured; else a sandbox run is predicted from `ledgers`, any
-    other from the data sheet of `machine`.
+    """The plan as text: from `own` speeds, if they were measured; else a run in an embedded world (sandbox,
+    instructions) is predicted from `ledgers`, any other from the data sheet of `machine`.
 
     ledgers: a folder of raw results; the plan's error is measured against them. prices: judges' prices (YAML). gpus:
     the number in each of `nodes` machines, by default what the configuration uses; for another number the plan sets the
@@ -62,6 +62,7 @@ def plan(
         raise UserError("--nodes and --gpus: at least 1 of each.")
     rows = measured(read_timed(ledgers)) if ledgers else []
     listed = _prices(prices) if prices else {}
+    embedded = config.sandbox is not None or config.instructions is not None
     arguments = arguments or named(config)
     lengths = expected_lengths(config, prompt_tokens, response_tokens)
     changes: dict[str, Any] = {}
@@ -70,9 +71,10 @@ def plan(
             raise UserError("--measure is of this machine as it is configured: leave out --gpus and --nodes.")
         gpus, lengths = spread_of(config).gpus, own.lengths
         stages, where = plan_here(config, own, prompts), own.name
-    elif config.sandbox:
+    elif embedded:
         if not rows:
-            raise UserError("A run in the sandbox is planned from measured ones: give --ledgers results/tiny/raw.")
+            example = f"results/{'tiny' if config.sandbox else 'smollm2'}/raw"
+            raise UserError(f"A run in an embedded world is planned from measured ones: give --ledgers {example}.")
         stages, where, gpus = plan_measured(config, rows, prompts), "the CPU that the ledgers are of", 1
     else:
         gpus = gpus or spread_of(config).gpus
@@ -85,12 +87,14 @@ def plan(
         f"{config.iterations + 1} iterations, selection {config.selection.strategy} at {config.selection.ratio:g}, "
         f"engine {config.generation.engine}, on {where}.",
         f"{run_command(arguments, changes)}\n{_table(stages, nodes * gpus)}",
-        _writer(config, lengths, listed, None if config.sandbox or own else MACHINES[machine], nodes * gpus),
+        _writer(config, lengths, listed, None if embedded or own else MACHINES[machine], nodes * gpus),
         _evaluation(config, lengths, listed),
     ]
     if own:
         return "\n\n".join(part for part in [*parts, own.told()] if part)
-    if not config.sandbox:
+    if embedded:
+        parts.append("Not counted: the world's own models, which the first run builds.")
+    else:
         compared = "" if machine == "laptop" else shares_told(config, MACHINES[machine], nodes * gpus, prompts, lengths)
         parts += [
             _assumptions(config, MACHINES[machine], lengths),
