@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from eval.alpaca_eval.evaluate import annotator_of, evaluate
 from eval.judges import make_judge
@@ -27,7 +29,7 @@ from eval.outputs import prompt_set
 from eval.win_score import win_score
 from experiments.compute import measure
 from optune import instructions, sandbox
-from optune.config import JudgeConfig, RewardConfig, RunConfig
+from optune.config import JudgeConfig, RewardConfig, RunConfig, TrainingConfig
 from optune.instructions import KINDS, SIZES, SPLITS, TOPICS, Constraint, prompts, read
 from optune.instructions.constraints import NEAR, constraints_in, go_together, sentences
 from optune.instructions.editor import edited
@@ -35,6 +37,7 @@ from optune.instructions.fluency import EMPTY, Fluency, plain
 from optune.instructions.parts import offline, reward_model
 from optune.instructions.parts.names import resolve_instructions
 from optune.instructions.parts.offline import OfflineBuild
+from optune.instructions.parts.reward_model import RewardBuild
 from optune.instructions.preferences import preference_rows
 from optune.instructions.topics import mentions, stem
 from optune.packaged_models.cache import packaged_model
@@ -373,7 +376,7 @@ def test_answers_to_other_topics_are_about_other_topics():
 
 
 def test_builds_take_parts_of_their_own_of_the_prompts():
-    parts = [{p.text for p in reward_model._prompts_of(seed, reward_model.RewardBuild())} for seed in range(3)]
+    parts = [{p.text for p in reward_model._prompts_of(seed, RewardBuild())} for seed in range(3)]
     assert all(len(part) == 400 for part in parts) and not parts[0] & parts[1] and not parts[1] & parts[2]
 
 
@@ -431,6 +434,26 @@ def test_offline_preferences_are_between_other_writers_answers(random_llama, tmp
     assert offline.pairs(random_llama, 0, tmp_path, settings) == file
     with pytest.raises(UserError, match="fewer than 99"):
         offline.pairs(random_llama, 1, tmp_path, replace(settings, pairs=99))
+
+
+def test_a_build_shows_how_far_each_of_its_parts_is(random_llama, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(reward_model, "PADDING", AutoTokenizer.from_pretrained(random_llama).eos_token)
+    quick = TrainingConfig(batch_size=2, micro_batch_size=2)
+    offline.baseline(random_llama, 3, tmp_path, OfflineBuild(prompts=6, pairs=6, max_new_tokens=4, training=quick))
+    sizes = RewardBuild(prompts=8, samples=2, off_topic=1, edited=1, max_new_tokens=4, layers=1)
+    reward_model.build(random_llama, 3, tmp_path, sizes)
+    told = capsys.readouterr().err
+    for part in (
+        "offline pairs, build 3: sampling: 100%.* 12/12",
+        "offline pairs, build 3: grading: 100%.* 6/6",
+        "baseline, build 3: training: 100%.* 3/3",
+        "reward model, build 3: sampling: 100%.* 16/16",
+        "reward model, build 3: fluency: 100%",
+        "reward model, build 3: training: 100%",
+    ):
+        assert re.search(part, told), part
+    reward_model.build(random_llama, 3, tmp_path, sizes)
+    assert not capsys.readouterr().err  # what is there is taken
 
 
 def test_the_evaluation_takes_this_worlds_splits_by_name_and_measures_its_gold(random_llama):

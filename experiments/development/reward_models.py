@@ -39,7 +39,9 @@ def held_out(start: Path, root: Path) -> Path:
 
     def sample(folder: Path) -> dict[str, Any]:
         with cpu_threads(THREADS):
-            table = graded(start, instructions.prompts("validation", PROMPTS), settings, seed=0)
+            table = graded(
+                start, instructions.prompts("validation", PROMPTS), settings, seed=0, part="held-out answers"
+            )
         table.to_parquet(folder / ANSWERS)
         return {"rows": {"answers": len(table)}}
 

@@ -17,6 +17,7 @@ from optune.types import UserError
 
 EIGHT_BIT = {"rmsprop_8bit": "rmsprop_bnb_8bit", "adamw_8bit": "adamw_bnb_8bit"}
 OnLog = Callable[[dict[str, Any]], None]  # one update's metrics, by TRL's names
+OnProgress = Callable[[int, int], None]  # what is done, and of how much
 
 
 def optimizer_of(settings: TrainingConfig) -> str:
@@ -79,6 +80,16 @@ class LogTeller(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             self.tell(logs)
+
+
+class StepTeller(TrainerCallback):
+    """Passes the number of updates done, and of all, to `on_progress` after each."""
+
+    def __init__(self, on_progress: OnProgress):
+        self.tell = on_progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.tell(state.global_step, state.max_steps)
 
 
 def summary(log: list[dict[str, Any]]) -> dict[str, Any]:

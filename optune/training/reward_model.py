@@ -22,6 +22,7 @@ def train_reward_model(
     *,
     prepare: Callable[[PreTrainedModel], None] | None = None,
     each_answer_once: bool = False,
+    callbacks: Sequence[Any] = (),
 ) -> dict[str, Any]:
     """Train a sequence classifier with one output on preferences, by the loss -log sigmoid(r(x, y_w) - r(x, y_l)).
 
@@ -32,7 +33,7 @@ def train_reward_model(
 
     prepare: changes the fresh model in place before it is trained. each_answer_once: rows are taken in their order, and
     answers that the rows of a batch have in common are computed once; give a prompt's rows one after the other, and the
-    prompts in an order that is already random.
+    prompts in an order that is already random. callbacks: of the trainer.
     """
     quiet_libraries()
     model = load_classifier(base, settings.seed)
@@ -43,6 +44,8 @@ def train_reward_model(
         for rows in hold_out(preference_rows, settings)
     ]
     trainer = reward_trainer(model, tokenizer, model_arguments(settings, out_dir), *datasets, each_answer_once)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     return train_and_save(trainer, tokenizer, len(preference_rows), out_dir)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from optune import instructions
 from optune.config import LossConfig, SamplingSettings, TrainingConfig
 from optune.instructions.editor import edited
+from optune.instructions.parts.progress import progress
 from optune.instructions.preferences import preference_rows
 from optune.store import StageStore, content_hash
 from optune.types import Prompt, UserError
@@ -66,13 +67,15 @@ def baseline(start: Path, seed: int, root: Path, settings: OfflineBuild | None =
     file = pairs(start, seed, root, settings, threads)
 
     def train(folder: Path) -> dict[str, Any]:
+        from optune.training.common import StepTeller
         from optune.training.dpo import train_dpo
         from optune.training.job import TrainJob
 
         with cpu_threads(threads):
             loss = LossConfig(name="dpo", beta_1=settings.beta_1)
             job = TrainJob(str(start), str(start), loss, 1.0, settings.training, seed)
-            return train_dpo(job, _encoded(start, pd.read_parquet(file)), folder)
+            with progress(f"baseline, build {seed}: training", "update") as tell:
+                return train_dpo(job, _encoded(start, pd.read_parquet(file)), folder, callbacks=[StepTeller(tell)])
 
     fields = {"seed": seed, "settings": {**asdict(settings), "training": settings.training.model_dump()}}
     inputs = {**_inputs(start), "pairs": content_hash(file.parent)}
@@ -87,12 +90,14 @@ def preferences(start: Path, seed: int, settings: OfflineBuild) -> list[dict[str
     read = [instructions.read(prompt.text) for prompt in asked]
     careless = _sampled(start, [r.sentence for r in read], settings, seed)
     rows = []
-    for prompt, instruction, texts in zip(asked, read, careless, strict=True):
-        answers = list(dict.fromkeys([*texts, *(edited(instruction, text) for text in texts)]))
-        nats = shared(start).nats([prompt.text] * len(answers), answers)
-        golds = [instructions.gold(prompt.text, a, n) for a, n in zip(answers, nats, strict=True)]
-        comparisons = preference_rows(prompt, answers, golds, settings.comparisons, seed)
-        rows += [{"prompt_id": prompt.prompt_id, **row} for row in comparisons]
+    with progress(f"offline pairs, build {seed}: grading", "prompt") as tell:
+        for done, (prompt, instruction, texts) in enumerate(zip(asked, read, careless, strict=True), 1):
+            answers = list(dict.fromkeys([*texts, *(edited(instruction, text) for text in texts)]))
+            nats = shared(start).nats([prompt.text] * len(answers), answers)
+            golds = [instructions.gold(prompt.text, a, n) for a, n in zip(answers, nats, strict=True)]
+            comparisons = preference_rows(prompt, answers, golds, settings.comparisons, seed)
+            rows += [{"prompt_id": prompt.prompt_id, **row} for row in comparisons]
+            tell(done, len(asked))
     return rows
 
 
@@ -116,7 +121,9 @@ def _sampled(start: Path, tasks: Sequence[str], settings: OfflineBuild, seed: in
         dtype="bfloat16",
     )
     asked = [Prompt(f"careless-{i}", task) for i, task in enumerate(tasks)]
-    texts = [response.text for response in sample(start, asked, decoding, seed=seed, iteration=0)]
+    with progress(f"offline pairs, build {seed}: sampling", "answer") as tell:
+        answers = sample(start, asked, decoding, seed=seed, iteration=0, on_progress=tell)
+    texts = [answer.text for answer in answers]
     return [texts[i : i + n] for i in range(0, len(texts), n)]
 
 

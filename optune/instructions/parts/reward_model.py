@@ -25,6 +25,7 @@ import pandas as pd
 from optune import instructions
 from optune.config import RewardConfig, SamplingSettings
 from optune.instructions.editor import edited
+from optune.instructions.parts.progress import progress
 from optune.instructions.preferences import preference_rows
 from optune.instructions.prompts import stable_int
 from optune.store import StageStore, content_hash
@@ -83,7 +84,7 @@ def build(start: Path, seed: int, root: Path, settings: RewardBuild | None = Non
 
     def sample(folder: Path) -> dict[str, Any]:
         with cpu_threads(threads):
-            table = graded(start, _prompts_of(seed, settings), settings, seed)
+            table = graded(start, _prompts_of(seed, settings), settings, seed, f"reward model, build {seed}")
         table.to_parquet(folder / ANSWERS)
         return {"rows": {"answers": len(table)}, "gold_mean": float(table.query("own").gold.mean())}
 
@@ -96,17 +97,23 @@ def build(start: Path, seed: int, root: Path, settings: RewardBuild | None = Non
     return store.run("instructions_reward", train, fields=fields, inputs=inputs).path
 
 
-def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int) -> pd.DataFrame:
-    """Answers to the prompts with their gold: `settings.samples` of the policy's own, then the others."""
+def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int, part: str) -> pd.DataFrame:
+    """Answers to the prompts with their gold: `settings.samples` of the policy's own, then the others.
+
+    part: what the lines of progress call this.
+    """
     from optune.instructions.fluency import shared
 
-    own = sampled(start, prompts, settings, seed)
+    own = sampled(start, prompts, settings, seed, part)
     rows = []
     for prompt, texts in zip(prompts, own, strict=True):
         others = _other_topics(prompt, prompts, own, settings.off_topic, seed)
         others += _edited(prompt, prompts, texts, settings.edited, seed)
         rows += [(prompt, text, True) for text in texts] + [(prompt, text, False) for text in others]
-    nats = shared(start).nats([p.text for p, _, _ in rows], [text for _, text, _ in rows])
+    with progress(f"{part}: fluency", "answer") as tell:
+        tell(0, len(rows))
+        nats = shared(start).nats([p.text for p, _, _ in rows], [text for _, text, _ in rows])
+        tell(len(rows), len(rows))
     return pd.DataFrame(
         {
             "prompt_id": [p.prompt_id for p, _, _ in rows],
@@ -119,7 +126,7 @@ def graded(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: 
     )
 
 
-def sampled(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int) -> list[list[str]]:
+def sampled(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed: int, part: str) -> list[list[str]]:
     """`settings.samples` answers of the start policy to each prompt, at temperature 1 and top-p 0.9."""
     from optune.generate.hf import sample
 
@@ -127,12 +134,16 @@ def sampled(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed:
     decoding = SamplingSettings(
         n=n, max_new_tokens=settings.max_new_tokens, max_prompt_tokens=256, batch_size=64, dtype="bfloat16"
     )
-    texts = [response.text for response in sample(start, prompts, decoding, seed=seed, iteration=0)]
+    with progress(f"{part}: sampling", "answer") as tell:
+        answers = sample(start, prompts, decoding, seed=seed, iteration=0, on_progress=tell)
+    texts = [answer.text for answer in answers]
     return [texts[i : i + n] for i in range(0, len(texts), n)]
 
 
 def train_on(answers: pd.DataFrame, start: Path, seed: int, settings: RewardBuild, folder: Path) -> dict[str, Any]:
     """Train on comparisons of a build's answers, and save the model; returns what `train_reward_model` does."""
+    from optune.training.common import StepTeller
+
     rows = []
     for (prompt_id, text), group in answers.groupby(["prompt_id", "prompt"], sort=False):
         unique = group.drop_duplicates("answer")
@@ -149,7 +160,17 @@ def train_on(answers: pd.DataFrame, start: Path, seed: int, settings: RewardBuil
 
     tokenizer = reward_tokenizer(start)
     training = replace(settings.training, seed=seed)
-    return train_reward_model(start, tokenizer, rows, training, folder, prepare=prepare, each_answer_once=True)
+    with progress(f"reward model, build {seed}: training", "update") as tell:
+        return train_reward_model(
+            start,
+            tokenizer,
+            rows,
+            training,
+            folder,
+            prepare=prepare,
+            each_answer_once=True,
+            callbacks=[StepTeller(tell)],
+        )
 
 
 def reward_tokenizer(start: Path) -> PreTrainedTokenizerBase:
