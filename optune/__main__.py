@@ -150,10 +150,15 @@ def _train_start_model(command: str, options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    from optune.instructions.parts.names import made_from_policy
     from optune.loop.checks import check_run
 
-    for line in check_run(_resolved(_config(options))):
+    config = _resolved(_config(options, evaluated=False), make=False)
+    made = made_from_policy(config)
+    for line in check_run(config, made_later=made):
         print(line)
+    for field, name in made.items():
+        print(f"{field}: {name!r} is made from this policy when the run starts, and is not checked before.")
     print("All of it fits.")
 
 
@@ -164,7 +169,7 @@ def _run(options: argparse.Namespace) -> None:
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
-    config = _config(options)
+    config = _config(options, evaluated=False)
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
@@ -191,12 +196,15 @@ def _view(options: argparse.Namespace) -> None:
     print(f"{path}: {made['bytes'] / 1e6:.1f} MB, with {shown} {made['of']:,} prompts. Open it in a browser.")
 
 
-def _resolved(config: RunConfig) -> RunConfig:
-    """With folders and files in the place of `packaged:`, `instructions:` and `sandbox:` names."""
+def _resolved(config: RunConfig, make: bool = True) -> RunConfig:
+    """With folders and files in the place of `packaged:`, `instructions:` and `sandbox:` names.
+
+    make: also where a model of the world `instructions` must be trained for it.
+    """
     from optune.instructions.parts.names import resolve_instructions
     from optune.packaged_models.names import resolve_packaged
 
-    config = resolve_instructions(resolve_packaged(config), Path("runs") / "instructions")
+    config = resolve_instructions(resolve_packaged(config), Path("runs") / "instructions", make)
     if config.sandbox:
         from optune.sandbox.parts.names import resolve_sandbox
 
@@ -204,12 +212,14 @@ def _resolved(config: RunConfig) -> RunConfig:
     return config
 
 
-def _config(options: argparse.Namespace) -> RunConfig:
+def _config(options: argparse.Namespace, evaluated: bool = True) -> RunConfig:
+    """What the options name. evaluated: with the section `evaluation`, whose models a run itself has no use for."""
     from optune.config import load_config
 
     if not (options.config or options.preset):
         raise UserError("Say what to run: --preset tiny, or --config FILE.")
-    return load_config(options.preset, options.config, options.overrides, options.recipe)
+    config = load_config(options.preset, options.config, options.overrides, options.recipe)
+    return config if evaluated else config.with_overrides({"evaluation": None})
 
 
 def _plan(options: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ Dtype = Literal["float32", "bfloat16", "auto"]
 OPERATIONAL: dict[str, Any] = {
     "report_to": True,
     "keep": True,
+    "evaluation": True,  # what a finished policy is measured with
     "prompts": {
         "synthetic": {
             "writer": {"base_url", "api_key_env", "concurrency", "price_in", "price_out", "max_cost"},

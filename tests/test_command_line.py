@@ -84,6 +84,41 @@ def test_the_nano_preset_runs_the_whole_loop_in_the_sandbox(tmp_path, monkeypatc
     assert all("reward_gap_mean" in s["counts"] for s in stages if s["stage"] == "pairs")
 
 
+def test_a_run_makes_no_model_that_only_its_evaluation_needs_and_a_check_makes_none(
+    own_config, tmp_path, monkeypatch, capsys
+):
+    from optune.instructions.parts import offline, reward_model
+
+    made = []
+    reward = yaml.safe_load(own_config.read_text())["reward"]["model"]
+    monkeypatch.setattr(offline, "baseline", lambda *_: made.append("baseline"))
+    monkeypatch.setattr(reward_model, "build", lambda *_: made.append("reward") or reward)
+    monkeypatch.chdir(tmp_path)
+    judge = {"name": "instructions", "model": "start"}
+    evaluation = {"baseline": "instructions:baseline", "prompts": "instructions:test300", "judge": judge}
+    named = ["reward.model=instructions:reward", f"evaluation={json.dumps(evaluation)}", "iterations=0"]
+    assert main(["check", "--config", str(own_config), *named]) == 0
+    assert "reward.model: 'instructions:reward' is made from this policy" in capsys.readouterr().out
+    assert made == []
+    assert main(["run", "--config", str(own_config), *named]) == 0
+    assert made == ["reward"]
+    assert main(["check", "--config", str(own_config), "reward.model=instructions:reward@x"]) == 2
+    assert "There is no 'instructions:reward@x'" in capsys.readouterr().err
+
+
+def test_a_run_is_continued_whatever_its_finished_policies_are_measured_with(own_config, tmp_path, capsys):
+    command = ["run", "--config", str(own_config), "--run-dir", str(tmp_path / "run"), "iterations=0"]
+    assert main(command) == 0
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert "evaluation" not in manifest["config"]
+    manifest["config"]["evaluation"] = {"baseline": "earlier versions listed it"}
+    path.write_text(json.dumps(manifest))
+    assert main(command) == 0
+    assert main([*command, "seed=5"]) == 2
+    assert "another configuration (seed: 0 -> 5)" in capsys.readouterr().err
+
+
 def test_nothing_to_run_is_said_in_one_sentence(capsys):
     assert main(["run"]) == 2
     assert capsys.readouterr().err == "error: Say what to run: --preset tiny, or --config FILE.\n"

@@ -7,7 +7,7 @@ Configs, tokenizers and the headers of weight files are read; weights are not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,21 +66,27 @@ def positions_of(config: Any) -> int | None:
     return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
-def check_run(config: RunConfig, reward: Any = None, outcome: PythonReward | None = None) -> list[str]:
+def check_run(
+    config: RunConfig,
+    reward: Any = None,
+    outcome: PythonReward | None = None,
+    made_later: Collection[str] = (),
+) -> list[str]:
     """One line for each thing that fits. Raises UserError with one sentence for the first that does not.
 
-    reward, outcome: those of functions that were passed, which the configuration only names.
+    reward, outcome: those of functions that were passed, which the configuration only names. made_later: fields whose
+    model or file is not there yet, because it is made when the run starts.
     """
     policy = read_checkpoint("policy", config.policy.model, AutoModelForCausalLM, config.policy.trust_remote_code)
     lines = [check_vocabulary(policy), check_end(policy, config.policy.model, config.policy.trust_remote_code)]
     prompts, rows = _check_prompts(policy, config)
     lines.append(f"The chat template takes the {len(prompts)} prompts that are no longer than prompts.max_tokens.")
     lines.append(_check_length(policy, _longest(rows), config.generation.max_new_tokens))
-    if config.pairs.offline:
+    if config.pairs.offline and "pairs.offline" not in made_later:
         lines.append(_check_offline(policy, prompts, config))
     lines.append(_check_types(policy, config))
     model = None
-    if config.reward.kind == "sequence_classifier":
+    if config.reward.kind == "sequence_classifier" and "reward.model" not in made_later:
         settings = config.reward
         model = read_checkpoint(
             "reward", settings.model, AutoModelForSequenceClassification, settings.trust_remote_code

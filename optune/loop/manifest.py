@@ -80,6 +80,7 @@ class Manifest:
             return
         before = read_manifest(run_dir)
         self.listed = len(before["stages"])
+        before["config"].pop("evaluation", None)  # earlier versions listed it, though it decides nothing in a run
         changed = differences(before["config"], self.config)
         if all(line.startswith("reward.") for line in changed) and _sampled_only(before):
             changed = []  # what was sampled is any reward's; what was scored is kept in the store
