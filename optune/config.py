@@ -665,16 +665,22 @@ def parse_config(data: dict[str, Any], where: str, kind: type[C] = RunConfig) ->
         raise UserError(f"{where}: " + "; ".join(_explain(e, kind) for e in error.errors())) from None
 
 
-def unresolved(section: BaseModel, prefix: str = "") -> list[str]:
-    """The options below `section` that still hold a `scheme:name`, as `policy.model=sandbox:policy`."""
-    waiting = []
+def resources(section: BaseModel, prefix: str = "") -> dict[str, str]:
+    """Field -> value, of the options below `section` that name a folder, a file, or what is on the hub."""
+    named = {}
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, BaseModel):
-            waiting += unresolved(value, f"{prefix}{name}.")
-        elif RESOURCE in field.metadata and value and _SCHEME.match(value) and not Path(value).exists():
-            waiting.append(f"{prefix}{name}={value}")
-    return waiting
+            named |= resources(value, f"{prefix}{name}.")
+        elif RESOURCE in field.metadata and value:
+            named[f"{prefix}{name}"] = value
+    return named
+
+
+def unresolved(section: BaseModel) -> list[str]:
+    """The options below `section` that still hold a `scheme:name`, as `policy.model=sandbox:policy`."""
+    named = resources(section).items()
+    return [f"{name}={value}" for name, value in named if _SCHEME.match(value) and not Path(value).exists()]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

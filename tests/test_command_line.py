@@ -119,6 +119,25 @@ def test_a_run_is_continued_whatever_its_finished_policies_are_measured_with(own
     assert "another configuration (seed: 0 -> 5)" in capsys.readouterr().err
 
 
+def test_a_run_whose_models_and_prompts_have_moved_is_continued_and_one_of_others_is_refused(own_config, capsys):
+    tmp_path, moved = own_config.parent, own_config.parent / "moved"
+    assert main(["run", "--config", str(own_config), "--run-dir", str(tmp_path / "run"), "iterations=0"]) == 0
+    moved.mkdir()
+    for name in ("reward", "prompts.jsonl", "run"):
+        (tmp_path / name).rename(moved / name)
+    names = [f"reward.model={moved / 'reward'}", f"prompts.path={moved / 'prompts.jsonl'}"]
+    again = ["run", "--config", str(own_config), "--run-dir", str(moved / "run"), "iterations=0", *names]
+    capsys.readouterr()
+    stage = {path.stat().st_mtime_ns for path in moved.glob("run/stages/train/*/model.safetensors")}
+    assert main(again) == 0
+    assert stage == {path.stat().st_mtime_ns for path in moved.glob("run/stages/train/*/model.safetensors")}
+    with (moved / "prompts.jsonl").open("a") as file:
+        file.write(json.dumps({"prompt": "add one and one"}) + "\n")
+    (moved / "prompts.jsonl").rename(moved / "others.jsonl")
+    assert main([*again, f"prompts.path={moved / 'others.jsonl'}"]) == 2
+    assert "another configuration (prompts.path: " in capsys.readouterr().err
+
+
 def test_nothing_to_run_is_said_in_one_sentence(capsys):
     assert main(["run"]) == 2
     assert capsys.readouterr().err == "error: Say what to run: --preset tiny, or --config FILE.\n"

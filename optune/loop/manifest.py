@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from optune.config import OPERATIONAL, RunConfig, differences
-from optune.store import Artefact
+from optune.config import OPERATIONAL, RunConfig, differences, resources
+from optune.store import Artefact, content_hash
 from optune.types import UserError
 from optune.utils.files import read_object, write_json
 
@@ -49,7 +50,8 @@ def entry_of(iteration: int, stage: str, artefact: Artefact) -> StageEntry:
 def read_manifest(run_dir: Path) -> dict[str, Any]:
     """`config` and `stages` of a run. Raises UserError naming the file where it cannot be such a list."""
     manifest = read_object(run_dir / "manifest.json", "config", "stages")
-    if not isinstance(manifest["config"], dict) or not isinstance(manifest["stages"], list):
+    parts = {"config": dict, "stages": list, "contents": dict}
+    if any(not isinstance(manifest.get(name, kind()), kind) for name, kind in parts.items()):
         raise UserError(f"{run_dir / 'manifest.json'}: damaged; restore it, or move it away to have it made again.")
     return manifest
 
@@ -66,13 +68,14 @@ def read_run(run_dir: Path) -> dict[str, Any]:
 
 
 class Manifest:
-    """A run's list of its stages. config: what decides its results, as JSON.
+    """A run's list of its stages. config: what decides its results, as JSON. contents: as `contents_of` gives them.
 
-    Raises UserError where `run_dir` holds a run of another configuration.
+    Raises UserError where `run_dir` holds a run of another configuration. A model or file that lies elsewhere now is
+    none, if its content is the same.
     """
 
-    def __init__(self, config: dict[str, Any], run_dir: Path):
-        self.path, self.config = run_dir / "manifest.json", config
+    def __init__(self, config: dict[str, Any], run_dir: Path, contents: Mapping[str, str] | None = None):
+        self.path, self.config, self.contents = run_dir / "manifest.json", config, dict(contents or {})
         self.entries: list[StageEntry] = []
         self.held_out: dict[str, Any] = {}  # the best policy so far, and what was told (see `held_out.py`)
         self.listed = 0  # stages that it had before
@@ -81,7 +84,13 @@ class Manifest:
         before = read_manifest(run_dir)
         self.listed = len(before["stages"])
         before["config"].pop("evaluation", None)  # earlier versions listed it, though it decides nothing in a run
-        changed = differences(before["config"], self.config)
+        known = before.get("contents", {}).items()
+        moved = [name for name, content in known if self.contents.get(name) == content]
+        changed = [
+            line
+            for line in differences(before["config"], self.config)
+            if not line.startswith(tuple(f"{name}: " for name in moved))
+        ]
         if all(line.startswith("reward.") for line in changed) and _sampled_only(before):
             changed = []  # what was sampled is any reward's; what was scored is kept in the store
         if changed:
@@ -95,13 +104,19 @@ class Manifest:
         self.entries.append(entry)
         if len(self.entries) >= self.listed:
             held_out = {"held_out": self.held_out} if self.held_out else {}
-            write_json(self.path, {"config": self.config, "stages": self.entries, **held_out})
+            contents = {"contents": self.contents} if self.contents else {}
+            write_json(self.path, {"config": self.config, **contents, "stages": self.entries, **held_out})
 
 
 def _sampled_only(manifest: dict[str, Any]) -> bool:
     """Whether a run has sampled without a reward and trained nothing, so that another reward may continue it."""
     written = (manifest["config"].get("prompts") or {}).get("synthetic")
     return not written and {entry["stage"] for entry in manifest["stages"]} <= {"prompts", "select", "generate"}
+
+
+def contents_of(config: RunConfig) -> dict[str, str]:
+    """Field -> hash, of each model and file of a configuration that is on this machine."""
+    return {name: content_hash(value) for name, value in resources(config).items() if Path(value).exists()}
 
 
 def results_config(config: RunConfig) -> dict[str, Any]:

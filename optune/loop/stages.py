@@ -23,7 +23,7 @@ from optune.config import OPERATIONAL, RunConfig
 from optune.generate import sampling_key
 from optune.history import History, iter_responses, read_responses, write_responses
 from optune.loop.held_out import HeldOut, link_best
-from optune.loop.manifest import Manifest, StageEntry, ToldEntry, entry_of, results_config
+from optune.loop.manifest import Manifest, StageEntry, ToldEntry, contents_of, entry_of, results_config
 from optune.loop.parts import callback_key, outcome_of, parts_of, source_hashes
 from optune.loop.rollouts import Lengths, OnProgress, Rollouts, left_out
 from optune.loop.side_samples import reward_offsets, source_tools
@@ -80,7 +80,7 @@ class Stages:
         self.parts = parts_of(config, functions)
         self.rollouts = Rollouts(config, self.parts, on_progress, store / "replies")
         check_training(config)
-        self.manifest = manifest or Manifest(results_config(config), run_dir)
+        self.manifest = manifest or Manifest(results_config(config), run_dir, contents_of(config))
 
     @property
     def entries(self) -> list[StageEntry]:
