@@ -29,7 +29,7 @@ def test_an_arm_pays_until_it_is_where_ratio_1_ends():
     }
     soon, never = economy(raw)
     assert soon["reached"] == 1 and soon["tokens"] == pytest.approx(150 / 300)
-    assert soon["seconds"] == pytest.approx((150 + 2 * 16) / 348) and soon["ahead"] == -10
+    assert soon["seconds"] == pytest.approx((150 + 2 * 16) / 348) and soon["ahead"] == -10 and soon["leads"] == [-10]
     assert never["reached"] is None and never["tokens"] == pytest.approx(100 / 300)  # to its own end
     assert soonest([soon, never]) == soon and soonest([never]) is None
 

@@ -1,8 +1,9 @@
 """Alternatives that we measured and did not adopt: other ways to sample and to train on this machine.
 
 Sampling: our engine compiled, our engine in bf16, transformers' continuous batching and its static cache. Training:
-micro-batches by tokens, and bf16. They have no goals: a ratio above 1 means that the presets' way is faster here, a
-ratio below 1 that the alternative is. Compiling takes minutes, so this is measured only on request.
+micro-batches by tokens, and bf16. Of a real model: the sampler that its preset replaces, micro-batches of other sizes,
+and reference log-probabilities from the sampler. They have no goals: a ratio above 1 means that the presets' way is
+faster here, a ratio below 1 that the alternative is. Compiling takes minutes, so this is measured only on request.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from experiments.bench.rows import Row, compared, not_measured
 from experiments.bench.sampling import ours, plain
 from experiments.bench.steps import our_rows, our_step
 from experiments.bench.timing import Found, in_turn, rates
-from experiments.bench.worlds import World
+from experiments.bench.worlds import Options, World
 from optune.generate import hf
 from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
@@ -29,16 +30,35 @@ from optune.utils.threads import cpu_threads
 
 CONTINUOUS, STATIC = "transformers' continuous batching", "`model.generate` with a static cache"
 ROWS_AT_ONCE, BLOCKS = 512, 4096  # of continuous batching: our engine's rows at once, and room for them
-TRAINING = {
+OTHER_SAMPLER = "itself, noise for every token of the vocabulary"
+TRAINING: Options = {
     "micro-batches of 2,048 tokens": {"training.batching": "token_budget", "training.micro_batch_tokens": 2048},
     "bfloat16": {"training.dtype": "bfloat16"},
+}
+FRESH_REFERENCE = "reference of fresh responses from the sampler"
+TRAINING_REAL: Options = {
+    "micro-batches of 8 pairs": {"training.micro_batch_size": 8},
+    "micro-batches of 2,048 tokens": TRAINING["micro-batches of 2,048 tokens"],
+    FRESH_REFERENCE: {"training.fresh_reference": "sampler"},
 }
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
     """Ours over each alternative, sampling first."""
     with cpu_threads(world.config.threads):
-        return [*_sampling(world, min(repetitions, 3)), *_training(world, repetitions)]
+        if world.real:
+            return [_other_sampler(world, repetitions), *_training(world, repetitions, TRAINING_REAL)]
+        return [*_sampling(world, min(repetitions, 3)), *_training(world, repetitions, TRAINING)]
+
+
+def _other_sampler(world: World, repetitions: int) -> Row:
+    settings = world.config.sampling()
+    network = load_model(AutoModelForCausalLM, world.config.policy.model, dtype=settings.dtype)
+    other = settings.model_copy(update={"sampler": None})
+    things = {"ours": lambda: ours(network, world, settings), "other": lambda: ours(network, world, other)}
+    speed = {name: rates(turns, "tokens") for name, turns in in_turn(things, repetitions).items()}
+    told = {"ours": f"sampler {settings.sampler}", "peer": "the default sampler, heads' keys and values copied"}
+    return compared("sampling, engine hf", OTHER_SAMPLER, "tokens/s", speed["ours"], speed["other"], settings=told)
 
 
 def _sampling(world: World, repetitions: int) -> list[Row]:
@@ -113,17 +133,21 @@ def continuous(network: Any, world: World, settings: Any) -> Found:
     return {"tokens": sum(map(len, tokens))}
 
 
-def _training(world: World, repetitions: int) -> list[Row]:
-    rows = our_rows(world)
+def _training(world: World, repetitions: int, options: Options) -> list[Row]:
     worlds = {"ours": world}
-    for name, options in TRAINING.items():
-        worlds[name] = replace(world, config=world.config.with_overrides(options))
-    turns_by_name = in_turn({name: lambda w=of: our_step(w, rows) for name, of in worlds.items()}, repetitions)
+    for name, changes in options.items():
+        worlds[name] = replace(world, config=world.config.with_overrides(changes))
+    usual = our_rows(world)
+    rows = {name: our_rows(of) if name == FRESH_REFERENCE else usual for name, of in worlds.items()}
+    things = {name: lambda w=of, r=rows[name]: our_step(w, r) for name, of in worlds.items()}
+    turns_by_name = in_turn(things, repetitions, world.warm_up)
     speed = {name: rates(turns, "pairs") for name, turns in turns_by_name.items()}
     rows_of = []
-    for name, options in TRAINING.items():
-        said = ", ".join(f"{option}={value}" for option, value in options.items())
-        rows_of.append(_row("preference training", f"itself, {name}", "pairs/s", speed, said))
+    for name, changes in options.items():
+        said = ", ".join(f"{option}={value}" for option, value in changes.items())
+        mismatch = turns_by_name[name][-1].get("mismatch")
+        note = f"sampler and trainer differ by {mismatch:.2f} nats a response" if mismatch is not None else ""
+        rows_of.append({**_row("preference training", f"itself, {name}", "pairs/s", speed, said), "note": note})
     return rows_of
 
 

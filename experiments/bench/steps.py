@@ -17,8 +17,15 @@ from optune.store import content_hash
 from optune.utils.hashing import stable_hash
 from optune.utils.quiet import quiet_libraries
 
-AS_SHIPPED = "bf16 autocast, gradient checkpointing, AdamW, second model for reference log-probabilities"
-BEST = "our precision and optimizer, no gradient checkpointing, reference log-probabilities from a second model"
+AS_SHIPPED = (
+    "at most 8 pairs in a forward pass, bf16 autocast, gradient checkpointing, AdamW, second model for reference "
+    "log-probabilities"
+)
+BEST = (
+    "our precision, optimizer and pairs in a forward pass, no gradient checkpointing, reference log-probabilities "
+    "computed beforehand"
+)
+SHIPPED_BATCH = 8  # TrainingArguments' default
 
 
 def pairs_of(world: World) -> Path:
@@ -53,7 +60,9 @@ def our_step(world: World, rows: PreferenceRows) -> Found:
     with tempfile.TemporaryDirectory() as folder:
         policy, loss = config.policy.model, LossConfig(name="dpo", beta_1=config.loss.beta_1)
         counts = train_dpo(TrainJob(policy, policy, loss, 0.0, config.training, seed=0), rows, Path(folder))
-    return {"pairs": len(rows), "updates": counts["updates"]}
+    told = {"pairs": len(rows), "updates": counts["updates"]}
+    mismatch = counts.get("reference_mismatch_mean")
+    return told if mismatch is None else {**told, "mismatch": mismatch}
 
 
 def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
@@ -73,7 +82,13 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
         for row in pq.read_table(pairs, columns=["prompt", "chosen", "rejected"]).to_pylist()
     ]
     lower = training.dtype == "bfloat16"
-    best = {"bf16": lower, "gradient_checkpointing": False, "optim": training.optimizer}
+    at_once = min(SHIPPED_BATCH, training.batch_size) if as_shipped else training.micro_batch_size
+    best = {
+        "bf16": lower,
+        "gradient_checkpointing": False,
+        "optim": training.optimizer,
+        "precompute_ref_log_probs": True,
+    }
     with tempfile.TemporaryDirectory() as folder:
         trainer = DPOTrainer(
             model=AutoModelForCausalLM.from_pretrained(config.policy.model, dtype="float32"),
@@ -82,8 +97,8 @@ def trl_step(world: World, pairs: Path, as_shipped: bool) -> Found:
                 beta=config.loss.beta_1,
                 learning_rate=training.learning_rate,
                 num_train_epochs=training.epochs,  # as shipped it is three: the same updates are compared
-                per_device_train_batch_size=training.micro_batch_size,
-                gradient_accumulation_steps=training.batch_size // training.micro_batch_size,
+                per_device_train_batch_size=at_once,
+                gradient_accumulation_steps=training.batch_size // at_once,
                 use_cpu=not torch.cuda.is_available(),
                 report_to="none",
                 save_strategy="no",

@@ -6,7 +6,9 @@ rows are no machine's. `results/<preset>/time_to_quality.json` keeps them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.bench.rows import Row, not_measured, row
 from experiments.bench.timing import spread
@@ -93,7 +95,8 @@ def of_the_real_model(preset: str) -> list[Row]:
     """
     what, full = "{} to ratio 1's final score", "our own ratio 1"
     chosen = chosen_arm(preset)
-    one = next((row for row in rows_on_report_seeds(preset) if row["arm"] == chosen), None)
+    rows = rows_on_report_seeds(preset)
+    one = next((row for row in rows if row["arm"] == chosen), None)
     if one is None:
         why = f"no search has been made: make develop-economy PRESET={preset}"
         if chosen:
@@ -102,10 +105,11 @@ def of_the_real_model(preset: str) -> list[Row]:
         return [not_measured(what.format(unit), full, "", goal, why, "at most") for unit, goal in GOALS_REAL.items()]
     there = one["reached"]
     told = "it never gets there in win score and gold both" if there is None else f"it gets there in iteration {there}"
-    told += f"; at its end its win score is {one['ahead']:+.1f} points from ratio 1's ({one['seeds']} report seeds)"
+    leads = ", ".join(f"{lead:+.1f}" for lead in one["leads"])
+    told += f"; at its end its win score is {one['ahead']:+.1f} points from ratio 1's (report seeds: {leads})"
     found = []
     for unit, goal in GOALS_REAL.items():
-        why = f"{told}; {WHY_REAL[unit].format(**one)}"
+        why = f"{told}; {WHY_REAL[unit].format(**one)}{_least(rows, unit)}"
         made = row(
             what.format(unit),
             f"{full}; {chosen}",
@@ -121,3 +125,13 @@ def of_the_real_model(preset: str) -> list[Row]:
         )
         found.append(_missed_unless(there is not None, made, why))
     return found
+
+
+def _least(rows: Sequence[dict[str, Any]], unit: str) -> str:
+    """The arm that gets there with the least, of all that were run on report seeds: told, but not chosen by them."""
+    there = [one for one in rows if one["reached"] is not None]
+    if not there:
+        return ""
+    best = min(there, key=lambda one: one[unit])
+    told = f"{best['arm']} takes the least, {best[unit]:.2f} ({best['seeds']} report seeds)"
+    return f"; of all arms that get there {told}"

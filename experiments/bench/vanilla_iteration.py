@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from experiments.bench.rows import Row, compared
+from experiments.bench.steps import SHIPPED_BATCH
 from experiments.bench.timing import Found, in_turn, rates, spread
 from experiments.bench.worlds import ITERATION_OPTIONS, World, variants
 from optune.utils.quiet import quiet_libraries
@@ -31,8 +32,8 @@ SETTINGS = {
     "as shipped": "8 prompts a batch, accumulated; bf16 autocast, gradient checkpointing, so no KV cache; AdamW",
     "best settings": "all of an update's prompts in one batch, no accumulation, KV cache on, no checkpointing, {dtype}",
 }
-SHIPPED_BATCH = 8  # TrainingArguments' default
-SHARE_AS_SHIPPED = 1 / 8  # of the updates: it is slow, and its time is linear in them
+SHARE_AS_SHIPPED = 1 / 8  # of the updates, where there are many: it is slow, and its time is linear in them
+FEWEST = 2  # of one alone, loading and saving would be a large part
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
@@ -40,7 +41,7 @@ def measure(world: World, repetitions: int) -> list[Row]:
     ours = variants(world, ITERATION_OPTIONS)
     with cpu_threads(world.config.threads):
         updates = our_iteration(world)["updates"]
-        few = max(1, round(updates * SHARE_AS_SHIPPED))
+        few = min(updates, max(FEWEST, round(updates * SHARE_AS_SHIPPED)))
         things = {name: lambda w=of: our_iteration(w) for name, of in ours.items()}
         things |= {
             "best settings": lambda: trl_iteration(world, updates, as_shipped=False),

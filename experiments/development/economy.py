@@ -55,7 +55,8 @@ ARMS: tuple[Arm, ...] = (time_to_quality.FULL, STATIC, *SEARCHED)
 def economy(raw: Raw) -> list[dict[str, Any]]:
     """A row for each arm but ratio 1: `reached`, the iteration or None; `seconds`, `tokens` and `pairs` (trained), each
     over ratio 1's, to that iteration or else to the arm's end; `by_seed`, the same of every seed at that iteration;
-    `ahead`, its last win score minus ratio 1's; and what no selection saves, of ratio 1 (see `unsaved`).
+    `ahead`, its last win score minus ratio 1's, and `leads`, the same of every seed; and what no selection saves, of
+    ratio 1 (see `unsaved`).
     """
     ends = by_measure(raw[FULL])
     rows = []
@@ -69,9 +70,14 @@ def economy(raw: Raw) -> list[dict[str, Any]]:
         alone = [course([mine], [full]) for mine, full in zip(results, raw[FULL], strict=True)]
         by_seed = {what: [one[what][at] for one in alone] for what in SPENT}
         ahead = means["win_score"][-1] - ends["win_score"][-1]
+        leads = [_last_win(mine) - _last_win(full) for mine, full in zip(results, raw[FULL], strict=True)]
         facts = {"arm": name, "seeds": len(results), "reached": there, "ahead": ahead, **unsaved(raw[FULL])}
-        rows.append({**facts, **to_there, "by_seed": by_seed})
+        rows.append({**facts, **to_there, "by_seed": by_seed, "leads": leads})
     return rows
+
+
+def _last_win(result: RawResult) -> float:
+    return result["iterations"][-1]["win_score"]
 
 
 def unsaved(full: Sequence[RawResult]) -> dict[str, float]:

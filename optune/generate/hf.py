@@ -7,7 +7,8 @@ every token of the vocabulary, and attends to shared heads without copying them:
 
 What makes it reproducible: the noise behind a token is a hash of the response's key, the step and the token id, so it
 depends on nothing else. Batch, padding and threads then reach the tokens only through the rounding of the logits (about
-1e-6 in fp32), which matters where two tokens tie that closely.
+1e-6 in fp32), which matters where two tokens tie that closely; with `inverse_cdf` where a sum over the tokens before
+it ends that close to the number drawn.
 """
 
 from __future__ import annotations
