@@ -66,7 +66,7 @@ def made_up_run(
             "score": {"rewards": 2 * len(chosen), "reward_mean": float(rewards.mean())},
             "pairs": {"pairs": len(written.gaps), "left_out": dict(written.left_out)},
             "train": {"beta_2": 2.0, "updates": 4, "loss": 0.5},
-            "kl": {"responses": 8, "kl_to_sft": 0.1 * t},
+            "kl": {"responses": 8, "kl_to_sft": 0.1 * t, "kl_standard_error": 0.02},
         }
         seconds = {"generate": 0.01 * len(chosen), "score": 0.002 * len(chosen), "train": 3.0}
         for stage in STAGES:

@@ -54,7 +54,7 @@ def test_a_real_runs_page_agrees_with_its_manifest_and_its_history(config, tmp_p
         assert row["fresh"]["mean"] == pytest.approx(counts[t, "score"]["reward_mean"])
         assert row["pairs"]["n"] == counts[t, "pairs"]["pairs"]
         assert row["weight"]["mean"] == pytest.approx(counts[t, "train"]["weights/mean"], abs=0.01)
-        assert row["kl"] == counts[t, "kl"]["kl_to_sft"]
+        assert row["kl"] == counts[t, "kl"]["kl_to_sft"] and row["kl_error"] == 0.02
         assert row["memory"] == max(e["timing"]["memory_peak_gb"] for e in result.stages if e["iteration"] == t)
     frame = result.history.frame
     shown = {p["id"]: p["runs"][0] for p in found["prompts"]}

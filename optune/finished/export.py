@@ -105,6 +105,7 @@ MEASURES = (
     ("median reward gap", "pairs", "reward_gap_median"),
     ("loss", "train", "loss"),
     ("KL to the start", "kl", "kl_to_sft"),
+    ("its standard error", "kl", "kl_standard_error"),
     ("validation reward", "validate", "reward_mean"),
     ("validation outcome", "outcome", "outcome_mean"),
 )

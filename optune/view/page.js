@@ -225,7 +225,7 @@ function tiles(run) {
     [duration(seconds), "of sampling, rewarding, training and measuring"],
     [percent(last.truncated), `of iteration ${last.t}’s responses were cut at the length limit (iteration ${first.t}: ${percent(first.truncated)})`],
     ...(run.best ? [[String(run.best.iteration), `is the best iteration by the held-out ${run.best.by}, ${number(run.best.value)}`]] : []),
-    ...(kl ? [[number(kl.kl), `nats per response: KL to the start after iteration ${kl.t}`]] : []),
+    ...(kl ? [[klTold(kl), `nats per response: KL to the start after iteration ${kl.t}`]] : []),
   ];
 }
 function settings() {
@@ -294,12 +294,16 @@ function costs() {
     chart("Tokens sampled", note, [["sampled", "a"], saved], (w) => bars(w, tokens, told), TWO),
   ];
 }
+// Its standard error is known where `kl_prompts` is set.
+function klTold(it) {
+  return number(it.kl) + (known(it.kl_error) ? ` ± ${number(it.kl_error)}` : "");
+}
 function iterationTable() {
   const titles = ["iteration", "prompts", "regenerated", "tokens", "mean length", "cut", "reward, sampled", "reward, newest of all", "pairs", "of them kept", "left out", "chosen", "rejected", "mean weight", "loss", "KL", "held-out reward", "held-out outcome", "memory peak, GB"];
   const rows = RUNS.flatMap((run, i) => run.iterations.map((it) => [
     `${LETTERS[i]}${TWO ? " " : ""}${it.t}`, whole(it.prompts), whole(it.selected), whole(it.tokens), number(it.length?.mean), percent(it.truncated), number(it.fresh?.mean),
     number(it.latest?.mean), whole(it.pairs?.n), whole(it.pairs?.reused), whole(sum(Object.values(it.left_out))), number(it.chosen?.mean),
-    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), number(it.kl), number(it.validation), number(it.outcome), number(it.memory)]));
+    number(it.rejected?.mean), number(it.weight?.mean), number(it.loss), klTold(it), number(it.validation), number(it.outcome), number(it.memory)]));
   const used = titles.map((_, column) => column < 5 || rows.some((row) => row[column] !== "–"));
   const kept = (row) => row.filter((_, column) => used[column]);
   return table(kept(titles), rows.map(kept));

@@ -104,6 +104,7 @@ def _iteration(run: RunFiles, ways: Trajectories, edges: np.ndarray, i: int, t: 
         **_pairs(run, t, train.get("beta_2")),
         "loss": train.get("loss"),
         "kl": run.counts(t, "kl").get("kl_to_sft"),
+        "kl_error": run.counts(t, "kl").get("kl_standard_error"),
         "validation": run.counts(t, "validate").get("reward_mean"),
         "outcome": run.counts(t, "outcome").get("outcome_mean"),
         "seconds": {phase: run.seconds(t, phase) for phase in PHASES if (t, phase) in run.entries},
