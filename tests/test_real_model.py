@@ -64,6 +64,23 @@ def test_it_answers_and_ends(policy):
     assert answers[0].finish_reason == "stop" and answers[0].token_ids[-1] == END
 
 
+@pytest.mark.parametrize("sampler", ["inverse_cdf", None])
+def test_in_fp32_neither_batch_nor_threads_reach_the_tokens_of_a_real_vocabulary(policy, sampler):
+    from optune.generate.hf import sample
+    from optune.utils.threads import cpu_threads
+
+    prompts = [Prompt(f"q{i}", text) for i, text in enumerate(QUESTIONS)]
+
+    def drawn(batch_size, threads):
+        settings = SamplingSettings(
+            n=2, temperature=1.0, top_p=0.9, max_new_tokens=24, batch_size=batch_size, sampler=sampler
+        )
+        with cpu_threads(threads):
+            return [answer.token_ids for answer in sample(policy, prompts, settings, seed=0, iteration=0)]
+
+    assert drawn(8, 1) == drawn(3, 2)
+
+
 def test_a_tiny_run_trains_it_and_its_hash_stands_on_what_was_made(policy, tmp_path):
     from optune.__main__ import main
 
