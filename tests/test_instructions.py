@@ -381,7 +381,7 @@ def test_builds_take_parts_of_their_own_of_the_prompts():
 
 
 def test_agreement_counts_pairs_of_one_prompt_that_differ_in_gold():
-    group = pd.DataFrame({"gold": [1.0, 2.0, 2.0, 4.0], "reward": [0.1, 0.3, 0.2, 0.25]})
+    group = pd.DataFrame({"gold": [1.0, 2.0, 2.0, 4.0], "reward": [0.1, 0.3, 0.2, 0.25], "met": 0.5, "text": 0.5})
     gaps = reward_model._gaps(group)
     assert len(gaps) == 5 and reward_model._agreement(gaps) == pytest.approx(4 / 5)
 

@@ -10,7 +10,7 @@ from experiments.claims import real_model
 from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
 from experiments.compute.setting import Setting
 from experiments.development import reward_models
-from experiments.report import random_answers, readme_tables, report
+from experiments.report import beside_score, economy, random_answers, readme_tables, report
 from experiments.report.page import page
 from optune.types import UserError
 from optune.utils.files import read_json, write_json
@@ -29,7 +29,7 @@ def test_it_tells_gate_limits_and_disclosure_and_lists_only_figures_that_are_run
 
 def test_readmes_table_has_the_last_iterations_means_and_the_lead():
     runs = {"win_score": [60.0, 70.0], "gold_mean": [3.5, 4.0], "met_mean": [0.3, 0.2], "kl_to_sft": [1.0, 4.0]}
-    other = {**runs, "win_score": [60.0, 80.0]}
+    other = {**runs, "win_score": [60.0, 80.0], "kl_to_sft": [1.0, 6.0]}
     lead = {"gain": -5.0, "low": -12.0, "high": 2.0}
     development = {
         "start": {"gold_mean": 3.0, "met_mean": 0.4},
@@ -40,10 +40,33 @@ def test_readmes_table_has_the_last_iterations_means_and_the_lead():
     rows = readme_tables.real_model(development).splitlines()
     assert rows[2:5] == [
         "| start policy | 50.0 | 3.00 | 40% | 0.0 |",
-        "| ratio 1 | 75.0 | 4.00 | 20% | 4.0 |",
-        "| never regenerating (`none`) | 80.0 | 4.00 | 20% | 4.0 |",
+        "| ratio 1 | 75.0 | 4.00 | 20% | 5.0 |",
+        "| never regenerating (`none`) | 80.0 | 4.00 | 20% | 6.0 |",
     ]
-    assert rows[5] == "| ratio 1 minus `none` [95% interval] | -5.0 [-12.0, +2.0] | -5.00 [-12.00, +2.00] | | |"
+    leads = "-5.0 [-12.0, +2.0] | -5.00 [-12.00, +2.00] | +0 [+0, +0] points | -1.0 [-13.7, +11.7]"
+    assert rows[5] == f"| ratio 1 minus `none` [95% interval] | {leads} |"
+
+
+def test_what_the_policies_gave_up_for_their_score_stands_beside_it(tmp_path):
+    for member in real_model.WDPO_ARMS:
+        for seed, build in INSTRUCTIONS_BUILD_OF_SEED.items():
+            made = result(member.name, seed, 60.0, build=build, preset="smollm2", sandbox=None)
+            made["baseline"] |= {"met_mean": 0.4 + 0.01 * build, "gold_mean": 0.5}
+            met = 0.1 if member.name == "wdpo-none-1.0" else 0.2
+            made["iterations"][-1] |= {"met_mean": met, "stages": {"kl": {"kl_to_sft": 3.0}}}
+            write_json(tmp_path / "smollm2" / "raw" / member.name / f"seed{seed}.json", made)
+    told = "\n".join(beside_score.section("smollm2", tmp_path))
+    whole, baseline = (next(row for row in told.splitlines() if name in row) for name in ("-all-1.0", "| offline"))
+    assert "| 5 | 60.0 [60.0, 60.0] | 0.60 [0.60, 0.60] | 20 [20, 20] | 3.0 [3.0, 3.0] |" in whole
+    assert baseline.startswith("| offline baseline | 3 trained | 50 | 0.50") and "| 41 [39, 43] | - |" in baseline
+    assert "+0.10 [+0.10, +0.10] of gold" in told and "-21 [-22, -20] points of the share of constraints met" in told
+    assert "+10 [+10, +10] of constraints met, %" in told and "dpo-random" in told and "| dpo-" not in told
+    assert not list(beside_score.section("smollm2", tmp_path / "before"))
+
+
+def test_a_speed_predicted_from_shares_is_the_papers_where_its_share_is_taken():
+    rows = "\n".join(economy.predicted("smollm2"))
+    assert "| 71.8% (the paper's Table 1, 7B on eight GPUs) | 2.01 | 1.56 | 1.27 |" in rows
 
 
 @pytest.mark.parametrize("lead", [8.0, -8.0])
@@ -95,7 +118,8 @@ def test_a_reward_model_is_measured_once_and_another_of_the_same_build_stands_be
         "reward_models"
     ]
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    assert "| 2 | 0.760 (500 pairs) | 0.700 (900) | 0.50 | 10 min | " in "\n".join(report._reward_models("smollm2"))
+    shares = "0.76 [0.72, 0.80] of 500 | - | - | 0.70 [0.67, 0.73] of 900"
+    assert f"| 2 | {shares} | 0.50 | 10 min | " in "\n".join(report._reward_models("smollm2"))
 
 
 def test_answers_drawn_at_random_are_quoted_and_never_run(tmp_path, monkeypatch):

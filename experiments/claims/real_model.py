@@ -102,19 +102,19 @@ def _at(ratio: float) -> tuple[Claim, ...]:
 def beside(raw: Raw, measure: str, margin: float) -> list[dict[str, Any]]:
     """The rules of parity and of half the lead for OPTune, random selection and `none`, which claims apply to OPTune.
 
-    Per strategy and ratio: mean lead over `none` and the share of ratio 1's lead that it is, both over seeds, and
-    whether it is on a par with ratio 1 by the uncorrected test within `margin`.
+    Per strategy and ratio: mean lead over `none`, and every seed's (`leads`); the share of ratio 1's lead that the mean
+    is; and whether it is on a par with ratio 1 by the uncorrected test within `margin`.
     """
     members = [(strategy, ratio) for strategy in ("lowest_reward", "random") for ratio in RATIOS] + [("none", 1.0)]
     whole = full_over_static(raw, measure).mean()
     rows = []
     for strategy, ratio in members:
-        own = over_static(raw, measure, ratio, strategy).mean()
+        leads = over_static(raw, measure, ratio, strategy)
+        own = leads.mean()
         on_a_par = p_within(against_full(raw, measure, ratio, strategy), margin) < FAMILY_ERROR
         share = float(own / whole) if whole > 0 else None
-        rows.append(
-            {"strategy": strategy, "ratio": ratio, "lead": float(own), "share": share, "on_a_par": bool(on_a_par)}
-        )
+        facts = {"strategy": strategy, "ratio": ratio, "lead": float(own), "leads": leads.tolist()}
+        rows.append({**facts, "share": share, "on_a_par": bool(on_a_par)})
     return rows
 
 

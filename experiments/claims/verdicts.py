@@ -14,13 +14,14 @@ from experiments.claims.rules import FAMILY_ERROR, Claim, p_within
 from experiments.compute.arms import few
 from experiments.compute.raw_result import Iteration, Raw
 
+PREVIEW = "preview: no verdict"  # too few seeds or builds
 CLASSES = (
     "replicated",
     "contradicted",
     "no difference beyond the margin",
     "inconclusive",
     "not testable here",
-    "preview: no verdict",
+    PREVIEW,
 )
 
 
@@ -56,7 +57,7 @@ def _row(claim: Claim, raw: Raw, details: dict[str, dict[str, Any]]) -> dict[str
     return {
         **{"claim": claim.key, "figure": claim.figure, "family": claim.family, "kind": claim.kind},
         **{"statement": claim.statement, "note": claim.note},
-        "verdict": "preview: no verdict" if is_preview({name: raw[name] for name in claim.needs}) else overall,
+        "verdict": PREVIEW if is_preview({name: raw[name] for name in claim.needs}) else overall,
         "seeds": [result["seed"] for result in results],
         "outcomes": outcomes,
     }

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.stats import wilson
 from experiments.compute.arms import ONE_OF_EACH_BUILD, build_of
 from experiments.compute.machine import machine, machine_text
 from experiments.compute.results import RESULTS
@@ -77,14 +78,23 @@ def measure(preset: str, builds: Sequence[int]) -> list[dict[str, Any]]:
 
 def lines(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """The rows as a table."""
-    yield "| build | agreement, a point apart | all pairs | rank correlation across prompts | trained in | machine |"
-    yield "|---|---|---|---|---|---|"
+    agreement = "a point apart | of these, only the text differs | only the constraints differ | all pairs"
+    yield f"| build | agreement, {agreement} | rank correlation across prompts | training alone took | machine |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in rows:
-        apart = f"{row['agreement_gap_1']:.3f} ({row['pairs']['gap_1']} pairs)"
-        every = f"{row['agreement_all']:.3f} ({row['pairs']['all']})"
+        shares = " | ".join(_share(row, name) for name in ("gap_1", "text", "constraints", "all"))
         across = f"{row['rank_correlation_across_prompts']:.2f}"
         made = f"{row['training_s'] / 60:.0f} min | {machine_text(row['machine'])}"
-        yield f"| {row['build']} | {apart} | {every} | {across} | {made} |"
+        yield f"| {row['build']} | {shares} | {across} | {made} |"
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    """An agreement with Wilson's 95% interval, as if pairs of one prompt told nothing of each other."""
+    share, n = row.get(f"agreement_{name}"), row["pairs"].get(name)
+    if share is None:
+        return "-"
+    limits = wilson(round(share * n), n)
+    return f"{share:.2f} [{limits.low:.2f}, {limits.high:.2f}] of {n}"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -166,3 +166,11 @@ def shown(estimate: dict[str, float | None] | None, digits: int = 1) -> str:
         return "-"
     limits = "" if estimate["low"] is None else f" [{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
     return f"{estimate['mean']:.{digits}f}{limits}"
+
+
+def signed(estimate: dict[str, float | None] | None, digits: int) -> str:
+    """`+1.2 [-0.3, +2.7]`."""
+    if estimate is None:
+        return "-"
+    limits = "" if estimate["low"] is None else f" [{estimate['low']:+.{digits}f}, {estimate['high']:+.{digits}f}]"
+    return f"{estimate['mean']:+.{digits}f}{limits}"

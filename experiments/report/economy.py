@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.claims.budgets import seconds
 from experiments.claims.real_model import WDPO_ARMS
-from experiments.compute.arms import REPORT_SEEDS
+from experiments.compute.arms import RATIOS, REPORT_SEEDS
 from experiments.compute.results import RESULTS, raw_path, read_raw
 from experiments.development.economy import FILE, FULL, KEPT, SEARCHED, SPENT, STATIC, economy
 from experiments.development.time_to_quality import MEASURES
@@ -56,7 +57,7 @@ def _searched(preset: str) -> Iterable[str]:
     static = arms[STATIC.name]
     if static["reached"] is not None:
         spent = f"{static['seconds'][static['reached']]:.2f} of the seconds"
-        yield f"Never regenerating (`none`) gets there, too, with {spent}: fresh samples are not what it takes here.\n"
+        yield f"Never regenerating (`none`) gets there, too, with {spent}, on this seed.\n"
     else:
         yield "Never regenerating (`none`) does not get there.\n"
     yield "| arm | iterations | there in iteration | seconds | tokens | pairs trained | win score | gold |"
@@ -107,4 +108,19 @@ def _reported(preset: str) -> Iterable[str]:
         there = "never" if row["reached"] is None else row["reached"]
         spent = f"{row['seconds']:.2f} | {row['tokens']:.2f}"
         yield f"| {row['arm']} | {row['seeds']} | {there} | {spent} | {row['ahead']:+.1f} |"
+    yield ""
+
+
+def predicted(preset: str) -> Iterable[str]:
+    """What an iteration's shares of time would make of each ratio's speed: a prediction, and no measurement."""
+    published = read_json(RESULTS / "published" / "table1.json")["shares"]
+    shares = {"the paper's Table 1, 7B on eight GPUs": published["generation"] / sum(published.values())}
+    files = raw_path(RESULTS, preset, FULL, 0).parent.glob("seed*.json")
+    ledger = [entry for path in files for entry in read_json(path)["timing"]["ledger"]]
+    if ledger:
+        shares["here"] = sum(entry["generation_s"] for entry in ledger) / sum(map(seconds, ledger))
+    yield f"| g, generation's share of ratio 1's time | {' | '.join(f'r = {ratio}' for ratio in RATIOS)} |"
+    yield f"|---|{'---|' * len(RATIOS)}"
+    for name, share in shares.items():
+        yield f"| {share:.1%} ({name}) | {' | '.join(f'{1 / (1 - share * (1 - ratio)):.2f}' for ratio in RATIOS)} |"
     yield ""

@@ -10,7 +10,7 @@ from experiments.claims.contrasts import SPEEDUPS
 from experiments.claims.rules import OUTCOMES, Claim
 from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED
 from experiments.development import gate_figure
-from experiments.figures.figure import Data, shown
+from experiments.figures.figure import Data, interval, shown, signed
 from experiments.report.afterwards import beside_baseline, shown_verdict
 
 UNITS = {
@@ -46,7 +46,15 @@ def real_model(development: Data) -> str:
         lines.append(f"| {name} | {cells} | {values['kl_to_sft']:.1f} |")
     leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in OUTCOMES}
     told = [_estimate(name, lead) for name, lead in leads.items()]
-    return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} | | |"])
+    met, kl = (interval(_leads(by_iteration, name)) for name in ("met_mean", "kl_to_sft"))
+    told += [signed(met and {limit: 100 * value for limit, value in met.items()}, 0) + " points", signed(kl, 1)]
+    return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} |"])
+
+
+def _leads(by_iteration: Data, measure: str) -> list[float]:
+    """Ratio 1 minus `none` after the last iteration, of every seed."""
+    pairs = zip(by_iteration["full"], by_iteration["none"], strict=True)
+    return [full[measure][-1] - none[measure][-1] for full, none in pairs]
 
 
 def real_findings(verdicts: Sequence[dict[str, Any]], claims: Sequence[Claim]) -> str:

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 ANSWERS = "answers.parquet"
 """A build's answers: prompt_id, prompt, answer, own (whether the policy was asked this very prompt), nats, gold."""
+ALIKE = 0.05  # texts' qualities, from 0 to 1, that are no further apart
 PADDING = "<|endoftext|>"  # the start policy pads with its end token, which a reward model must be able to read
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
@@ -187,8 +188,9 @@ def report(model: Path, answers: pd.DataFrame, batch_size: int = 64) -> dict[str
     """How a reward model agrees with gold on answers that it was not trained on (a table as `graded` makes it).
 
     `agreement_all`: share of pairs of a prompt's own answers, of different gold, that it orders as gold does;
-    `agreement_gap_1`: of those at least a point apart; and Spearman's correlation of each prompt's mean reward with its
-    mean gold.
+    `agreement_gap_1`: of those at least a point apart; of these again, `agreement_text`, where the answers meet the
+    constraints alike, and `agreement_constraints`, where their texts are alike (within ALIKE); and Spearman's
+    correlation of each prompt's mean reward with its mean gold.
     """
     from optune.reward.sequence_classifier import SequenceClassifier
 
@@ -196,15 +198,26 @@ def report(model: Path, answers: pd.DataFrame, batch_size: int = 64) -> dict[str
     asked = [Prompt(i, text) for i, text in zip(table.prompt_id, table.prompt, strict=True)]
     responses = [Response(row.prompt_id, k, 0, (), row.answer, "stop") for k, row in enumerate(table.itertuples())]
     classifier = SequenceClassifier(RewardConfig(model=str(model), batch_size=batch_size))
-    table = table.assign(reward=classifier.score(asked, responses, seed=0))
-    gaps = []
+    parts = [instructions.quality(row.prompt, row.answer, row.nats) for row in table.itertuples()]
+    table = table.assign(
+        reward=classifier.score(asked, responses, seed=0),
+        met=[part.met for part in parts],
+        text=[part.text for part in parts],
+    )
+    gaps: list[Gap] = []
     for _, group in table.groupby("prompt_id"):
         gaps += _gaps(group)
     means = table.groupby("prompt_id")[["gold", "reward"]].mean()
+    apart = [gap for gap in gaps if abs(gap.gold) >= 1]
+    of = {
+        "all": gaps,
+        "gap_1": apart,
+        "text": [gap for gap in apart if gap.met == 0],
+        "constraints": [gap for gap in apart if gap.met and abs(gap.text) <= ALIKE],
+    }
     return {
-        "agreement_all": _agreement(gaps),
-        "agreement_gap_1": _agreement([gap for gap in gaps if abs(gap[0]) >= 1]),
-        "pairs": {"all": len(gaps), "gap_1": sum(abs(gap) >= 1 for gap, _ in gaps)},
+        **{f"agreement_{name}": _agreement(some) for name, some in of.items()},
+        "pairs": {name: len(some) for name, some in of.items()},
         "rank_correlation_across_prompts": float(means.gold.corr(means.reward, method="spearman")),
     }
 
@@ -246,12 +259,21 @@ def _edited(prompt: Prompt, prompts: Sequence[Prompt], own: Sequence[str], count
     return texts
 
 
-def _gaps(group: pd.DataFrame) -> list[tuple[float, float]]:
-    """Gaps in gold and in reward of all pairs of a prompt's answers that differ in gold."""
-    values = list(zip(group.gold, group.reward, strict=True))
-    pairs = [(a[0] - b[0], a[1] - b[1]) for a, b in itertools.combinations(values, 2)]
-    return [pair for pair in pairs if pair[0]]
+class Gap(NamedTuple):
+    """By how much one answer to a prompt is ahead of another: in gold, reward, constraints met, quality of the text."""
+
+    gold: float
+    reward: float
+    met: float
+    text: float
 
 
-def _agreement(gaps: Sequence[tuple[float, float]]) -> float:
-    return fmean(gap * reward_gap > 0 for gap, reward_gap in gaps) if gaps else float("nan")
+def _gaps(group: pd.DataFrame) -> list[Gap]:
+    """Gaps of all pairs of a prompt's answers that differ in gold."""
+    values = group[list(Gap._fields)].to_numpy().tolist()
+    pairs = [Gap(*(x - y for x, y in zip(a, b, strict=True))) for a, b in itertools.combinations(values, 2)]
+    return [pair for pair in pairs if pair.gold]
+
+
+def _agreement(gaps: Sequence[Gap]) -> float | None:
+    return fmean(gap.gold * gap.reward > 0 for gap in gaps) if gaps else None
