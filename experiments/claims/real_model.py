@@ -5,7 +5,8 @@ What differs from `rules.py`, whose other rules hold here as well:
   DPO have three seeds and are shown without a verdict.
 - One primary outcome, the win score (the paper's). Gold is what the judge sees without its noise, so the two are one
   piece of evidence; gold, constraints met and KL stand beside it and decide nothing.
-- Settings and gate come from development seeds, on which only ratio 1 and `none` were run.
+- Settings and gate come from development seeds, on which only ratio 1 and `none` had been run when this was committed.
+  A search for economy later ran selection arms on one of them, seed 1000 (`results/smollm2/development_economy.json`).
 - Parity margin: half of ratio 1's lead over `none` on development seeds. A parity claim needs ratio 1 to beat `none` on
   report seeds; the same rule is applied to `none` and to random selection at the same ratio, and printed beside it.
 - Nothing about the clock of other machines is claimed: their speedups are predictions from measured shares.

@@ -1,7 +1,8 @@
 """The real model on development seeds: what ratio 1 and never regenerating do to outcomes and to the policy.
 
-Drawn from `results/<preset>/development.json` by `make report`. Only these two arms have been run on those seeds;
-whether the gate is open is decided by the last iteration alone.
+Drawn from `results/<preset>/development.json` by `make report`. The gate was decided before any other arm was run
+on those seeds. A search for economy later ran wDPO's arms, selection among them, on one of the real model's, seed 1000
+(`results/smollm2/development_economy.json`). Whether the gate is open is decided by the last iteration alone.
 """
 
 from __future__ import annotations
