@@ -144,9 +144,29 @@ def test_luck_and_learning_add_up_to_the_gap_of_the_papers_ranking(tmp_path):
 def test_a_share_of_no_gain_and_of_no_gap_is_none_with_the_reason():
     halves = [{"top": 0.01 * sign, "bottom": 0.02 * sign} for sign in (1, -1, 1, -1)]
     found = fig2_gain_by_reward_half.gains(halves)
-    assert found["top_share"] is None and found["no_share_because"] == "the total gain does not differ from 0"
-    flat = [{name: {"top": 0.2, "bottom": 0.2} for name in ("shared_sample", "no_training")}] * 3
-    assert fig2_gain_by_reward_half.regression_share(flat)["share"] is None
+    assert found["top_share"] is None and found["no_share_because"] == "the total gain is not shown to differ from 0"
+
+
+@pytest.mark.parametrize(
+    ("gaps", "told"),
+    [
+        ((0.0, 0.0, 0.0), "the bottom half is not shown to gain more than the top half"),
+        ((-0.1, 0.5, 0.9), "the bottom half is not shown to gain more than the top half"),
+        ((-0.5, -0.6, -0.7), "the bottom half gains less than the top half"),
+    ],
+)
+def test_a_gap_that_may_be_0_is_not_called_absent_and_stands_beside_the_reason(tmp_path, gaps, told):
+    rankings = fig2_gain_by_reward_half.RANKINGS
+    for seed, gap in enumerate(gaps):
+        halves = {name: {"top": 0.2, "bottom": 0.2 + gap} for name in rankings}
+        name = fig2_gain_by_reward_half.ARM.name
+        points = [{"iteration": t, "first": [0.0], "halves": halves} for t in range(4)]
+        write_json(raw_path(tmp_path, "tiny", name, seed), raw_result(name, seed, points, []))
+    data = collected(fig2_gain_by_reward_half, tmp_path)
+    found = data["iterations"][1]["regression_to_the_mean"]
+    assert found == {"share": None, "no_share_because": told}
+    said = f"not given, because {told} (bottom minus top: {np.mean(gaps):.2f} ["
+    assert said in "\n".join(fig2_gain_by_reward_half.FIGURE.lines(data))
 
 
 # --- Figure 5 --------------------------------------------------------------------------------------------------------
@@ -186,6 +206,18 @@ def test_leads_are_paired_by_seed_so_that_seeds_cancel(tmp_path):
     assert wide["high"] - wide["low"] > 20
 
 
+def test_that_a_control_was_not_run_is_said_with_what_it_leaves_open(tmp_path):
+    module = fig6_losses_over_iterations
+    write_arms(tmp_path, module.ARMS, lambda made, seed, t: 50.0 + t + seed)
+    data = collected(module, tmp_path)
+    assert "not run" not in "\n".join(module.FIGURE.lines(data))
+    del data["leads"]["0.3"][module.CONTROL]
+    assert "was not run at ratio 0.3. A lead of wDPO" in "\n".join(module.FIGURE.lines(data))
+    data["leads"] = {ratio: {"dpo": leads["dpo"]} for ratio, leads in data["leads"].items()}
+    without = "\n".join(module.FIGURE.lines(data))
+    assert "was not run here. A lead of wDPO" in without and "cannot be attributed" in without
+
+
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
@@ -207,4 +239,39 @@ def test_figure_2_is_drawn_and_told_with_and_without_shares(tmp_path):
         write_draws(tmp_path / world, draws)
         data = collected(fig2_gain_by_reward_half, tmp_path / world)
         assert len(figure.draw(data, tmp_path / world / "fig2")) == 2
-        assert ("none" in figure.lines(data)[0]) == (world == "flat")
+        assert ("not given, because" in figure.lines(data)[1]) == (world == "flat")
+
+
+def test_a_long_line_below_a_picture_is_broken_and_stays_on_the_picture(tmp_path):
+    import matplotlib.pyplot as plt
+
+    from experiments.figures import style
+
+    heights = []
+    for text in ("short", "word " * 200, "a-name-with-hyphens " * 40):
+        figure, _ = plt.subplots(figsize=(4, 3))
+        style.stamp(figure, text, preview=False)
+        below = figure.texts[0]
+        assert below.get_window_extent().x1 < figure.bbox.width and below.get_text().split() == text.split()
+        picture = plt.imread(style.save(figure, tmp_path / "picture")[1])
+        heights.append(picture.shape[0])
+        assert picture.shape[1] == 800 and (picture[-2:] == 1).all()  # the last line of text is above the edge
+    assert heights[0] == 600 and heights[1] > heights[0] < heights[2]
+
+
+def test_intervals_far_wider_than_most_are_cut_at_the_axis_and_marked():
+    import matplotlib.pyplot as plt
+
+    from experiments.figures import style
+
+    usual = [{"mean": 60.0 + t, "low": 55.0 + t, "high": 65.0 + t} for t in range(5)]
+    wide = {"mean": 62.0, "low": -60.0, "high": 184.0}
+    assert style.in_sight(usual, 50, (-50, 150)) == (55, 69)
+    assert style.in_sight([*usual, wide], 50, (-50, 150)) == (55, 69)
+    assert style.in_sight([wide] * 3, 50, (-50, 150)) == (62, 62)
+    assert style.in_sight([{"mean": 62.0, "low": None, "high": None}], 50, (-50, 150)) == (62, 62)
+    _, axes = plt.subplots()
+    assert style.mark_cut(axes, range(5), usual, (50, 70)) == 0 and not axes.lines
+    assert style.mark_cut(axes, [0, 1], [usual[0], wide], (50, 70)) == 2
+    assert [(line.get_marker(), list(line.get_xdata())) for line in axes.lines] == [("v", [1]), ("^", [1])]
+    plt.close("all")

@@ -66,15 +66,17 @@ def gains(halves: Sequence[dict[str, float]]) -> Data:
     if top.mean() * bottom.mean() < 0:
         return {**by_half, "top_share": None, "no_share_because": "one half gains and the other one loses"}
     if not _differs_from_zero(top + bottom):
-        return {**by_half, "top_share": None, "no_share_because": "the total gain does not differ from 0"}
+        return {**by_half, "top_share": None, "no_share_because": "the total gain is not shown to differ from 0"}
     return {**by_half, "top_share": percentage(top, top + bottom)}
 
 
 def regression_share(halves: Sequence[dict[str, dict[str, float]]]) -> Data:
     """The halves' gap without training in percent of the paper's gap, or why that says nothing."""
     without, shared = _gap(halves, "no_training"), _gap(halves, "shared_sample")
-    if shared.mean() <= 0 or not _differs_from_zero(shared):
-        return {"share": None, "no_share_because": "the bottom half does not gain more than the top half"}
+    if not _differs_from_zero(shared) or shared.mean() == 0:
+        return {"share": None, "no_share_because": "the bottom half is not shown to gain more than the top half"}
+    if shared.mean() < 0:
+        return {"share": None, "no_share_because": "the bottom half gains less than the top half"}
     return {"share": percentage(without, shared)}
 
 
@@ -102,18 +104,28 @@ def lines(data: Data) -> list[str]:
     """The top half's share by the paper's ranking and by an independent one, and regression's share of the gap."""
     told_of = []
     for row in data["iterations"]:
-        t = row["iteration"]
-        beside = "" if row["paper_top_share"] is None else f" (paper: {row['paper_top_share']}%)"
+        beside = "" if row["paper_top_share"] is None else f" (the paper has {row['paper_top_share']}%)"
         told_of += [
-            f"  iteration {t}: top half's share of the gain: {_share(row['shared_sample'])}{beside}; "
-            f"ranked by an independent sample: {_share(row['independent_sample'])}",
-            f"    regression to the mean: {_share(row['regression_to_the_mean'], 'share')} of the halves' gap",
+            f"  iteration {row['iteration']}",
+            f"    top half's share of the gain, ranked as in the paper: {_share(row['shared_sample'])}{beside}",
+            f"    top half's share of the gain, ranked by an independent sample: {_share(row['independent_sample'])}",
+            f"    share of the halves' gap that is there without training (regression to the mean): {_regression(row)}",
         ]
     return told_of
 
 
 def _share(row: Data, name: str = "top_share") -> str:
-    return f"none, {row['no_share_because']}" if row[name] is None else _percent(row[name])
+    return f"not given, because {row['no_share_because']}" if row[name] is None else _percent(row[name])
+
+
+def _regression(row: Data) -> str:
+    """Regression's share of the gap, or the reason for none and the gap."""
+    regression = row["regression_to_the_mean"]
+    return _share(regression, "share") + (f" ({_gap_shown(row)})" if regression["share"] is None else "")
+
+
+def _gap_shown(row: Data) -> str:
+    return f"bottom minus top: {shown(row['shared_sample']['gap'], 2)}"
 
 
 def _percent(estimate: dict[str, float | None]) -> str:
@@ -157,7 +169,7 @@ def _message(data: Data) -> str:
     row = data["iterations"][min(2, len(data["iterations"])) - 1]
     regression = row["regression_to_the_mean"]
     if regression["share"] is None:
-        return f"Iteration {row['iteration']}: {regression['no_share_because']} (left)"
+        return f"Iteration {row['iteration']}, left: {regression['no_share_because']} ({_gap_shown(row)})"
     return (
         f"Iteration {row['iteration']}: of the gap between the halves on the left, "
         f"{_percent(regression['share'])} is there without training (right)"

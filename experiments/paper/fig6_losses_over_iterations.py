@@ -1,9 +1,10 @@
 """Figure 6: win score of DPO and wDPO over iterations, at equal selection ratio.
 
 The paper: wDPO (Eq. 6) is above DPO (Eq. 5) at equal ratio, and comes to the same score in fewer iterations, that is
-sooner. Differences: a panel per ratio, intervals over seeds, and a control, DPO with a constant weight equal to wDPO's
-mean weight: the weights lie below 1, so wDPO also takes smaller steps, and only its lead over the control is due to
-weighting pairs by their reward gap. Seeds differ more than losses do, so the lower row has wDPO's lead, paired by seed.
+sooner. Differences: a panel per ratio, intervals over seeds and, where it was run, a control: DPO with a constant
+weight equal to wDPO's mean weight. The weights lie below 1, so wDPO also takes smaller steps, and only its lead over
+the control is due to weighting pairs by their reward gap. Seeds differ more than losses do, so the lower row has
+wDPO's lead, paired by seed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from experiments.compute.arms import RATIOS, arm, loss_arms
 from experiments.compute.raw_result import Raw
 from experiments.figures.figure import Data, Evidence, Figure, at_iteration, caption, interval, preview, shown
 
-LOSSES = {"dpo": "DPO", "wdpo": "wDPO", "dpo_mean_weight": "DPO, wDPO's mean weight"}
+CONTROL = "dpo_mean_weight"
+LOSSES = {"dpo": "DPO", "wdpo": "wDPO", CONTROL: "DPO, wDPO's mean weight"}
 ARMS = tuple(chain.from_iterable(map(loss_arms, LOSSES)))
 SWEEP = (*RATIOS, 1.0)
 
@@ -62,13 +64,20 @@ def lead(raw: Raw, ratio: float, rival: str, measure: str, t: int) -> dict[str, 
 
 
 def lines(data: Data) -> list[str]:
-    """wDPO's leads in the last iteration."""
+    """wDPO's leads in the last iteration, and where they have no control."""
     told = []
     for ratio, leads in data["leads"].items():
         over = []
         for rival, points in leads.items():
             over.append(f"over {LOSSES[rival].replace(', ', ' with ')} {shown(points[-1]['win_score'])}")
         told.append(f"  ratio {ratio}, iteration {leads['dpo'][-1]['iteration']}: wDPO's lead {', '.join(over)}")
+    without = [ratio for ratio, leads in data["leads"].items() if CONTROL not in leads]
+    if without:
+        where = "here" if len(without) == len(data["leads"]) else f"at ratio {', '.join(without)}"
+        told += [
+            f"  The control, DPO with wDPO's mean weight for every pair, was not run {where}. A lead of wDPO",
+            "  may come from its smaller steps, so it cannot be attributed to weighting pairs by their reward gap.",
+        ]
     return told
 
 

@@ -12,6 +12,7 @@ from experiments.figures.figure import Data, Evidence, Figure, at_iteration, cap
 
 LABELS = {"wdpo": "wDPO", "dpo": "DPO"}
 BASELINE = 50  # the win score of an answer as good as the baseline's
+POSSIBLE = (-50, 150)  # win scores by Eq. 7
 OFFSET = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
 
 
@@ -70,6 +71,7 @@ def draw(data: Data, path: Path) -> list[str]:
     from experiments.figures import style
 
     bars = [bar for bar in bars_of(data["loss"]) if bar[0] in data["arms"]]
+    limits, cut = _limits(data), 0
     iterations = range(1, len(data["arms"][bars[0][0]]))  # the shared iteration 0 is no bar
     figure, axes = plt.subplots(figsize=(7.2, 3.6))
     width = 0.85 / len(bars)
@@ -82,11 +84,12 @@ def draw(data: Data, path: Path) -> list[str]:
         axes.bar(x, leads, width * 0.9, bottom=BASELINE, label=label, linewidth=0.8, **face)
         if errors := style.reach(points):
             axes.errorbar(x, means, errors, fmt="none", ecolor="black", elinewidth=0.7, capsize=1.5)
+            cut += style.mark_cut(axes, x, points, limits)
     axes.axhline(BASELINE, color=style.COLOURS["line"], linewidth=0.7)
     below = means[-1] >= BASELINE  # where the last bars are not
     place = {"va": "top" if below else "bottom", "ha": "right"}
     axes.annotate("baseline: 50", (1, BASELINE), (0, -3 if below else 3), fontsize=7, **place, **OFFSET)
-    axes.set_ylim(*_limits(data))
+    axes.set_ylim(*limits)
     axes.set_xlim(0.5, len(iterations) + 0.5)
     axes.set_xticks(iterations, [f"Iteration {t}" for t in iterations])
     axes.set_ylabel("Win score against the offline baseline")
@@ -94,15 +97,18 @@ def draw(data: Data, path: Path) -> list[str]:
     figure.legend(*axes.get_legend_handles_labels(), ncols=4, loc="upper center", frameon=False, fontsize=7.5)
     figure.subplots_adjust(top=0.83, bottom=0.15, left=0.09, right=0.99)
     what = f"{LABELS[data['loss']]}, {data['prompts']} prompts in both orders; bars: mean, 95% t interval over seeds"
+    what += f"; {style.CUT}" if cut else ""
     style.stamp(figure, caption(data, what), preview(data))
     return style.save(figure, path)
 
 
 def _limits(data: Data) -> tuple[float, float]:
+    """Of the axis: all intervals, but for the ends of those that are far wider than most (`style.in_sight`)."""
+    from experiments.figures import style
+
     points = []
     for by_iteration in data["arms"].values():
         points += [point["win_score"] for point in by_iteration[1:]]
-    lows = [p["low"] if p["low"] is not None else p["mean"] for p in points]
-    highs = [p["high"] if p["high"] is not None else p["mean"] for p in points]
-    span = max(highs) - min(lows) or 1
-    return min(min(lows), BASELINE) - 0.1 * span, max(max(highs), BASELINE) + 0.1 * span
+    low, high = style.in_sight(points, BASELINE, POSSIBLE)
+    span = high - low or 1
+    return min(low, BASELINE) - 0.1 * span, max(high, BASELINE) + 0.1 * span
