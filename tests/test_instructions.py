@@ -218,15 +218,15 @@ def test_what_is_met_here_is_met_in_ifeval_too(monkeypatch):
 
 
 GRADED = [json.loads(line) for line in Path(__file__).with_name("instruction_answers.jsonl").read_text().splitlines()]
-"""Answers with the grades (1 to 10) that a person gave them before there was a rubric, and their nats per token under
-the start policy."""
+"""Answers with the grades (1 to 10) that this world's authors gave them by eye before there was a rubric, and their
+nats per token under the start policy."""
 
 
 def golds() -> list[float]:
     return [instructions.gold(row["prompt"], row["answer"], row["nats"]) for row in GRADED]
 
 
-def test_gold_ranks_answers_as_a_person_does():
+def test_gold_ranks_answers_as_its_authors_did_by_eye_before():
     table = pd.DataFrame({"prompt": [r["prompt"] for r in GRADED], "grade": [r["grade"] for r in GRADED]})
     table["gold"] = golds()
     assert len(table) >= 60
