@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from experiments.claims.real_model import WDPO_ARMS
-from experiments.compute.arms import RATIOS, REPORT_SEEDS, Arm, arm, loss_arms, ratio_arms
+from experiments.compute.arms import RATIOS, REPORT_SEEDS, arm, loss_arms, ratio_arms
 from experiments.compute.raw_result import RawResult
 from experiments.compute.results import RESULTS, read_raw
 from experiments.figures.figure import interval, shown, signed
@@ -45,7 +44,7 @@ MEASURES: tuple[tuple[str, int, Read], ...] = (
 
 def section(preset: str, base: Path = RESULTS) -> Iterable[str]:
     """A table of every arm, and what two contrasts of the claims are in these measures; nothing before arms are run."""
-    there = [a for a in (*WDPO_ARMS, *_dpo_arms()) if any((base / preset / "raw" / a.name).glob("seed*.json"))]
+    there = [a for a in (*WDPO_ARMS, *ratio_arms("dpo")) if any((base / preset / "raw" / a.name).glob("seed*.json"))]
     if not {a.name for a in WDPO_ARMS} <= {a.name for a in there}:
         return
     raw = read_raw(base, preset, WDPO_ARMS, REPORT_SEEDS)
@@ -65,10 +64,6 @@ def section(preset: str, base: Path = RESULTS) -> Iterable[str]:
     yield from _contrasts(raw)
 
 
-def _dpo_arms() -> tuple[Arm, ...]:
-    return ratio_arms("dpo")
-
-
 def _baseline(results: Sequence[RawResult]) -> str:
     """The offline baselines themselves: seeds of one build share one, so each counts once."""
     each = {stable_hash(result["baseline"]): result["baseline"] for result in results}.values()
@@ -83,21 +78,18 @@ def _contrasts(raw: dict[str, list[RawResult]]) -> Iterable[str]:
     full, static = arm("wdpo", "all").name, arm("wdpo", "none").name
     seeds = range(len(raw[full]))
 
-    def over_baseline(read: Read, measure: str, seed: int) -> float | None:
-        values, level = [read(raw[name][seed]) for name in online], raw[full][seed]["baseline"].get(measure)
-        return None if None in (*values, level) else sum(values) / len(values) - level
+    def over_baseline(measure: str, factor: float, seed: int) -> float | None:
+        values = [_last(measure, factor)(raw[name][seed]) for name in online]
+        level = raw[full][seed]["baseline"].get(measure)
+        return None if None in (*values, level) else sum(values) / len(values) - factor * level
 
     def over_static(read: Read, seed: int) -> float | None:
         whole, none = (read(raw[name][seed]) for name in (full, static))
         return None if None in (whole, none) else whole - none
 
-    gold = signed(interval([over_baseline(_last("gold_mean"), "gold_mean", seed) for seed in seeds]), 2)
-    met = signed(_percent(interval([over_baseline(_last("met_mean"), "met_mean", seed) for seed in seeds])), 0)
+    gold = signed(interval([over_baseline("gold_mean", 1.0, seed) for seed in seeds]), 2)
+    met = signed(interval([over_baseline("met_mean", 100.0, seed) for seed in seeds]), 0)
     yield f"- Online minus offline (mean of OPTune at {', '.join(map(str, RATIOS))} and ratio 1): {gold} of gold and"
     yield f"  {met} points of the share of constraints met."
     told = [f"{signed(interval([over_static(read, s) for s in seeds]), d)} of {title}" for title, d, read in MEASURES]
     yield f"- Ratio 1 minus never regenerating: {', '.join(told)}.\n"
-
-
-def _percent(estimate: dict[str, Any] | None) -> dict[str, Any] | None:
-    return estimate and {name: value if value is None else 100.0 * value for name, value in estimate.items()}

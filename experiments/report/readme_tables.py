@@ -46,8 +46,8 @@ def real_model(development: Data) -> str:
         lines.append(f"| {name} | {cells} | {values['kl_to_sft']:.1f} |")
     leads = {name: {"estimate": development[name]["gain"], **development[name]} for name in OUTCOMES}
     told = [_estimate(name, lead) for name, lead in leads.items()]
-    met, kl = (interval(_leads(by_iteration, name)) for name in ("met_mean", "kl_to_sft"))
-    told += [signed(met and {limit: 100 * value for limit, value in met.items()}, 0) + " points", signed(kl, 1)]
+    met, kl = (_leads(by_iteration, name) for name in ("met_mean", "kl_to_sft"))
+    told += [f"{signed(interval([100 * lead for lead in met]), 0)} points", signed(interval(kl), 1)]
     return "\n".join([*lines, f"| ratio 1 minus `none` [95% interval] | {' | '.join(told)} |"])
 
 
