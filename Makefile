@@ -112,7 +112,7 @@ develop-time: $(READY)  ## settings that reach ratio 1's quality sooner, on deve
 develop-economy: $(READY)  ## what reaches ratio 1's score soonest on the real model, on a development seed (an hour)
 	@$(PY) -m experiments.development.economy --preset $(PRESET)
 
-reward-models: $(READY)  ## how well the real model's reward models agree with gold: PRESET=smollm2 SEEDS="0 2 4", one of each build
+reward-models: $(READY)  ## how well the real model's reward models agree with gold: PRESET=smollm2 SEEDS="1 2 4", one of each build
 	@$(PY) -m experiments.development.reward_models --preset $(PRESET) --seeds $(SEEDS)
 
 eval-lima: $(READY)  ## win score of a checkpoint on the LIMA prompts: CHECKPOINT=path PRESET=tiny

@@ -112,8 +112,9 @@ def loss_arms(loss: str) -> tuple[Arm, ...]:
 
 
 # Of plain DPO and the real model, whose runs take a quarter of an hour: with five seeds what a claim needs, with three,
-# one of each build, what is shown beside it.
-ONE_OF_EACH_BUILD = (0, 2, 4)
+# one of each build, what is shown beside it. Of build 0 it is seed 1: seed 0's policies were made on another machine
+# than those of the other seeds, and not kept.
+ONE_OF_EACH_BUILD = (1, 2, 4)
 REAL_MODEL_DPO = (
     *(arm("dpo", "lowest_reward", ratio) for ratio in (0.5, 0.7)),
     arm("dpo", "all"),
