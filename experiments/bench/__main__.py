@@ -58,7 +58,7 @@ SANDBOX_MEASURES = tuple(name for name in MEASURES if name not in OF_REAL_MODELS
 REAL_MEASURES = tuple(name for name in MEASURES if name not in ("distance", "optune_iteration"))
 DEFAULT = {"tiny": SANDBOX_MEASURES, "10m": ("sampling", "sampling_vllm")}
 ON_REQUEST = ("alternatives",)  # and only if named: compiling takes minutes
-MINUTES, MINUTES_REAL = 19, 60
+MINUTES, MINUTES_REAL = 19, 80
 LARGER = 3  # repetitions of anything with a larger model, which takes longer and varies less
 PACKAGES = ("torch", "transformers", "trl")
 
@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
     parser.add_argument(
-        "--minutes", type=float, help="what does not fit is left out, and said (default: 19; of a real model 60)"
+        "--minutes", type=float, help="what does not fit is left out, and said (default: 19; of a real model 80)"
     )
     options = parser.parse_args(arguments)
 
