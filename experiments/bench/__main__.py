@@ -104,9 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=known, metavar="MEASURE", help=", ".join(known))
     parser.add_argument("--quick", action="store_true", help="a try: nano, one repetition, nothing of it is kept")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of everybody (default: all cores)")
-    parser.add_argument(
-        "--minutes", type=float, help="what does not fit is left out, and said (default: 19; of a real model 80)"
-    )
+    usual = f"default: {MINUTES}; of a real model {MINUTES_REAL}"
+    parser.add_argument("--minutes", type=float, help=f"what does not fit is left out, and said ({usual})")
     options = parser.parse_args(arguments)
 
     def run() -> None:

@@ -63,6 +63,7 @@ def measure(preset: str, builds: Sequence[int]) -> list[dict[str, Any]]:
     start, root = Path(resolve_packaged(config).policy.model), RUNS / "instructions"
     path = RESULTS / preset / FILE
     rows = read_json(path)["reward_models"] if path.exists() else []
+    seeds = " ".join(map(str, ONE_OF_EACH_BUILD))
     for number in builds:
         model = build(start, number, root)
         known = {"build": number, "model": content_hash(model)}
@@ -72,7 +73,7 @@ def measure(preset: str, builds: Sequence[int]) -> list[dict[str, Any]]:
             quality = report(model, pd.read_parquet(held_out(start, root)))
         training_s = read_json(model / STAGE_FILE)["timing"]["wall_s"]
         rows.append({**known, **quality, "training_s": training_s, "machine": machine()})
-        write_json(path, {"command": f'make reward-models PRESET={preset} SEEDS="1 2 4"', "reward_models": rows})
+        write_json(path, {"command": f'make reward-models PRESET={preset} SEEDS="{seeds}"', "reward_models": rows})
     return rows
 
 
