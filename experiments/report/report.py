@@ -435,7 +435,7 @@ def _machines(preset: str, raw: Sequence[Raw]) -> Iterable[str]:
     mixed = [of for _, of in builds(raw) if len(of) > 1]
     if mixed:
         across = [claim.key for claim in claims_of(preset) if any(_builds_of(claim, of) > 1 for of in mixed)]
-        yield f"  There was more than one: {len(mixed)} seeds have results of more than one build of the same sandbox"
+        yield f"  There was more than one: seeds with results of more than one build of the same world: {len(mixed)}"
         yield f"  (`make audit`). Claims that compare arms of two builds: {', '.join(across) or 'none'}."
 
 
