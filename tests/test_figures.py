@@ -10,8 +10,9 @@ import pytest
 
 from experiments.claims.contrasts import PHASES
 from experiments.compute.probes import gain_by_half
-from experiments.compute.results import raw_path
+from experiments.compute.results import raw_path, read_by_seeds
 from experiments.compute.setting import Setting
+from experiments.figures.figure import Evidence
 from experiments.figures.registry import PAPER, figure_of
 from experiments.paper import (
     fig2_gain_by_reward_half,
@@ -184,6 +185,31 @@ def test_time_adds_up_over_iterations_and_speedups_are_paired_by_seed(tmp_path):
     assert half["measured"]["low"] == pytest.approx(10 / 6.5)  # the machines' pace cancels
     assert half["predicted"]["mean"] == pytest.approx(1 / (1 - 0.6 * 0.5)) and half["tokens"]["mean"] == 2
     assert (half["paper"], data["speedups"]["0.3"]["paper"]) == (1.56, None)
+
+
+def test_without_runs_for_the_clock_counted_work_has_ratio_1s_mean_price(tmp_path):
+    """A token costs 1 s, a scored response 2 s and a pair 3 s on average, whatever else the machine did meanwhile."""
+    for member in fig5_score_against_time.SHOWN:
+        ratio = dict(member.overrides)["selection.ratio"]
+        for seed in SEEDS:
+            points, ledger = [], []
+            for t in range(4):
+                tokens, rewards = (int(count * (ratio if t else 1)) for count in (100, 20))
+                stages = {"generate": {"tokens": tokens}, "score": {"rewards": rewards}, "pairs": {"pairs": 10}}
+                points.append({"iteration": t, "win_score": 60.0, "gold_mean": 5.0, "stages": stages})
+                load = (0.5, 1.0, 1.5)[seed] if ratio == 1 else 7.0
+                seconds = {"generation_s": 100 * load, "rewarding_s": 40 * load, "training_s": 30 * load}
+                ledger.append({"iteration": t, **seconds, "tokens": tokens})
+            write_json(raw_path(tmp_path, "tiny", member.name, seed), raw_result(member.name, seed, points, ledger))
+    evidence = Evidence(
+        read_by_seeds(tmp_path, "tiny", fig5_score_against_time.SHOWN, SEEDS), Setting("tiny"), tmp_path
+    )
+    data = fig5_score_against_time.collect(evidence)
+    assert data["seconds"] == "work at ratio 1's mean cost"
+    last = data["arms"]["wdpo-all-1.0"][3]["seconds"]
+    assert (last["low"], last["mean"], last["high"]) == pytest.approx((510, 510, 510))
+    half = data["speedups"]["0.5"]
+    assert half["measured"]["mean"] == pytest.approx(170 / 100) and half["tokens"]["mean"] == 2
 
 
 # --- Figure 6 --------------------------------------------------------------------------------------------------------

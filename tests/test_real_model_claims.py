@@ -10,7 +10,7 @@ import pytest
 from experiments.claims import real_model
 from experiments.claims.registry import claims_of
 from experiments.claims.verdicts import judge_claims
-from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, ONE_OF_EACH_BUILD, RATIOS, RUN_AT
+from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, ONE_OF_EACH_BUILD, RATIOS, RUN_AT, run_at
 from experiments.compute.setting import Setting
 from experiments.figures.registry import figure_of
 from optune.utils.files import write_json
@@ -114,6 +114,12 @@ def test_never_regenerating_and_random_selection_stand_beside_by_the_same_rules(
 def test_fewer_seeds_are_still_one_of_each_build():
     builds = [INSTRUCTIONS_BUILD_OF_SEED[seed] for seed in ONE_OF_EACH_BUILD]
     assert builds == sorted(set(INSTRUCTIONS_BUILD_OF_SEED.values()))
+
+
+@pytest.mark.parametrize("name", ["fig5", "table1"])
+def test_no_run_of_the_real_model_is_repeated_for_the_clock(name):
+    arms = figure_of(name).arms
+    assert [a.name for a in run_at("smollm2", arms)] == [a.name for a in arms if not a.for_the_clock]
 
 
 def test_figures_of_the_real_model_show_the_arms_that_are_run_and_name_those_of_fewer_seeds(tmp_path):

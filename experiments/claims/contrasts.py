@@ -131,8 +131,10 @@ def timed(*arms: Arm) -> tuple[Arm, ...]:
 
 
 def on_the_clock(raw: Raw, member: Arm) -> list[RawResult]:
-    """An arm's results with the seconds of its runs for the clock."""
-    clocked = raw[member.probed("seconds").name]
+    """An arm's results with the seconds of its runs for the clock; where none were made, with the runs' own."""
+    clocked = raw.get(member.probed("seconds").name)
+    if clocked is None:
+        return list(raw[member.name])
     return [{**result, "timing": clock["timing"]} for result, clock in zip(raw[member.name], clocked, strict=True)]
 
 

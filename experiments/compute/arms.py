@@ -122,8 +122,8 @@ REAL_MODEL_DPO = (
 )
 RUN_AT = {"smollm2": (*ratio_arms("wdpo"), *REAL_MODEL_DPO)}
 # What a probe measures of the real model: one seed of each build, since that takes as long as the runs; of the
-# benchmarks only the arms that the claim is about.
-PROBED_SEEDS = {PROBES[name]: ONE_OF_EACH_BUILD for name in ("alpaca", "benchmarks", "seconds")}
+# benchmarks only the arms that the claim is about; and no run is made again for the clock.
+PROBED_SEEDS = {PROBES[name]: ONE_OF_EACH_BUILD for name in ("alpaca", "benchmarks")}
 BENCHMARKED = (arm("wdpo", "all"), arm("wdpo", "lowest_reward", 0.7), arm("wdpo", "random", 0.7))
 
 
@@ -136,7 +136,8 @@ def run_at(preset: str, arms: Sequence[Arm]) -> tuple[Arm, ...]:
     own = []
     for one in arms:
         what = repr(one.overrides)
-        if one.recipe or what not in (benchmarked if one.probe == PROBES["benchmarks"] else members):
+        wanted = benchmarked if one.probe == PROBES["benchmarks"] else members
+        if one.recipe or one.for_the_clock or what not in wanted:
             continue
         own.append(replace(one, seeds=one.seeds or PROBED_SEEDS.get(one.probe, members[what])))
     return tuple(own)

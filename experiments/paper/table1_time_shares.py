@@ -3,7 +3,9 @@
 The paper: 71.8%, 0.1% and 28.1% of an iteration at ratio 1, a 7B model on eight GPUs with at most 512 tokens per
 response; reference log-probabilities are not named and count as training here. Differences: the shares are those of
 this preset's model, machine and engine, from runs made for the clock alone, with intervals over seeds; reduced ratios
-and wDPO are shown too, and iteration 0, which every arm makes at ratio 1, is counted separately.
+and wDPO are shown too, and iteration 0, which every arm makes at ratio 1, is counted separately. Of the real model no
+run was repeated for the clock: its shares are those of the runs themselves, two at a time on two cores, some of them
+beside other work.
 """
 
 from __future__ import annotations
