@@ -166,6 +166,7 @@ def _run(options: argparse.Namespace) -> None:
     from optune.finished.export import export_policy
     from optune.loop.algorithm import run_optune
     from optune.loop.progress import Progress
+    from optune.utils.precision import advice
 
     if options.push_to and not options.push_to_hub:
         raise UserError("--push-to DIR says where --push-to-hub NAME writes; give the name, too.")
@@ -173,6 +174,8 @@ def _run(options: argparse.Namespace) -> None:
     name = Path(options.config).stem if options.config else options.preset
     name += f"-{Path(options.recipe).stem}" if options.recipe else ""
     run_dir = options.run_dir or Path("runs") / f"{name}-seed{config.seed}"
+    if slow := advice(config):
+        print(slow, file=sys.stderr)
     config = _resolved(config)
     with Progress(config) as progress:
         result = run_optune(config, run_dir, options.store, on_stage=progress.stage, on_progress=progress.sampled)

@@ -73,6 +73,14 @@ def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpu
     assert "times the learner 'dpo'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_the_command_says_where_bf16_is_emulated(own_config, monkeypatch, capsys, command):
+    monkeypatch.setattr("optune.utils.precision.has_bfloat16", lambda: False)
+    assert main([command, "--config", str(own_config), "generation.dtype=bfloat16", "iterations=0"]) == 0
+    told = capsys.readouterr()
+    assert "many times slower than float32: give generation.dtype=float32." in told.out + told.err
+
+
 def test_the_nano_preset_runs_the_whole_loop_in_the_sandbox(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["run", "--preset", "nano"]) == 0

@@ -29,6 +29,7 @@ from experiments.compute.setting import Setting, made_with
 from optune.config import RunConfig
 from optune.store import package_versions
 from optune.utils.files import read_json, write_json
+from optune.utils.precision import advice
 from optune.utils.registry import resolve as resolve_part
 from optune.utils.threads import cpu_threads
 
@@ -48,6 +49,8 @@ def compute(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int]) -> dict
             check_made_alike(read_json(committed), made_with(config), committed)
     missing = [task for task in tasks if not setting.computed(task[1].name, task[2]).exists()]
     if missing:
+        if slow := advice(setting.config):
+            print(f"{slow} With ARGS it is a trial in float32, which is not compared with the committed results.")
         builds = {setting.build_of(seed): (arm, seed) for _, arm, seed in missing}
         for build in sorted(set(builds) - {None}):  # each once, before workers want it at the same time
             setting.resolve(setting.arm_config(*builds[build]))

@@ -46,7 +46,8 @@ def held_out(start: Path, root: Path) -> Path:
         table.to_parquet(folder / ANSWERS)
         return {"rows": {"answers": len(table)}}
 
-    fields = {"prompts": PROMPTS, "samples": settings.samples, "max_new_tokens": settings.max_new_tokens}
+    sizes = ("samples", "max_new_tokens", "dtype")
+    fields = {"prompts": PROMPTS, **{name: getattr(settings, name) for name in sizes}}
     inputs = {"policy": content_hash(start), "instructions": instructions.content_hash()}
     return StageStore(root).run("instructions_held_out", sample, fields=fields, inputs=inputs) / ANSWERS
 

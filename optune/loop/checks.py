@@ -28,6 +28,7 @@ from optune.reward.functions import WEIGHTED, PythonReward, try_outcome, try_rew
 from optune.reward.sequence_classifier import encode_rows
 from optune.types import Prompt, Response, UserError
 from optune.utils.checkpoints import UNREADABLE, first_line, load_generation_config, load_tokenizer
+from optune.utils.precision import advice
 
 Rows = list[list[int]]
 Encode = Callable[[Sequence[Prompt]], Rows]
@@ -225,7 +226,9 @@ def _check_types(policy: Checkpoint, config: RunConfig) -> str:
         if dtype == "bfloat16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(emulated):
             gpu = torch.cuda.get_device_name(0)
             raise UserError(f"{section}.dtype: the GPU ({gpu}) does not compute in bfloat16; give float32.")
-    return f"The device computes in the types asked for ({', '.join(f'{s} {d}' for s, d in asked.items())})."
+    return advice(config) or (
+        f"The device computes in the types asked for ({', '.join(f'{s} {d}' for s, d in asked.items())})."
+    )
 
 
 def _check_prompts(policy: Checkpoint, config: RunConfig) -> tuple[list[Prompt], dict[str, int]]:

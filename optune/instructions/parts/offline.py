@@ -15,12 +15,13 @@ from typing import Any
 import pandas as pd
 
 from optune import instructions
-from optune.config import LossConfig, SamplingSettings, TrainingConfig
+from optune.config import Dtype, LossConfig, SamplingSettings, TrainingConfig
 from optune.instructions.editor import edited
 from optune.instructions.parts.progress import progress
 from optune.instructions.preferences import preference_rows
 from optune.store import StageStore, content_hash
 from optune.types import Prompt, UserError
+from optune.utils.precision import fast_dtype
 from optune.utils.threads import cpu_threads
 
 PAIRS = "pairs.parquet"
@@ -28,7 +29,10 @@ PAIRS = "pairs.parquet"
 
 @dataclass(frozen=True, slots=True)
 class OfflineBuild:
-    """Sizes of a build. pairs: as many as an online arm trains on in all its iterations, at the same batch size."""
+    """Sizes of a build. pairs: as many as an online arm trains on in all its iterations, at the same batch size.
+
+    dtype: of sampling and training.
+    """
 
     prompts: int = 320
     answers: int = 2
@@ -37,8 +41,9 @@ class OfflineBuild:
     temperature: float = 0.7
     max_new_tokens: int = 48
     beta_1: float = 0.1
+    dtype: Dtype = field(default_factory=fast_dtype)
     training: TrainingConfig = field(
-        default_factory=lambda: TrainingConfig(learning_rate=3e-6, batch_size=16, micro_batch_size=16, dtype="bfloat16")
+        default_factory=lambda: TrainingConfig(learning_rate=3e-6, batch_size=16, micro_batch_size=16)
     )
 
 
@@ -73,7 +78,8 @@ def baseline(start: Path, seed: int, root: Path, settings: OfflineBuild | None =
 
         with cpu_threads(threads):
             loss = LossConfig(name="dpo", beta_1=settings.beta_1)
-            job = TrainJob(str(start), str(start), loss, 1.0, settings.training, seed)
+            training = settings.training.model_copy(update={"dtype": settings.dtype})
+            job = TrainJob(str(start), str(start), loss, 1.0, training, seed)
             with progress(f"baseline, build {seed}: training", "update") as tell:
                 return train_dpo(job, _encoded(start, pd.read_parquet(file)), folder, callbacks=[StepTeller(tell)])
 
@@ -118,7 +124,7 @@ def _sampled(start: Path, tasks: Sequence[str], settings: OfflineBuild, seed: in
         max_new_tokens=settings.max_new_tokens,
         max_prompt_tokens=256,
         batch_size=64,
-        dtype="bfloat16",
+        dtype=settings.dtype,
     )
     asked = [Prompt(f"careless-{i}", task) for i, task in enumerate(tasks)]
     with progress(f"offline pairs, build {seed}: sampling", "answer") as tell:

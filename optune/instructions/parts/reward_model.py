@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from optune import instructions
-from optune.config import RewardConfig, SamplingSettings
+from optune.config import Dtype, RewardConfig, SamplingSettings
 from optune.instructions.editor import edited
 from optune.instructions.parts.progress import progress
 from optune.instructions.preferences import preference_rows
@@ -32,6 +32,7 @@ from optune.store import StageStore, content_hash
 from optune.training.reward_model import train_reward_model
 from optune.training.sft import TrainingSettings
 from optune.types import Prompt, Response
+from optune.utils.precision import fast_dtype
 from optune.utils.threads import cpu_threads
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ TEMPLATE = (
 @dataclass(frozen=True, slots=True)
 class RewardBuild:
     """Sizes of a build. layers: of the start policy. For each prompt, off_topic: answers to other topics' prompts;
-    edited: own answers edited to meet its constraints, and as many edited to meet another prompt's.
+    edited: own answers edited to meet its constraints, and as many edited to meet another prompt's. dtype: of sampling
+    and of training's mixed precision.
     """
 
     prompts: int = 400
@@ -62,10 +64,9 @@ class RewardBuild:
     max_new_tokens: int = 48
     layers: int = 16
     head_scale: float = 0.1
+    dtype: Dtype = field(default_factory=fast_dtype)
     training: TrainingSettings = field(
-        default_factory=lambda: TrainingSettings(
-            learning_rate=1e-4, batch_size=48, max_length=192, adam_beta2=0.98, bf16=True
-        )
+        default_factory=lambda: TrainingSettings(learning_rate=1e-4, batch_size=48, max_length=192, adam_beta2=0.98)
     )
 
 
@@ -133,7 +134,7 @@ def sampled(start: Path, prompts: Sequence[Prompt], settings: RewardBuild, seed:
 
     n = settings.samples
     decoding = SamplingSettings(
-        n=n, max_new_tokens=settings.max_new_tokens, max_prompt_tokens=256, batch_size=64, dtype="bfloat16"
+        n=n, max_new_tokens=settings.max_new_tokens, max_prompt_tokens=256, batch_size=64, dtype=settings.dtype
     )
     with progress(f"{part}: sampling", "answer") as tell:
         answers = sample(start, prompts, decoding, seed=seed, iteration=0, on_progress=tell)
@@ -160,7 +161,7 @@ def train_on(answers: pd.DataFrame, start: Path, seed: int, settings: RewardBuil
         model.model.embed_tokens.requires_grad_(False)
 
     tokenizer = reward_tokenizer(start)
-    training = replace(settings.training, seed=seed)
+    training = replace(settings.training, seed=seed, bf16=settings.dtype == "bfloat16")
     with progress(f"reward model, build {seed}: training", "update") as tell:
         return train_reward_model(
             start,
