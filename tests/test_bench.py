@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from experiments.bench import machine, optune_iteration, outside, table
 from experiments.bench.rows import goal_text, reaches, row, row_text
@@ -86,8 +87,14 @@ def test_a_prediction_scales_generation_with_tokens_and_rewarding_with_responses
 def test_a_machine_is_named_by_its_parts_and_not_by_its_host():
     found = machine.facts()
     assert str(found["cores"]) in machine.name(found)
-    named = machine.name({"cpu": "Intel(R) Xeon(R) 8480C", "cores": 16, "accelerator": "NVIDIA H100"})
-    assert named == "intel-xeon-8480c-16-cores-nvidia-h100"
+    xeon = {"cpu": "Intel(R) Xeon(R) 8480C", "vectors": "AVX512", "cores": 16, "accelerator": "NVIDIA H100"}
+    assert machine.name(xeon) == "intel-xeon-8480c-avx512-16-cores-nvidia-h100"
+
+
+def test_processors_of_one_name_with_other_vector_instructions_have_results_of_their_own():
+    found = machine.facts()
+    assert found["vectors"] == torch.backends.cpu.get_cpu_capability()
+    assert machine.name(found) != machine.name(found | {"vectors": "another"})
 
 
 def test_the_docs_show_the_committed_measurements():

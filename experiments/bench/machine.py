@@ -9,23 +9,25 @@ from typing import Any
 import torch
 
 from experiments.bench.timing import in_turn, spread
-from experiments.compute.machine import processor
+from experiments.compute.machine import machine
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, memory, accelerator."""
+    """Processor, its vector instructions, cores, memory, accelerator."""
     gpu = torch.cuda.is_available()
     return {
-        "cpu": processor(),
-        "cores": os.cpu_count(),
+        **machine(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "accelerator": torch.cuda.get_device_name(0) if gpu else None,
     }
 
 
-def name(machine: dict[str, Any]) -> str:
-    """`amd-epyc-2-cores`, `intel-xeon-platinum-8480c-16-cores-nvidia-h100`."""
-    said = f"{machine['cpu']} {machine['cores']} cores {machine['accelerator'] or ''}"
+def name(facts: dict[str, Any]) -> str:
+    """`amd-epyc-avx512-2-cores`, `intel-xeon-platinum-8480c-avx512-16-cores-nvidia-h100`.
+
+    One name stands for processors with and without AVX-512, which are machines of their own.
+    """
+    said = f"{facts['cpu']} {facts.get('vectors', '')} {facts['cores']} cores {facts['accelerator'] or ''}"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\((r|tm)\)", "", said.lower())).strip("-")
 
 

@@ -18,6 +18,7 @@ from experiments.bench.worlds import World
 from optune.generate.hf import answer
 from optune.generate.prepare import prepare
 from optune.utils.checkpoints import load_model
+from optune.utils.precision import fast_dtype
 from optune.utils.threads import cpu_threads
 
 GOAL = 2.5
@@ -39,8 +40,8 @@ ARITHMETIC = {
 
 
 def measure(world: World, repetitions: int) -> list[Row]:
-    """fp32, as the presets have it, and bf16 for both; with the other sampler too where the preset leaves it out."""
-    rows = [_row(world, dtype, repetitions) for dtype in ("float32", "bfloat16")]
+    """In fp32, and in bf16 where the machine has it; with the other sampler too where the preset leaves it out."""
+    rows = [_row(world, dtype, repetitions) for dtype in dict.fromkeys(("float32", fast_dtype()))]
     if world.config.generation.sampler is None:
         fast = replace(world, config=world.config.with_overrides({"generation.sampler": "inverse_cdf"}))
         rows.append(_row(fast, settings_dtype(world), repetitions, ", inverse_cdf"))

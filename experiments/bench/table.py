@@ -8,6 +8,7 @@ from typing import Any
 
 from experiments.bench import time_to_quality
 from experiments.bench.rows import Row, goal_text, number, ratio_text
+from experiments.compute.machine import machine_text
 from experiments.compute.results import ROOT
 from optune.utils.files import read_json
 
@@ -19,7 +20,7 @@ def table(record: dict[str, Any]) -> str:
     """One machine's result file as Markdown: a table for every model measured, then reasons and settings."""
     machine = record["machine"]
     memory, gpu = f"{machine['memory_gib']} GiB", machine["accelerator"]
-    lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}{f', {gpu}' if gpu else ''}; {versions(record)}."]
+    lines = [f"{machine_text(machine)}, {memory}{f', {gpu}' if gpu else ''}; {versions(record)}."]
     for name, model in record["models"].items():
         rows = list(chain.from_iterable(measure["rows"] for measure in model["measures"].values()))
         facts = model["facts"]

@@ -18,11 +18,14 @@ from optune.prompts.files import load_prompts, write_prompts
 from optune.types import Prompt, UserError
 from optune.utils.files import exclusive
 from optune.utils.hashing import stable_hash
+from optune.utils.precision import fast_dtype
 
 # The sandbox's presets that are measured, and what is changed in them: every loop here has a reward model.
 SANDBOXES = {"tiny": (), "nano": ("reward.kind=sequence_classifier", "reward.model=sandbox:reward")}
-# Presets of a real model: without an evaluation, whose baseline takes long to build, and with a batch of prompts.
-REAL = {"smollm2": ("evaluation=null", "prompts.limit=32")}
+# Presets of a real model: without an evaluation, whose baseline takes long to build, with a batch of prompts, and in
+# bf16 only where the machine computes in it.
+IN_FAST_TYPE = tuple(f"{section}.dtype={fast_dtype()}" for section in ("generation", "training"))
+REAL = {"smollm2": ("evaluation=null", "prompts.limit=32", *IN_FAST_TYPE)}
 PRESETS = SANDBOXES | REAL
 
 

@@ -79,8 +79,9 @@ class Machine:
 
 
 # GPUs: bf16 dense peak and memory bandwidth from the vendor's data sheets; all else as above. `laptop` stands for a CPU
-# without a GPU. It is measured: results/bench/amd-epyc-2-cores.json has the fp32 matrix product and the copy of two
-# cores, and the shares of that product that training and sampling of the tiny policy reach. Memory and start are taken.
+# without a GPU. It is measured: results/bench/amd-epyc-avx512-2-cores.json has the fp32 matrix product and the copy of
+# two cores, and the shares of that product that training and sampling of the tiny policy reach. Memory and start are
+# taken.
 MACHINES = {
     "a100": Machine("A100 80 GB", 80e9, 312e12, 2.04e12),
     "h100": Machine("H100 80 GB", 80e9, 989e12, 3.35e12),
