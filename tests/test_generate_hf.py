@@ -84,7 +84,14 @@ def test_a_response_carries_what_was_sampled_and_nothing_else(sample, llama):
         assert "</s>" not in r.text and r.iteration == 1
     assert {r.finish_reason for r in responses} == {"stop", "length"}
     assert len(set(tokens(responses))) > 70
-    assert seen[-1] == (80, 80)
+    assert seen == sorted(seen) and seen[-1] == (80, 80)
+
+
+def test_progress_is_told_within_a_batch(sample, llama):
+    seen = []
+    told = settings(batch_size=80)
+    sample(llama, PROMPTS, told, seed=3, iteration=1, on_progress=lambda done, of: seen.append(done))
+    assert seen == sorted(seen) and seen[-1] == 80 and len(set(seen)) == 12  # one batch, and as many steps
 
 
 @pytest.mark.parametrize("n", [2, 4])

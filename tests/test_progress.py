@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+
 import pytest
 
 from optune.config import load_config
@@ -86,6 +89,28 @@ def test_the_first_sampling_tells_what_is_left_before_any_stage_has_been_timed(c
         progress.since -= 35.0
         progress.sampled(1, of=2)  # 70 s of sampling, so 30 s of training, in each of two iterations
     assert "02:45 left, iteration 0 generate" in capsys.readouterr().err
+
+
+def test_nothing_is_said_of_the_time_left_before_anything_was_sampled(config, capsys):
+    with Progress(config) as progress:
+        for stage in ("prompts", "select"):
+            progress.stage(entry(0, stage, 1.0))
+        assert "left" not in capsys.readouterr().err
+        progress.stage(entry(0, "generate", 60.0))
+        assert "left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_time_gone_is_drawn_again_on_a_screen_while_a_stage_tells_nothing(config, capsys, monkeypatch, watched):
+    monkeypatch.setattr("optune.loop.progress.TICK_S", 0.005)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: watched)
+    with Progress(config) as progress:
+        progress.stage(entry(0, "generate", 1.0))
+        drawn = capsys.readouterr().err
+        until = time.monotonic() + 5
+        while not (again := capsys.readouterr().err) and watched and time.monotonic() < until:
+            time.sleep(0.01)
+    assert "iteration 0 score" in drawn and ("iteration 0 score" in again) == watched
 
 
 def test_a_run_without_a_kl_stage_names_none(config, capsys):

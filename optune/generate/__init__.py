@@ -16,10 +16,11 @@ response,
 - `logprob` is the sum of their log-probabilities at temperature 1 under the whole, untruncated distribution, in nats.
 
 The random stream of a response depends on (seed, "generate", iteration, prompt id, index) alone. `on_progress` is
-called with (responses done, responses in all). An engine that cannot tell `logprob` gives None, and one that has to
-tokenise the text again, since it got no ids, marks the response `retokenized`. No engine cuts a prompt: callers leave
-out those that `encode_prompts` reports as too long, and an engine that meets one raises UserError. Where a prompt can
-have no responses, however often it is asked, an engine raises `PromptsRefused`, which has those of the others.
+called with (responses done, responses in all); some engines count a share of those under way. An engine that cannot
+tell `logprob` gives None, and one that has to tokenise the text again, since it got no ids, marks the response
+`retokenized`. No engine cuts a prompt: callers leave out those that `encode_prompts` reports as too long, and an engine
+that meets one raises UserError. Where a prompt can have no responses, however often it is asked, an engine raises
+`PromptsRefused`, which has those of the others.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +88,11 @@ def answer(
             keys = []
             for i in batch:
                 keys += [stream_key(seed, iteration, prompts[i].prompt_id, k) for k in range(n)]
-            rows = decode([ids[i] for i in batch], keys, network, settings, stop)
+            tell = partial(_tell, on_progress, len(drawn) * n, len(prompts) * n) if on_progress else None
+            rows = decode([ids[i] for i in batch], keys, network, settings, stop, tell)
             drawn |= {i: rows[j * n : (j + 1) * n] for j, i in enumerate(batch)}
-            if on_progress:
-                on_progress(len(drawn) * n, len(prompts) * n)
+            if tell:
+                tell(len(keys))
 
     flat = []
     for i, prompt in enumerate(prompts):
@@ -110,6 +112,10 @@ def answer(
     ]
 
 
+def _tell(on_progress: Callable[[int, int], None], before: int, of: int, done: int) -> None:
+    on_progress(before + done, of)
+
+
 @torch.inference_mode()
 def decode(
     prompt_ids: Sequence[Sequence[int]],
@@ -117,8 +123,12 @@ def decode(
     model: Any,
     settings: SamplingSettings,
     stop_ids: Sequence[int],
+    tell: Callable[[int], None] | None = None,
 ) -> list[tuple[list[int], float]]:
-    """Tokens and log-probability of one batch: `len(keys) / len(prompt_ids)` responses per prompt, prompt by prompt."""
+    """Tokens and log-probability of one batch: `len(keys) / len(prompt_ids)` responses per prompt, prompt by prompt.
+
+    tell: called after every step with the responses done; of those under way each counts as its share of the steps.
+    """
     device, steps, n = model.device, settings.max_new_tokens, len(keys) // len(prompt_ids)
     accepted = inspect.signature(model.forward).parameters
     width = max(map(len, prompt_ids))
@@ -160,6 +170,8 @@ def decode(
         left = int(alive.sum())
         if left == 0 or step == steps - 1:
             break
+        if tell:
+            tell(len(keys) - left + left * (step + 1) // steps)
         if left <= (1 - COMPACT_AT) * len(row):
             keep = _closed_up(alive, left)
             row, token, alive, mask, positions = row[keep], token[keep], alive[keep], mask[keep], positions[keep]

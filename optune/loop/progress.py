@@ -8,6 +8,7 @@ second, so that a short stage would never show.
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections import defaultdict
 
@@ -21,6 +22,7 @@ from optune.loop.steps import OUTCOME, STEPS, VALIDATE
 SAMPLING, TRAINING = 0.7, 0.3
 GROWS_WITH_RATIO = ("generate", "score")  # the other stages have the same work in every iteration
 FORMAT = "{l_bar}{bar}| {elapsed}{postfix}"
+TICK_S = 1.0
 
 
 class Progress:
@@ -42,12 +44,21 @@ class Progress:
         self.since = time.monotonic()  # the stage under way began
         self.rate = self.reward = ""
         self._show(0.0)
+        self.ended = threading.Event()
 
     def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            threading.Thread(target=self._tick, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self.bar.close()
+
+    def _tick(self) -> None:
+        """Draws the time that has gone every second: some stages take minutes and tell nothing meanwhile."""
+        while not self.ended.wait(TICK_S):
+            self.bar.refresh()
 
     def sampled(self, done: int, of: int) -> None:
         """Responses of the sampling under way; what is sampled after training (for the KL) is not counted."""
@@ -89,7 +100,9 @@ class Progress:
         return f"iteration {t} {self.names[place]}" if t <= self.iterations else "finished"
 
     def _left(self, under_way: float | None) -> float:
-        """Seconds of all stages to come; 0 where nothing tells yet."""
+        """Seconds of all stages to come; 0 where nothing tells yet, which before the first sampling is so."""
+        if not self.work["generate"] and under_way is None:
+            return 0.0
         left, last = under_way or 0.0, (self.iterations + 1) * len(self.names)
         for number in range(self.finished + (under_way is not None), last):
             t, place = divmod(number, len(self.names))
