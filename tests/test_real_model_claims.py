@@ -10,10 +10,20 @@ import pytest
 from experiments.claims import real_model
 from experiments.claims.registry import claims_of
 from experiments.claims.verdicts import judge_claims
-from experiments.compute.arms import INSTRUCTIONS_BUILD_OF_SEED, ONE_OF_EACH_BUILD, RATIOS, RUN_AT, run_at
+from experiments.compute.arms import (
+    INSTRUCTIONS_BUILD_OF_SEED,
+    ONE_OF_EACH_BUILD,
+    PROBES,
+    RATIOS,
+    RUN_AT,
+    arm,
+    run_at,
+)
+from experiments.compute.results import RESULTS
 from experiments.compute.setting import Setting
 from experiments.figures.registry import figure_of
-from optune.utils.files import write_json
+from optune.instructions.parts import offline, reward_model
+from optune.utils.files import read_json, write_json
 from tests.test_experiments import result
 
 SEEDS = tuple(INSTRUCTIONS_BUILD_OF_SEED)
@@ -94,7 +104,6 @@ def test_the_win_score_decides_alone():
 
 
 def test_a_seed_names_its_build_and_results_of_all_builds_stay_comparable():
-    from experiments.compute.arms import arm
     from experiments.compute.setting import made_with
 
     setting = Setting("smollm2")
@@ -120,6 +129,30 @@ def test_fewer_seeds_are_still_one_of_each_build():
 def test_no_run_of_the_real_model_is_repeated_for_the_clock(name):
     arms = figure_of(name).arms
     assert [a.name for a in run_at("smollm2", arms)] == [a.name for a in arms if not a.for_the_clock]
+
+
+@pytest.mark.parametrize(("probe", "built"), [("benchmarks", False), ("redraw", False), ("alpaca", True)])
+def test_the_real_models_baseline_is_built_for_what_compares_with_it(monkeypatch, tmp_path, probe, built):
+    made = []
+    monkeypatch.setattr("experiments.compute.setting.resolve_packaged", lambda config: config)
+    monkeypatch.setattr(reward_model, "build", lambda *_: tmp_path)
+    monkeypatch.setattr(offline, "baseline", lambda *_: made.append("baseline") or tmp_path)
+    resolved = Setting("smollm2", runs=tmp_path).resolved(arm("dpo", "all").probed(probe), 4)
+    assert (resolved.evaluation is not None) == bool(made) == built
+    assert resolved.reward.model == str(tmp_path)
+
+
+def test_further_measures_of_the_real_model_are_of_the_very_policies_that_its_figures_show():
+    raw, compared = RESULTS / "smollm2" / "raw", set()
+    for further in sorted(raw.glob("*/*.json")):
+        probe, _, own = further.parent.name.partition("-")
+        if probe not in PROBES:
+            continue
+        paths = further, raw / own / further.name
+        tokens = [[row["tokens"] for row in read_json(path)["timing"]["ledger"]] for path in paths]
+        assert tokens[0] == tokens[1], f"{further}: other responses were sampled than in {paths[1]}"
+        compared.add(probe)
+    assert compared >= {"alpaca", "redraw"}
 
 
 def test_figures_of_the_real_model_show_the_arms_that_are_run_and_name_those_of_fewer_seeds(tmp_path):

@@ -28,20 +28,22 @@ class Probe:
     """A measurement that replaces the usual ones on an arm's finished run: a function, as `module:name`.
 
     for_the_clock: it measures seconds, so nothing else may run at the same time. worlds: those whose data it reads (the
-    sections of their presets); empty where any will do.
+    sections of their presets); empty where any will do. unjudged: worlds in which it compares with no baseline, so that
+    none has to be built.
     """
 
     function: str
     for_the_clock: bool = False
     worlds: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
 
 
 PROBES = {  # see probes.py
     "alpaca": Probe("experiments.compute.probes:alpaca", worlds=("sandbox", "instructions")),
-    "benchmarks": Probe("experiments.compute.probes:benchmarks"),
+    "benchmarks": Probe("experiments.compute.probes:benchmarks", unjudged=("instructions",)),
     "clock": Probe("experiments.compute.probes:clock", for_the_clock=True),
     "improvability": Probe("experiments.compute.probes:improvability", worlds=("sandbox",)),
-    "redraw": Probe("experiments.compute.probes:redraw"),
+    "redraw": Probe("experiments.compute.probes:redraw", unjudged=("instructions",)),
     "seconds": Probe("experiments.compute.probes:seconds", for_the_clock=True),
     "study_answers": Probe("experiments.compute.probes:study_answers"),
 }

@@ -92,6 +92,13 @@ class Setting:
 
         return resolve_sandbox(config, self.runs / "sandbox")
 
+    def resolved(self, arm: Arm, seed: int) -> RunConfig:
+        """`resolve` of an arm's configuration; without the section `evaluation` where its probe needs no baseline."""
+        config = self.arm_config(arm, seed)
+        if arm.probe and self.world in arm.probe.unjudged:
+            config = config.with_overrides({"evaluation": None})
+        return self.resolve(config)
+
     def check_arms(self, arms: Sequence[Arm]) -> None:
         """Raises UserError for an arm that reads what this preset's world has not, before anything is computed."""
         for arm in arms:
