@@ -44,6 +44,17 @@ def test_the_label_names_the_stage_under_way_and_not_the_one_before(config, caps
         assert capsys.readouterr().err.rstrip().endswith("iteration 1 prompts")
 
 
+def test_sampling_that_tells_every_step_does_not_fill_a_log(config, capsys):
+    with Progress(config) as progress:
+        for stage in ("prompts", "select"):
+            progress.stage(entry(0, stage))
+        capsys.readouterr()
+        for done in range(1, 1000):
+            progress.sampled(done, of=1000)
+        assert 1 <= capsys.readouterr().err.count("responses/s") <= 2
+    assert progress.bar.n == pytest.approx(progress.sampling[0] * 0.999)
+
+
 def test_a_run_that_stops_shows_where_it_was(config, capsys):
     with pytest.raises(KeyboardInterrupt), Progress(config) as progress:
         progress.stage(entry(0, "prompts"))

@@ -1,12 +1,14 @@
 """One line of progress for a whole run: speed, mean reward, the time left, and the stage under way.
 
 The time left is that of all stages to come, not only of the current loop: each is expected to take what its like took,
-in this process or in the one that it continues. Every change of the line is drawn: tqdm alone draws at most ten times a
-second, so that a short stage would never show.
+in this process or in the one that it continues. Every finished stage is drawn: tqdm alone draws at most ten times a
+second, so that a short one would never show. While responses are sampled the line is drawn once a second, in a file
+every ten.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -22,7 +24,7 @@ from optune.loop.steps import OUTCOME, STEPS, VALIDATE
 SAMPLING, TRAINING = 0.7, 0.3
 GROWS_WITH_RATIO = ("generate", "score")  # the other stages have the same work in every iteration
 FORMAT = "{l_bar}{bar}| {elapsed}{postfix}"
-TICK_S = 1.0
+TICK_S, IN_A_FILE_S = 1.0, 10.0
 
 
 class Progress:
@@ -44,10 +46,12 @@ class Progress:
         self.since = time.monotonic()  # the stage under way began
         self.rate = self.reward = ""
         self._show(0.0)
+        self.on_screen = sys.stderr.isatty()
+        self.every_s, self.drawn = TICK_S if self.on_screen else IN_A_FILE_S, -math.inf  # while responses are sampled
         self.ended = threading.Event()
 
     def __enter__(self) -> Progress:
-        if sys.stderr.isatty():
+        if self.on_screen:
             threading.Thread(target=self._tick, daemon=True).start()
         return self
 
@@ -64,10 +68,13 @@ class Progress:
         """Responses of the sampling under way; what is sampled after training (for the KL) is not counted."""
         if self.iteration < 0:
             return
-        gone = time.monotonic() - self.since
+        now = time.monotonic()
+        gone = now - self.since
         if done and gone:
             self.rate = f"{done / gone:.1f} responses/s"
-            self._show(self.done + self.sampling[self.iteration] * done / of, gone / done * (of - done))
+            draw = now - self.drawn >= self.every_s
+            self._show(self.done + self.sampling[self.iteration] * done / of, gone / done * (of - done), draw)
+            self.drawn = now if draw else self.drawn
 
     def stage(self, entry: ToldEntry) -> None:
         """A finished stage: sampling, or training with all that stands around it."""
@@ -86,13 +93,14 @@ class Progress:
         for sentence in entry.get("told", ()):
             self.bar.write(sentence, file=sys.stderr)
 
-    def _show(self, done: float, under_way: float | None = None) -> None:
-        """under_way: seconds that the current stage still takes, if it tells."""
+    def _show(self, done: float, under_way: float | None = None, draw: bool = True) -> None:
+        """under_way: seconds that the current stage still takes, if it tells. draw: now, not with what comes next."""
         left = self._left(under_way)
         told = [self.rate, self.reward, f"{tqdm.format_interval(left)} left" if left else "", self._label()]
         self.bar.set_postfix_str(", ".join(part for part in told if part), refresh=False)
-        self.bar.update(max(0.0, min(done, self.bar.total) - self.bar.n))
-        self.bar.refresh()
+        self.bar.n = max(self.bar.n, min(done, self.bar.total))
+        if draw:
+            self.bar.refresh()
 
     def _label(self) -> str:
         """The stage under way: the one after those that finished."""
