@@ -1,13 +1,21 @@
 """`make demo`: a real language model learns to follow instructions, in minutes on two cores.
 
-OPTune at ratio 0.5 on 96 prompts, iteration 0 and two more. The reward is the share of a prompt's constraints that an
-answer meets. Rules check them, so that no reward model has to be built. Held-out prompts, whose topics training never
-saw, are answered before and after every iteration and rated by gold, which also asks for the topic and for fluent text.
+OPTune at ratio 0.5 on 96 prompts, iteration 0 and two more. The reward is a Python function, so that no reward model
+has to be built: the share of a prompt's constraints that an answer meets, halved where it does not name its topic. Both
+are checked by rule. Held-out prompts, whose topics training never saw, are answered before and after every iteration
+and rated by gold, which also asks that a text be fluent, not repeat itself, and talk about more than its instructions.
 
-A policy soon games rewards by rules alone. In a trial at a learning rate of 1e-5 (two responses per prompt,
-seed 0) gold fell from 3.35 to 1.97 and the text degenerated. One step at 3e-6 on the best against the worst of
-four raised the constraints' mean credit from 0.39 to 0.44 and left gold unchanged (-0.03, 95% interval +-0.27). The
-settings below rest on that; the demo runs on a development seed and always prints gold with its interval.
+A policy soon games rewards by rules alone, and the settings were found on development seeds, one of which the demo
+runs on; so its result is a demonstration and no evidence. It always prints gold with its interval. With the constraints
+alone as the reward:
+
+- a learning rate of 1e-5 (two responses per prompt, seed 0): gold fell from 3.35 to 1.97, the text degenerated;
+- 3e-6, 16 pairs an update (seed 1000): gold rose by 0.45 [0.09, 0.81] on one machine in bf16, and by -0.04 [-0.38,
+  +0.31] on another in fp32, where answers left their topics and became shorter;
+- 8 pairs an update (seed 1001): by 0.52 [0.23, 0.81], with wDPO in the place of DPO by 0.23 [-0.05, 0.52].
+
+With the reward below and 8 pairs an update: by 0.57 [0.31, 0.83] and 0.51 [0.25, 0.79] (seeds 1001, 1002; these and the
+line before on 256 held-out prompts, in fp32).
 
 After a stop at any moment, the next start continues.
 """
@@ -15,6 +23,7 @@ After a stop at any moment, the next start continues.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -29,8 +38,9 @@ from experiments.compute.setting import RUNS, Setting
 from optune.config import RunConfig
 from optune.history import History
 from optune.instructions.fluency import Fluency
-from optune.instructions.gold import gold
+from optune.instructions.gold import gold, satisfied
 from optune.instructions.prompts import prompts, read
+from optune.instructions.topics import mentions
 from optune.loop.algorithm import RunResult, run_optune
 from optune.loop.progress import Progress
 from optune.types import Prompt
@@ -44,13 +54,15 @@ SETTINGS = {
     "seed": 1000,  # of development: the report's seeds are used for nothing else
     "iterations": 2,
     "threads": None,  # all cores: nothing runs beside it
-    "reward.kind": "checker",
+    "reward.kind": "experiments.demo:constraints_and_topic",
     "prompts.limit": 96,
     "selection.strategy": "lowest_reward",
     "selection.ratio": 0.5,
     "generation.n": 4,
     "loss.name": "dpo",
     "training.learning_rate": 3e-6,
+    "training.batch_size": 8,
+    "training.micro_batch_size": 8,
     "evaluation.baseline": "packaged:smollm2-135m-instruct",  # nobody is compared with the offline baseline here
 }
 HELD_OUT = 128
@@ -97,6 +109,19 @@ def demo() -> None:
     write_page([FOLDER / "run"], FOLDER / "demo.html", sections(results))
     print(told(results))
     print(f"\nThe page to look at is {FOLDER / 'demo.html'}; its numbers are in {FOLDER / 'demo.json'}.")
+
+
+def constraints_and_topic(prompts: Sequence[str], completions: Sequence[str]) -> list[float]:
+    """The mean credit of each prompt's constraints, from 0 to 1; half of it where its topic is not named.
+
+    A reward as one would write one's own: called with the texts, `reward.kind: package.module:function`.
+    """
+    rewards = []
+    for prompt, answer in zip(prompts, completions, strict=True):
+        asked = read(prompt)
+        _, named = mentions(asked.topic, answer)
+        rewards.append(satisfied(asked.constraints, answer) * (1.0 if named else 0.5))
+    return rewards
 
 
 def precision() -> dict[str, str]:
