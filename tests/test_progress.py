@@ -55,6 +55,19 @@ def test_sampling_that_tells_every_step_does_not_fill_a_log(config, capsys):
     assert progress.bar.n == pytest.approx(progress.sampling[0] * 0.999)
 
 
+def test_no_time_left_is_named_from_the_first_step_of_a_sampling(config, capsys):
+    with Progress(config) as progress:
+        for stage in ("prompts", "select"):
+            progress.stage(entry(0, stage))
+        progress.since -= 20.0  # of loading and of the prompts
+        progress.sampled(1, of=100)
+        assert "left" not in capsys.readouterr().err
+        progress.since -= 40.0
+        progress.drawn = 0.0
+        progress.sampled(1, of=100)
+        assert "left" in capsys.readouterr().err
+
+
 def test_a_run_that_stops_shows_where_it_was(config, capsys):
     with pytest.raises(KeyboardInterrupt), Progress(config) as progress:
         progress.stage(entry(0, "prompts"))

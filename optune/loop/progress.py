@@ -25,6 +25,7 @@ SAMPLING, TRAINING = 0.7, 0.3
 GROWS_WITH_RATIO = ("generate", "score")  # the other stages have the same work in every iteration
 FORMAT = "{l_bar}{bar}| {elapsed}{postfix}"
 TICK_S, IN_A_FILE_S = 1.0, 10.0
+EARLY, EARLY_S = 0.1, 60.0  # a share of responses or seconds, before which loading and the prompts weigh too much
 
 
 class Progress:
@@ -73,7 +74,9 @@ class Progress:
         if done and gone:
             self.rate = f"{done / gone:.1f} responses/s"
             draw = now - self.drawn >= self.every_s
-            self._show(self.done + self.sampling[self.iteration] * done / of, gone / done * (of - done), draw)
+            known = done >= EARLY * of or gone >= EARLY_S
+            left = gone / done * (of - done) if known else None
+            self._show(self.done + self.sampling[self.iteration] * done / of, left, draw)
             self.drawn = now if draw else self.drawn
 
     def stage(self, entry: ToldEntry) -> None:
