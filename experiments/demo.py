@@ -5,17 +5,18 @@ has to be built: the share of a prompt's constraints that an answer meets, halve
 are checked by rule. Held-out prompts, whose topics training never saw, are answered before and after every iteration
 and rated by gold, which also asks that a text be fluent, not repeat itself, and talk about more than its instructions.
 
-A policy soon games rewards by rules alone, and the settings were found on development seeds, one of which the demo
-runs on; so its result is a demonstration and no evidence. It always prints gold with its interval. With the constraints
-alone as the reward:
+A policy soon games rewards by rules alone, and so few updates are noisy: from one seed or machine to another the gain
+in gold differs by half a point. So the demo is no evidence; it runs on a development seed and always prints gold with
+its interval. Tried on development seeds, with the constraints alone as the reward:
 
 - a learning rate of 1e-5 (two responses per prompt, seed 0): gold fell from 3.35 to 1.97, the text degenerated;
 - 3e-6, 16 pairs an update (seed 1000): gold rose by 0.45 [0.09, 0.81] on one machine in bf16, and by -0.04 [-0.38,
   +0.31] on another in fp32, where answers left their topics and became shorter;
 - 8 pairs an update (seed 1001): by 0.52 [0.23, 0.81], with wDPO in the place of DPO by 0.23 [-0.05, 0.52].
 
-With the reward below and 8 pairs an update: by 0.57 [0.31, 0.83] and 0.51 [0.25, 0.79] (seeds 1001, 1002; these and the
-line before on 256 held-out prompts, in fp32).
+With the reward below and 8 pairs an update: by 0.57 [0.31, 0.83] and 0.51 [0.25, 0.79] (seeds 1001 and 1002; these and
+the line before on 256 held-out prompts, in fp32), and in the demo itself by 0.06 [-0.33, +0.43] (seed 1000, 128
+prompts, in fp32).
 
 After a stop at any moment, the next start continues.
 """
@@ -30,6 +31,7 @@ from random import Random
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
 from eval.stats import Interval, bootstrap_mean, paired_bootstrap
 from experiments.compute.ledger import ledger
@@ -94,9 +96,9 @@ def demo() -> None:
     held_out = prompts("validation", HELD_OUT)
     with Progress(config) as progress:
         result = run_optune(config, FOLDER / "run", on_stage=progress.stage, on_progress=progress.sampled)
-    print(f"Answering {len(held_out)} held-out prompts before and after every iteration ...", file=sys.stderr)
-    policies = [config.policy.model, *result.policies]
     fluency = Fluency(config.policy.model)
+    said = f"{len(held_out)} held-out prompts, before and after every iteration"
+    policies = tqdm([config.policy.model, *result.policies], said, unit="policy", file=sys.stderr)
     checked = [_checked(policy, config, held_out, fluency) for policy in policies]
     results = {
         "iterations": rows_of(result, checked),
