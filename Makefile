@@ -71,7 +71,7 @@ plan: $(READY)  ## time, memory, disk and price of a run, before it is run: PRES
 sandbox: $(READY)  ## build the tiny world's models, and report what kind of world it is
 	@$(PY) -m experiments.development.sandbox_report --preset $(PRESET)
 
-demo: $(READY)  ## OPTune on a real language model (135M) and checkable instructions, 10 to 15 minutes on two cores: runs/demo/demo.html
+demo: $(READY)  ## OPTune on a real language model (135M) and checkable instructions, 10 to 18 minutes on two cores: runs/demo/demo.html
 	@$(PY) -m experiments.demo
 
 bench: $(READY)  ## measure the speed beside peers, on this machine: results/bench, docs/speed.md (ARGS="--model 10m --only training")

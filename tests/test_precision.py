@@ -56,16 +56,24 @@ def test_nobody_is_told_where_bf16_is_computed_or_not_asked_for(monkeypatch, emu
     assert precision.advice(load_config("smollm2")) is None
 
 
+def types(config) -> set[str]:
+    return {section.dtype for section in (config.generation, config.training, config.evaluation)}
+
+
 def test_demo_and_builds_compute_in_the_type_that_is_fast(monkeypatch, emulating):
-    assert set(demo.precision().values()) == {RewardBuild().dtype, OfflineBuild().dtype} == {"float32"}
-    computing(monkeypatch)
-    assert set(demo.precision().values()) == {RewardBuild().dtype, OfflineBuild().dtype} == {"bfloat16"}
+    asked = []
+    monkeypatch.setattr(Setting, "resolve", lambda self, config: asked.append(config) or 1 / 0)  # the run is not needed
+    for dtype in ("float32", "bfloat16"):
+        with pytest.raises(ZeroDivisionError):
+            demo.demo()
+        assert types(asked[-1]) == {RewardBuild().dtype, OfflineBuild().dtype} == {dtype}
+        computing(monkeypatch)
 
 
-def test_the_demo_of_a_machine_with_bf16_is_the_presets(monkeypatch):
+def test_a_machine_with_bf16_computes_as_the_preset_says(monkeypatch):
     computing(monkeypatch)
     config = load_config("smollm2")
-    assert config.with_overrides(demo.precision()) == config
+    assert precision.in_fast_type(config) == config
 
 
 def test_arms_of_an_emulating_machine_are_announced_as_slow(monkeypatch, emulating, tmp_path, capsys):

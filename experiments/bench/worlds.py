@@ -18,14 +18,12 @@ from optune.prompts.files import load_prompts, write_prompts
 from optune.types import Prompt, UserError
 from optune.utils.files import exclusive
 from optune.utils.hashing import stable_hash
-from optune.utils.precision import fast_dtype
+from optune.utils.precision import in_fast_type
 
 # The sandbox's presets that are measured, and what is changed in them: every loop here has a reward model.
 SANDBOXES = {"tiny": (), "nano": ("reward.kind=sequence_classifier", "reward.model=sandbox:reward")}
-# Presets of a real model: without an evaluation, whose baseline takes long to build, with a batch of prompts, and in
-# bf16 only where the machine computes in it.
-IN_FAST_TYPE = tuple(f"{section}.dtype={fast_dtype()}" for section in ("generation", "training"))
-REAL = {"smollm2": ("evaluation=null", "prompts.limit=32", *IN_FAST_TYPE)}
+# Presets of a real model: without an evaluation, whose baseline takes long to build, and with a batch of prompts.
+REAL = {"smollm2": ("evaluation=null", "prompts.limit=32")}
 PRESETS = SANDBOXES | REAL
 
 
@@ -95,7 +93,7 @@ def world(name: str, threads: int) -> World:
     """Raises UserError for an unknown name."""
     if name in PRESETS:
         setting = Setting(name, (f"threads={threads}", *PRESETS[name]))
-        config = setting.resolve(setting.config)
+        config = setting.resolve(in_fast_type(setting.config))
     elif name in SIZES:
         config = _random_world(name, SIZES[name], threads)
     else:

@@ -39,6 +39,11 @@ def emulated(config: RunConfig) -> list[str]:
     return [f"{name}.dtype" for name, section in sections.items() if section.dtype == "bfloat16"]
 
 
+def in_fast_type(config: RunConfig) -> RunConfig:
+    """The configuration with fp32 in the place of bf16 that would be emulated; itself where nothing is."""
+    return config.with_overrides(dict.fromkeys(emulated(config), "float32"))
+
+
 def advice(config: RunConfig) -> str | None:
     """One sentence for whoever waits; None where nothing is emulated."""
     options = emulated(config)
