@@ -75,6 +75,7 @@ def test_a_plan_from_a_measurement_of_ones_own_models_here_takes_no_table_of_gpu
 
 @pytest.mark.parametrize("command", ["check", "run"])
 def test_the_command_says_where_bf16_is_emulated(own_config, monkeypatch, capsys, command):
+    monkeypatch.chdir(own_config.parent)
     monkeypatch.setattr("optune.utils.precision.has_bfloat16", lambda: False)
     assert main([command, "--config", str(own_config), "generation.dtype=bfloat16", "iterations=0"]) == 0
     told = capsys.readouterr()
