@@ -137,7 +137,7 @@ def test_the_real_models_baseline_is_built_for_what_compares_with_it(monkeypatch
     monkeypatch.setattr("experiments.compute.setting.resolve_packaged", lambda config: config)
     monkeypatch.setattr(reward_model, "build", lambda *_: tmp_path)
     monkeypatch.setattr(offline, "baseline", lambda *_: made.append("baseline") or tmp_path)
-    resolved = Setting("smollm2", runs=tmp_path).resolved(arm("dpo", "all").probed(probe), 4)
+    resolved = Setting("smollm2", runs=tmp_path).resolve_arm(arm("dpo", "all").probed(probe), 4)
     assert (resolved.evaluation is not None) == bool(made) == built
     assert resolved.reward.model == str(tmp_path)
 

@@ -53,7 +53,7 @@ def compute(setting: Setting, arms: Sequence[Arm], seeds: Sequence[int]) -> dict
             print(f"{slow} As ARGS they make a trial, which is not compared with the committed results.")
         builds = {(setting.build_of(seed), arm.probe): (arm, seed) for _, arm, seed in missing if setting.world}
         for arm, seed in builds.values():  # each once, before workers want it at the same time
-            setting.resolved(arm, seed)
+            setting.resolve_arm(arm, seed)
         # Runs for the clock come by themselves at the end, arms in turn, so that the machine's moods hit all alike.
         _run_all([task for task in missing if not task[1].for_the_clock])
         _run_all(sorted((task for task in missing if task[1].for_the_clock), key=lambda task: task[2]))
@@ -65,7 +65,7 @@ def run_arm(setting: Setting, arm: Arm, seed: int, tick: Any = None) -> None:
     from experiments.compute.ledger import ledger
     from optune.loop.algorithm import run_optune
 
-    config, resolved = setting.arm_config(arm, seed), setting.resolved(arm, seed)
+    config, resolved = setting.arm_config(arm, seed), setting.resolve_arm(arm, seed)
     result = run_optune(resolved, setting.run_dir(arm.name, seed), setting.work_dir / "stages")
     with cpu_threads(config.threads):
         measured = _measured(arm, resolved, result, setting.work_dir, tick)

@@ -92,7 +92,7 @@ class Setting:
 
         return resolve_sandbox(config, self.runs / "sandbox")
 
-    def resolved(self, arm: Arm, seed: int) -> RunConfig:
+    def resolve_arm(self, arm: Arm, seed: int) -> RunConfig:
         """`resolve` of an arm's configuration; without the section `evaluation` where its probe needs no baseline."""
         config = self.arm_config(arm, seed)
         if arm.probe and self.world in arm.probe.unjudged:

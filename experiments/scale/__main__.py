@@ -156,7 +156,7 @@ def _bench(small: bool, draw_only: bool) -> None:
     base = ROOT / "runs" / "bench" if small else ROOT / "results" / "bench"
     file = base / f"scale-{machine.name(here)}.json"
     if draw_only:
-        data = read_json(max(base.glob("scale-*.json"), key=lambda path: path.stat().st_mtime))
+        data = read_json(max(base.glob("scale-*.json"), key=lambda path: path.stat().st_mtime, default=file))
     else:
         started = time.monotonic()
         sizes = {kind: tuple(n // 10 for n in counts) if small else counts for kind, counts in SIZES.items()}
