@@ -53,12 +53,13 @@ def test_the_demo_shows_held_out_answers_before_and_after_and_what_was_regenerat
     assert all(character.isprintable() or character == "\n" for character in printed)
 
 
-def test_the_demos_reward_asks_for_the_constraints_and_for_the_topic():
-    from experiments.demo import constraints_and_topic
+def test_the_demos_reward_asks_for_the_constraints_for_the_topic_and_for_no_repetition():
+    from experiments.demo import checked_by_rule
 
     prompt = "Write a few words for a child about surfing. The last word must be 'heart'."
-    answers = ["Surfing warms the heart.", "It warms the heart.", "Surfing warms."]
-    assert constraints_and_topic([prompt] * 3, answers) == [1.0, 0.5, 0.0]
+    repeating = "Surfing is fun, surfing is fun, surfing is fun, and surfing warms the heart."
+    answers = ["Surfing warms the heart.", "It warms the heart.", "Surfing warms.", repeating, ""]
+    assert checked_by_rule([prompt] * 5, answers) == [1.0, 0.5, 0.0, 0.5, 0.0]
 
 
 def test_a_second_demo_takes_everything_from_the_first(demo, capsys, monkeypatch):
